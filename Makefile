@@ -1,0 +1,42 @@
+# `make demo` and `make test` need Python >= 3.11 and make, nothing else.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+# One environment for everything; made with uv where it is there, with pip where it is not.
+$(VENV)/.made: pyproject.toml
+	@if command -v uv >/dev/null; then \
+	  uv venv --quiet --allow-existing --python '>=3.11' $(VENV) && \
+	  uv pip install --quiet --python $(BIN)/python --editable '.[cli,embedded,dev]'; \
+	else \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "wfe_postgres needs Python 3.11 or later: make PYTHON=python3.12")' && \
+	  $(PYTHON) -m venv $(VENV) && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,embedded,dev]'; \
+	fi
+	@touch $@
+
+demo: $(VENV)/.made ## an order workflow on a private PostgreSQL, with a worker killed half-way
+	@$(BIN)/wfe-postgres demo
+
+test: $(VENV)/.made ## the test suite, on a private PostgreSQL (WFE_TEST_DATABASE_URL points it elsewhere)
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.made ## lint, format, types, import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/pyright --verifytypes wfe_postgres --ignoreexternal
+	@$(BIN)/lint-imports
+
+format: $(VENV)/.made ## put the code into its form
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean: ## remove the environment and everything made
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+.PHONY: help demo test check format clean

@@ -1,0 +1,168 @@
+"""The errors a caller can meet. Each takes ids, never values, and builds its own sentence."""
+
+from typing import Any
+
+
+class WfeError(Exception):
+    """The root of all errors of this library.
+
+    The constructor's arguments are the error's `args`, so every error can be copied and pickled.
+    """
+
+
+class WorkflowNotFoundError(WfeError):
+    """No workflow has this id or name."""
+
+    def __init__(self, workflow_id: str) -> None:
+        super().__init__(workflow_id)
+        self.workflow_id = workflow_id
+
+    def __str__(self) -> str:
+        return f"there is no workflow {self.workflow_id!r}"
+
+
+class EventNotFoundError(WfeError):
+    """No event has this id."""
+
+    def __init__(self, event_id: str) -> None:
+        super().__init__(event_id)
+        self.event_id = event_id
+
+    def __str__(self) -> str:
+        return f"there is no event {self.event_id!r}"
+
+
+class SubscriptionNotFoundError(WfeError):
+    """No subscription has this id."""
+
+    def __init__(self, subscription_id: str) -> None:
+        super().__init__(subscription_id)
+        self.subscription_id = subscription_id
+
+    def __str__(self) -> str:
+        return f"there is no event subscription {self.subscription_id!r}"
+
+
+class WorkflowExistsError(WfeError):
+    """The id or the name of a new workflow is taken; nothing was written."""
+
+    def __init__(self, workflow_id: str, name: str) -> None:
+        super().__init__(workflow_id, name)
+        self.workflow_id = workflow_id
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"a workflow with the id {self.workflow_id!r} or the name {self.name!r} exists"
+
+
+class SubscriptionTokenError(WfeError):
+    """The subscription is not held by the token that was given; its lock stays as it was."""
+
+    def __init__(self, subscription_id: str) -> None:
+        super().__init__(subscription_id)
+        self.subscription_id = subscription_id
+
+    def __str__(self) -> str:
+        return f"event subscription {self.subscription_id!r} is not held by this token"
+
+
+class ConcurrencyError(WfeError):
+    """Somebody changed the workflow since it was loaded; nothing was written.
+
+    `expected` is the revision the instance carried, `found` the one that stands in the store, read
+    after the refusal.
+    """
+
+    def __init__(self, workflow_id: str, expected: int, found: int) -> None:
+        super().__init__(workflow_id, expected, found)
+        self.workflow_id = workflow_id
+        self.expected = expected
+        self.found = found
+
+    def __str__(self) -> str:
+        return (
+            f"workflow {self.workflow_id!r} was changed since it was loaded "
+            f"(expected revision {self.expected}, found {self.found}): load it and decide again"
+        )
+
+
+class SerializationError(WfeError):
+    """A value cannot be stored exactly, so nothing was sent.
+
+    `path` leads to it (`data.order.lines[3].price`); the value itself is never quoted.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class PersistenceError(WfeError):
+    """Anything else from the database, or from the way to it.
+
+    `sqlstate` and `constraint` are PostgreSQL's (https://www.postgresql.org/docs/current/errcodes-appendix.html),
+    `None` where the server said nothing. `retryable`: the call had no effect and the same call may
+    succeed later. `original` is the driver's exception, for a debugger: its text can quote a row's
+    values, so it is no part of this error's text, its cause or its context, and is left out of a pickle.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        sqlstate: str | None = None,
+        constraint: str | None = None,
+        retryable: bool = False,
+        *,
+        original: BaseException | None = None,
+    ) -> None:
+        super().__init__(reason, sqlstate, constraint, retryable)
+        self.reason = reason
+        self.sqlstate = sqlstate
+        self.constraint = constraint
+        self.retryable = retryable
+        self.original = original
+
+    def __str__(self) -> str:
+        facts = {"sqlstate": self.sqlstate, "constraint": self.constraint}
+        known = ", ".join(f"{name} {fact}" for name, fact in facts.items() if fact)
+        return f"{self.reason} ({known})" if known else self.reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args
+
+
+class StoreNotReadyError(PersistenceError):
+    """Schema or tables are missing, older or newer than the library; the text names what helps."""
+
+
+class OutcomeUnknownError(PersistenceError):
+    """The connection was lost and whether the write took place could not be found out.
+
+    `ids` are those of what was being written.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        ids: tuple[str, ...] = (),
+        *,
+        original: BaseException | None = None,
+    ) -> None:
+        super().__init__(reason, original=original)
+        self.args = (reason, ids)
+        self.ids = ids
+
+
+class CorruptRowError(PersistenceError):
+    """A stored row cannot be read: `row_id` and `column` say which and where."""
+
+    def __init__(self, table: str, row_id: str, column: str) -> None:
+        super().__init__(f"{table} row {row_id!r} cannot be read: column {column!r} is not what it should be")
+        self.args = (table, row_id, column)
+        self.table = table
+        self.row_id = row_id
+        self.column = column
