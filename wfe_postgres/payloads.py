@@ -1,0 +1,142 @@
+"""The one policy for what users hand in: JSON and text come back equal to what went in, or are refused.
+
+PostgreSQL's jsonb is stricter than Python (no NUL character, no NaN) and its numbers have no exponent, so
+1e23 would come back as an integer that is not equal to it; a float from 1e16 up is therefore written with a
+decimal point, which jsonb keeps. Key order and the sign of -0.0 are not kept by jsonb.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from math import isfinite
+from typing import Any
+
+from wfe_postgres.contract.errors import SerializationError
+
+MAX_PAYLOAD_BYTES = 64 * 1024 * 1024
+"""One JSON value's default limit, in bytes of its encoding. (PostgreSQL's own lies at 256 MB.)"""
+
+MAX_DIGITS = 4000
+"""An integer's limit: Python by default reads at most 4,300 digits (`sys.set_int_max_str_digits`)."""
+
+_BEYOND_DIGITS = 10**MAX_DIGITS
+_BEYOND_EXACT = 1e16  # from here on float.__repr__ writes an exponent
+_LONG_INTEGER = re.compile(rf"[0-9]{{{MAX_DIGITS + 1}}}")
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+_encode_fast: Callable[[Any], str] = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":")
+).encode
+_encode_string: Callable[[str], str] = json.JSONEncoder(ensure_ascii=False).encode
+decode: Callable[[str], Any] = json.JSONDecoder().decode
+"""JSON text from the database to a Python value. ValueError or RecursionError: Python cannot read it."""
+
+
+def encode(value: Any, path: str, limit: int = MAX_PAYLOAD_BYTES) -> str:
+    """`value` as JSON text that jsonb will give back equal.
+
+    `path` is the field's name, where a `SerializationError`'s own path begins; `limit` is in bytes.
+    """
+    try:
+        encoded = _encode_fast(value)
+        plain = _is_plain(encoded) and decode(encoded) == value
+    except (TypeError, ValueError, RecursionError, OverflowError):
+        plain = False
+    if not plain:
+        encoded = _encode_carefully(value, path)
+    check_size(encoded, path, limit)
+    return encoded
+
+
+def check_size(encoded: str, path: str, limit: int) -> None:
+    """Raise `SerializationError` when the text takes more than `limit` bytes in UTF-8."""
+    if len(encoded) * 4 > limit and (size := len(encoded.encode())) > limit:
+        raise SerializationError(path, f"encodes to {size} bytes, more than the limit of {limit}")
+
+
+def check_text(value: object, path: str) -> str:
+    """`value`, if it is text that PostgreSQL can store."""
+    if not isinstance(value, str):
+        raise SerializationError(path, f"text is needed, not {type(value).__name__}")
+    if not value.isascii() or "\0" in value:
+        _check_characters(value, path)
+    return value
+
+
+def _is_plain(encoded: str) -> bool:
+    """Whether the fast encoder's text is beyond doubt; the doubts can be false alarms, as inside a string."""
+    if "\\u0000" in encoded or "e+" in encoded:
+        return False
+    if not encoded.isascii():
+        encoded.encode()
+    return len(encoded) <= MAX_DIGITS or not _LONG_INTEGER.search(encoded)
+
+
+def _check_characters(value: str, path: str) -> None:
+    if found := _UNSTORABLE.search(value):
+        what = "a NUL character" if found[0] == "\0" else "a surrogate, which is no character"
+        raise SerializationError(path, f"the text contains {what}")
+
+
+def _encode_carefully(value: Any, path: str) -> str:
+    """The slow way, taken when the fast one failed or left a doubt: it knows where it is and can say so."""
+    try:
+        return _write(value, path, set())
+    except RecursionError:
+        reason = "nested too deeply to be read back"
+    except ValueError:
+        reason = "an integer of more digits than this interpreter reads (sys.set_int_max_str_digits)"
+    raise SerializationError(path, reason)
+
+
+def _write(value: Any, path: str, around: set[int]) -> str:
+    if isinstance(value, str):
+        _check_characters(value, path)
+        return _encode_string(value)
+    if value is None or isinstance(value, (bool, int, float)):
+        return _write_number(value, path)
+    if not isinstance(value, (dict, list, tuple)):
+        raise SerializationError(path, f"JSON has no {type(value).__name__}")
+    if id(value) in around:
+        raise SerializationError(path, "a circular reference")
+    around.add(id(value))
+    write = _write_mapping if isinstance(value, dict) else _write_list
+    written = write(value, path, around)
+    around.remove(id(value))
+    return written
+
+
+def _write_number(value: float | None, path: str) -> str:
+    if value is None or isinstance(value, bool):
+        return _encode_fast(value)
+    if isinstance(value, int):
+        if not -_BEYOND_DIGITS < value < _BEYOND_DIGITS:
+            raise SerializationError(path, f"an integer of more than {MAX_DIGITS} digits")
+        return int.__repr__(value)
+    if not isfinite(value):
+        raise SerializationError(path, "NaN and Infinity are no JSON values")
+    return format(value, ".1f") if abs(value) >= _BEYOND_EXACT else float.__repr__(value)
+
+
+def _write_list(values: Any, path: str, around: set[int]) -> str:
+    items = (_write(item, f"{path}[{index}]", around) for index, item in enumerate(values))
+    return f"[{','.join(items)}]"
+
+
+def _write_mapping(mapping: Any, path: str, around: set[int]) -> str:
+    items = (
+        f"{_write_key(key, path)}:{_write(item, _step(path, key), around)}" for key, item in mapping.items()
+    )
+    return f"{{{','.join(items)}}}"
+
+
+def _write_key(key: Any, path: str) -> str:
+    if not isinstance(key, str):
+        raise SerializationError(path, f"a mapping key is {type(key).__name__}, not text")
+    if _UNSTORABLE.search(key):
+        raise SerializationError(path, "a mapping key contains a NUL character or a surrogate")
+    return _encode_string(key)
+
+
+def _step(path: str, key: str) -> str:
+    return f"{path}.{key}" if key.isidentifier() else f"{path}[{_encode_string(key)}]"

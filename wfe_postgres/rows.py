@@ -1,0 +1,218 @@
+"""The seven tables as they stand at the newest migration. No methods: a row is what the database holds.
+
+The column names and types are the Rust provider's, so that both can serve one database; what this library
+adds (positions, revisions, claims, nonces and their indexes) has defaults, so that a Rust host's statements
+need not know of it. The migrations write their own DDL; `alembic check` compares the two.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    FetchedValue,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Text,
+    UniqueConstraint,
+    false,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+SCHEMA = "wfc"
+
+Serial = Annotated[int, mapped_column(Integer, primary_key=True, autoincrement=True)]
+Moment = Annotated[datetime, mapped_column(DateTime(timezone=True))]
+Json = Annotated[Any, mapped_column(JSONB(none_as_null=True))]
+BigInt = Annotated[int, mapped_column(BigInteger)]
+
+
+class Base(DeclarativeBase):
+    """The tables' common root: text is `text`, and names follow PostgreSQL's own habit."""
+
+    metadata = MetaData(
+        schema=SCHEMA,
+        naming_convention={
+            "pk": "%(table_name)s_pkey",
+            "fk": "%(table_name)s_%(column_0_name)s_fkey",
+            "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        },
+    )
+    type_annotation_map = {str: Text()}  # noqa: RUF012 - SQLAlchemy's own spelling
+
+
+class WorkflowRow(Base):
+    """One workflow instance without its pointers. `revision` changes with every UPDATE, whoever makes it."""
+
+    __tablename__ = "workflows"
+    __table_args__ = (
+        Index("idx_workflows_next_execution", "next_execution"),
+        Index("idx_workflows_status", "status"),
+        Index(
+            "idx_workflows_runnable",
+            "next_execution",
+            "id",
+            postgresql_where=text("status = 'Runnable' AND next_execution IS NOT NULL"),
+        ),
+        Index("idx_workflows_create_time", "create_time", "id"),
+        Index("idx_workflows_definition", "definition_id", "create_time", "id"),
+        Index("idx_workflows_status_create_time", "status", "create_time", "id"),
+        Index(
+            "idx_workflows_reference",
+            "reference",
+            "create_time",
+            "id",
+            postgresql_where=text("reference IS NOT NULL"),
+        ),
+        Index(
+            "idx_workflows_root",
+            "root_workflow_id",
+            "create_time",
+            "id",
+            postgresql_where=text("root_workflow_id IS NOT NULL"),
+        ),
+        Index(
+            "idx_workflows_finished",
+            "status",
+            "complete_time",
+            "id",
+            postgresql_where=text("complete_time IS NOT NULL"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    root_workflow_id: Mapped[str | None]
+    definition_id: Mapped[str]
+    version: Mapped[int]
+    description: Mapped[str | None]
+    reference: Mapped[str | None]
+    status: Mapped[str]
+    data: Mapped[Json] = mapped_column(server_default=text("'{}'"))
+    next_execution: Mapped[BigInt | None]
+    create_time: Mapped[Moment]
+    complete_time: Mapped[Moment | None]
+    last_heartbeat_at: Mapped[Moment | None]
+    revision: Mapped[BigInt] = mapped_column(server_default=FetchedValue())
+
+
+class PointerRow(Base):
+    """One step of one workflow. `position` orders the pointers of a workflow; gaps mean nothing."""
+
+    __tablename__ = "execution_pointers"
+    __table_args__ = (PrimaryKeyConstraint("workflow_id", "id"),)
+
+    id: Mapped[str]
+    workflow_id: Mapped[str] = mapped_column(ForeignKey(WorkflowRow.id))
+    step_id: Mapped[int]
+    active: Mapped[bool] = mapped_column(server_default=text("true"))
+    status: Mapped[str]
+    sleep_until: Mapped[Moment | None]
+    persistence_data: Mapped[Json | None]
+    start_time: Mapped[Moment | None]
+    end_time: Mapped[Moment | None]
+    event_name: Mapped[str | None]
+    event_key: Mapped[str | None]
+    event_published: Mapped[bool | None] = mapped_column(server_default=false())
+    event_data: Mapped[Json | None]
+    step_name: Mapped[str | None]
+    retry_count: Mapped[int | None] = mapped_column(server_default=text("0"))
+    children: Mapped[Json | None] = mapped_column(server_default=text("'[]'"))
+    context_item: Mapped[Json | None]
+    predecessor_id: Mapped[str | None]
+    outcome: Mapped[Json | None]
+    scope: Mapped[Json | None] = mapped_column(server_default=text("'[]'"))
+    extension_attributes: Mapped[Json | None] = mapped_column(server_default=text("'{}'"))
+    position: Mapped[BigInt] = mapped_column(server_default=FetchedValue())
+
+
+class EventRow(Base):
+    """One published event."""
+
+    __tablename__ = "events"
+    __table_args__ = (
+        Index("idx_events_name_key", "event_name", "event_key"),
+        Index("idx_events_is_processed", "is_processed"),
+        Index("idx_events_event_time", "event_time"),
+        Index("idx_events_unprocessed", "event_time", "id", postgresql_where=text("is_processed = false")),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    event_name: Mapped[str]
+    event_key: Mapped[str]
+    event_data: Mapped[Json] = mapped_column(server_default=text("'null'"))
+    event_time: Mapped[Moment]
+    is_processed: Mapped[bool | None] = mapped_column(server_default=false())
+
+
+class SubscriptionRow(Base):
+    """One pointer's wait for an event, and the token that locks it."""
+
+    __tablename__ = "event_subscriptions"
+    __table_args__ = (
+        Index("idx_subscriptions_name_key", "event_name", "event_key"),
+        Index("idx_subscriptions_workflow", "workflow_id"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    workflow_id: Mapped[str]
+    step_id: Mapped[int]
+    execution_pointer_id: Mapped[str]
+    event_name: Mapped[str]
+    event_key: Mapped[str]
+    subscribe_as_of: Mapped[Moment]
+    subscription_data: Mapped[Json | None]
+    external_token: Mapped[str | None]
+    external_worker_id: Mapped[str | None]
+    external_token_expiry: Mapped[Moment | None]
+
+
+class ErrorRow(Base):
+    """What went wrong in one run of a step. `nonce` tells a repeated insert from a second error."""
+
+    __tablename__ = "execution_errors"
+    __table_args__ = (
+        Index("idx_errors_workflow", "workflow_id", "error_time", "id"),
+        Index("idx_errors_error_time", "error_time", "id"),
+        Index("idx_errors_nonce", "nonce", unique=True),
+    )
+
+    id: Mapped[Serial]
+    error_time: Mapped[Moment]
+    workflow_id: Mapped[str]
+    execution_pointer_id: Mapped[str]
+    message: Mapped[str]
+    nonce: Mapped[BigInt | None]
+
+
+class CommandRow(Base):
+    """One scheduled command; while a host runs it, `claim` and `claimed_until` say whose and how long."""
+
+    __tablename__ = "scheduled_commands"
+    __table_args__ = (
+        UniqueConstraint("command_name", "data", name="scheduled_commands_command_name_data_key"),
+        Index("idx_scheduled_commands_execute_time", "execute_time"),
+    )
+
+    id: Mapped[Serial]
+    command_name: Mapped[str]
+    data: Mapped[str]
+    execute_time: Mapped[BigInt]
+    claim: Mapped[BigInt | None]
+    claimed_until: Mapped[Moment | None]
+    rescheduled: Mapped[bool] = mapped_column(server_default=false())
+
+
+class SequenceRow(Base):
+    """The last number that was given out for a definition."""
+
+    __tablename__ = "definition_sequences"
+
+    definition_id: Mapped[str] = mapped_column(primary_key=True)
+    next_num: Mapped[BigInt]
