@@ -11,6 +11,7 @@ from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
+from wfe_postgres.checks import text, unstorable
 from wfe_postgres.contract.errors import SerializationError
 
 MAX_PAYLOAD_BYTES = 64 * 1024 * 1024
@@ -22,11 +23,8 @@ MAX_DIGITS = 4000
 _BEYOND_DIGITS = 10**MAX_DIGITS
 _BEYOND_EXACT = 1e16  # from here on float.__repr__ writes an exponent
 _LONG_INTEGER = re.compile(rf"[0-9]{{{MAX_DIGITS + 1}}}")
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
-_encode_fast: Callable[[Any], str] = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, separators=(",", ":")
-).encode
+_encode_fast: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _encode_string: Callable[[str], str] = json.JSONEncoder(ensure_ascii=False).encode
 decode: Callable[[str], Any] = json.JSONDecoder().decode
 """JSON text from the database to a Python value. ValueError or RecursionError: Python cannot read it."""
@@ -54,15 +52,6 @@ def check_size(encoded: str, path: str, limit: int) -> None:
         raise SerializationError(path, f"encodes to {size} bytes, more than the limit of {limit}")
 
 
-def check_text(value: object, path: str) -> str:
-    """`value`, if it is text that PostgreSQL can store."""
-    if not isinstance(value, str):
-        raise SerializationError(path, f"text is needed, not {type(value).__name__}")
-    if not value.isascii() or "\0" in value:
-        _check_characters(value, path)
-    return value
-
-
 def _is_plain(encoded: str) -> bool:
     """Whether the fast encoder's text is beyond doubt; the doubts can be false alarms, as inside a string."""
     if "\\u0000" in encoded or "e+" in encoded:
@@ -70,12 +59,6 @@ def _is_plain(encoded: str) -> bool:
     if not encoded.isascii():
         encoded.encode()
     return len(encoded) <= MAX_DIGITS or not _LONG_INTEGER.search(encoded)
-
-
-def _check_characters(value: str, path: str) -> None:
-    if found := _UNSTORABLE.search(value):
-        what = "a NUL character" if found[0] == "\0" else "a surrogate, which is no character"
-        raise SerializationError(path, f"the text contains {what}")
 
 
 def _encode_carefully(value: Any, path: str) -> str:
@@ -91,8 +74,7 @@ def _encode_carefully(value: Any, path: str) -> str:
 
 def _write(value: Any, path: str, around: set[int]) -> str:
     if isinstance(value, str):
-        _check_characters(value, path)
-        return _encode_string(value)
+        return _encode_string(text(value, path))
     if value is None or isinstance(value, (bool, int, float)):
         return _write_number(value, path)
     if not isinstance(value, (dict, list, tuple)):
@@ -124,17 +106,15 @@ def _write_list(values: Any, path: str, around: set[int]) -> str:
 
 
 def _write_mapping(mapping: Any, path: str, around: set[int]) -> str:
-    items = (
-        f"{_write_key(key, path)}:{_write(item, _step(path, key), around)}" for key, item in mapping.items()
-    )
+    items = (f"{_write_key(key, path)}:{_write(item, _step(path, key), around)}" for key, item in mapping.items())
     return f"{{{','.join(items)}}}"
 
 
 def _write_key(key: Any, path: str) -> str:
     if not isinstance(key, str):
         raise SerializationError(path, f"a mapping key is {type(key).__name__}, not text")
-    if _UNSTORABLE.search(key):
-        raise SerializationError(path, "a mapping key contains a NUL character or a surrogate")
+    if reason := unstorable(key):
+        raise SerializationError(path, f"a mapping key contains {reason}")
     return _encode_string(key)
 
 

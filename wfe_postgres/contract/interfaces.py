@@ -134,9 +134,7 @@ class SubscriptionRepository(Protocol):
         """The open ones that match with `subscribe_as_of <= as_of`, oldest first."""
 
     @abstractmethod
-    def get_first_open_subscription(
-        self, event_name: str, event_key: str, as_of: datetime
-    ) -> EventSubscription | None:
+    def get_first_open_subscription(self, event_name: str, event_key: str, as_of: datetime) -> EventSubscription | None:
         """The first of `get_subscriptions`, or `None`."""
 
     @abstractmethod

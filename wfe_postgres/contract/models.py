@@ -121,11 +121,7 @@ class WorkflowInstance:
 
     def is_branch_complete(self, scope: list[str]) -> bool:
         """True when every pointer whose `scope` equals this one has ended, and when there is none."""
-        return all(
-            pointer.status in FINISHED_POINTERS
-            for pointer in self.execution_pointers
-            if pointer.scope == scope
-        )
+        return all(pointer.status in FINISHED_POINTERS for pointer in self.execution_pointers if pointer.scope == scope)
 
 
 @dataclass

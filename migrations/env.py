@@ -1,0 +1,226 @@
+"""Run the migrations: under a lock that all processes share, each revision in a transaction of its own.
+
+Bare `alembic` takes the database from WFE_DATABASE_URL and the schema from `-x schema=` or WFE_SCHEMA.
+`wfe_postgres.schema` hands in its engine and schema as the configuration's attributes `engine` and `schema`,
+and as `patience` how many seconds all waiting may last (600 by default).
+
+Nothing is set for a session, so that this works through PgBouncer's transaction mode, and no attempt waits
+longer than 2 seconds for a table. Only CREATE INDEX CONCURRENTLY, which nobody has to wait for, takes its time.
+"""
+
+import hashlib
+import os
+import random
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import StringIO
+
+from alembic import context
+from alembic.util import CommandError
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event, make_url, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from wfe_postgres.rows import SCHEMA, Base
+
+REFUSED = "WFE01"  # raised by the versions' own checks; the message is meant for people
+BUSY = {"55P03", "40P01"}  # lock_timeout, deadlock: the attempt is undone, another may do better
+LONGEST_PAUSE = 2.0  # seconds
+DOWNGRADE = "downgrade"
+
+CREATE_SCHEMA = """
+DO $schema$
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = '{schema}') THEN
+    CREATE SCHEMA {schema};
+  END IF;
+END
+$schema$
+"""
+
+# For this transaction only. With nothing but pg_catalog on the path every name in a definition is qualified.
+SETTINGS = """
+SELECT set_config('search_path', 'pg_catalog', true),
+       (SELECT count(set_config(name, CASE name WHEN 'lock_timeout' THEN '2s' ELSE '0' END, true))
+          FROM pg_settings
+         WHERE name IN ('lock_timeout', 'statement_timeout', 'transaction_timeout',
+                        'idle_in_transaction_session_timeout'))
+"""
+PRINTED_BEGIN = "BEGIN;\n\nSET LOCAL search_path = pg_catalog;\n\nSET LOCAL lock_timeout = '2s';"
+
+
+def store_schema() -> str:
+    """The schema's name; CommandError if PostgreSQL would have to quote it, because the DDL does not."""
+    arguments = context.get_x_argument(as_dictionary=True)
+    name = context.config.attributes.get("schema") or arguments.get("schema") or os.environ.get("WFE_SCHEMA")
+    if not name:
+        return SCHEMA
+    quoted = postgresql.dialect().identifier_preparer.quote(name)  # type: ignore[no-untyped-call]
+    if quoted != name or len(name.encode()) > 63:
+        raise CommandError(f"the schema's name {name!r} would have to be quoted: choose a plain one")
+    return str(name)
+
+
+def database() -> Engine:
+    """The engine handed in, or one for WFE_DATABASE_URL."""
+    given: Engine | None = context.config.attributes.get("engine")
+    if given is not None:
+        return given
+    url = os.environ.get("WFE_DATABASE_URL")
+    if not url:
+        raise CommandError("set WFE_DATABASE_URL: postgresql://user:password@host:port/database")
+    return create_engine(
+        make_url(url).set(drivername="postgresql+psycopg"),
+        poolclass=NullPool,
+        connect_args={"prepare_threshold": None},
+    )
+
+
+@contextmanager
+def connected(engine: Engine) -> Iterator[Connection]:
+    """A connection like the engine's, beside its pool: that may have one only, and the caller may hold it."""
+    beside = create_engine(engine.url, pool=engine.pool.recreate())
+    try:
+        with beside.connect() as connection:
+            connection.execution_options(isolation_level="READ COMMITTED")
+            event.listen(connection, "begin", lambda it: it.execute(text(SETTINGS)))
+            yield connection
+    finally:
+        beside.dispose()
+
+
+def pauses(deadline: float) -> Iterator[float]:
+    """Ever longer pauses in seconds, with jitter, until the deadline."""
+    pause = 0.05
+    while time.monotonic() < deadline:
+        yield random.uniform(pause / 2, pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+@contextmanager
+def locked(engine: Engine, schema: str, deadline: float) -> Iterator[Connection]:
+    """Hold the upgrade lock of this schema in a connection of its own, which is given to look whether it lives.
+
+    Waiting inside `pg_advisory_xact_lock` would hold a snapshot that CREATE INDEX CONCURRENTLY of the lock's
+    owner waits for, so each try is a transaction of its own.
+    """
+    key = hashlib.sha256(f"wfe_postgres migrations {schema}".encode()).digest()[:8]
+    attempt = text("SELECT pg_try_advisory_xact_lock(:key)").bindparams(
+        key=int.from_bytes(key, signed=True),
+    )
+    with connected(engine) as connection:
+        for pause in pauses(deadline):
+            with connection.begin():
+                if connection.scalar(attempt):
+                    yield connection
+                    return
+            time.sleep(pause)
+    raise CommandError(f"another process is still upgrading schema {schema}: try again later")
+
+
+def migrate(engine: Engine, schema: str, command: str, lock: Connection | None) -> None:
+    """One attempt: an upgrade commits every revision, a downgrade all of them together."""
+    with connected(engine) as connection:
+        # What SQLAlchemy takes for the default schema it reports without a name, and it might be the store's.
+        connection.dialect.default_schema_name = "pg_catalog"
+        names = admitted(schema)
+
+        def assure_lock(**_: object) -> None:
+            if lock:
+                lock.execute(text("SELECT 1"))  # fails where the lock was lost, before the revision is committed
+
+        context.configure(
+            connection=connection,
+            transaction_per_migration=command != DOWNGRADE,
+            on_version_apply=assure_lock,
+            target_metadata=mapped(schema),
+            include_schemas=True,
+            include_name=lambda name, kind, _: name in names.get(kind, (name,)),
+            version_table_schema=schema,
+        )
+        with context.begin_transaction():
+            if lock and command != DOWNGRADE:
+                context.execute(CREATE_SCHEMA.format(schema=schema))
+            context.run_migrations()
+
+
+def mapped(schema: str) -> MetaData:
+    """The mapped tables, as they would be in this schema."""
+    if schema == SCHEMA:
+        return Base.metadata
+    moved = MetaData(schema=schema, naming_convention=Base.metadata.naming_convention)
+    for table in Base.metadata.sorted_tables:
+        table.to_metadata(moved, schema=schema)
+    return moved
+
+
+def admitted(schema: str) -> dict[str, set[str]]:
+    """What autogenerate may look at: this schema and its seven tables, nothing of anybody else."""
+    return {"schema": {schema}, "table": {table.name for table in Base.metadata.tables.values()}}
+
+
+def refusal(error: DBAPIError) -> CommandError | None:
+    """What one of the versions' own checks said, as one line instead of a traceback."""
+    if getattr(error.orig, "sqlstate", None) != REFUSED:
+        return None
+    return CommandError(str(error.orig.diag.message_primary))  # type: ignore[union-attr]
+
+
+def command_at_work() -> str:
+    """Which of Alembic's commands this is: it tells env.py in no other way."""
+    context.configure(dialect_name="postgresql")
+    return str(context.get_context().opts["fn"].__name__)
+
+
+def changes_something() -> bool:
+    """Only commands that change the store have a destination."""
+    try:
+        context.get_revision_argument()
+    except KeyError:
+        return False
+    return True
+
+
+def run_online(schema: str) -> None:
+    engine, command = database(), command_at_work()
+    if not changes_something():
+        return migrate(engine, schema, command, None)
+    deadline = time.monotonic() + context.config.attributes.get("patience", 600.0)
+    with locked(engine, schema, deadline) as lock:
+        for pause in pauses(deadline):
+            try:
+                return migrate(engine, schema, command, lock)
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) not in BUSY:
+                    raise refusal(error) or error from None
+            time.sleep(pause)
+    raise CommandError(f"the tables of schema {schema} are in use by a long transaction: try again later")
+
+
+def run_offline(schema: str) -> None:
+    """Print the same statements; those that depend on what is there are DO blocks."""
+    command, printed = command_at_work(), StringIO()
+    context.configure(
+        dialect_name="postgresql",
+        dialect_opts={"paramstyle": "named"},
+        literal_binds=True,
+        output_buffer=printed,
+        transaction_per_migration=command != DOWNGRADE,
+        version_table_schema=schema,
+    )
+    if command != DOWNGRADE:
+        context.static_output(CREATE_SCHEMA.format(schema=schema).strip() + ";")
+    with context.begin_transaction():
+        context.run_migrations()
+    script = re.sub("^BEGIN;$", PRINTED_BEGIN, printed.getvalue(), flags=re.MULTILINE)
+    (context.config.output_buffer or sys.stdout).write(script)
+
+
+if context.is_offline_mode():
+    run_offline(store_schema())
+else:
+    run_online(store_schema())

@@ -1,0 +1,218 @@
+"""The server that the suite runs on, and a database of its own for every test that asks for one.
+
+The server is the one that WFE_TEST_DATABASE_URL names, else an embedded one. All URLs are plain text, so
+a test can hand them to processes, spawned or forked.
+"""
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection as Pipe
+from multiprocessing.synchronize import Barrier
+from typing import Any, Literal, Protocol
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql as compose
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.pool import QueuePool
+
+from wfe_postgres import PostgresPersistenceProvider
+from wfe_postgres.embedded import any_server
+from wfe_postgres.schema import upgrade
+
+VARIABLE = "WFE_TEST_DATABASE_URL"
+
+# Seconds in which the backend of a connection that was just closed, or of a process just killed, may still be seen.
+GRACE = 5.0
+
+MAY_CREATE = "SELECT current_user, rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
+
+LEAKS = """
+    SELECT format('process %%s is %%s after: %%s', pid, state, query)
+    FROM pg_stat_activity WHERE datname = %(name)s AND state LIKE 'idle in transaction%%'
+    UNION ALL
+    SELECT format('process %%s %%s a %%s lock', pid, CASE WHEN granted THEN 'holds' ELSE 'waits for' END, locktype)
+    FROM pg_locks JOIN pg_database ON pg_database.oid = database
+    WHERE datname = %(name)s AND (locktype = 'advisory' OR NOT granted)
+"""
+
+
+class Sql(Protocol):
+    """Runs one statement and returns its rows, none for a statement that has none."""
+
+    def __call__(
+        self, statement: str, parameters: Sequence[Any] | dict[str, Any] | None = None
+    ) -> list[tuple[Any, ...]]: ...
+
+
+class InProcesses(Protocol):
+    """Calls a module's function once for each of the argument tuples, each in a process of its own.
+
+    All are let go at the same moment. Returns the results in the order of the arguments; an exception in a
+    process is raised here, and one that dies, or is not done after `timeout` seconds, is a failure.
+    """
+
+    def __call__(
+        self,
+        function: Callable[..., Any],
+        arguments: Sequence[tuple[Any, ...]],
+        *,
+        method: Literal["spawn", "fork"] = "spawn",
+        timeout: float = 60.0,
+    ) -> list[Any]: ...
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The URL of a database on the server, whose user may create databases."""
+    with any_server(VARIABLE) as url:
+        url = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        _require_createdb(url)
+        yield url
+
+
+@pytest.fixture(scope="session")
+def template(server: str) -> Iterator[str]:
+    """The name of a migrated, empty database to which nobody is connected."""
+    with _new_database(server, "template0") as url:
+        engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
+        upgrade(engine)
+        engine.dispose()
+        yield str(make_url(url).database)
+
+
+@pytest.fixture
+def database_url(server: str, template: str) -> Iterator[str]:
+    """A migrated database of this test's own. When the test ends nobody may be in a transaction there."""
+    with _new_database(server, template) as url:
+        yield url
+        _check_for_leaks(server, str(make_url(url).database))
+
+
+@pytest.fixture
+def empty_database_url(server: str) -> Iterator[str]:
+    """As `database_url`, but without a schema."""
+    with _new_database(server, "template0") as url:
+        yield url
+        _check_for_leaks(server, str(make_url(url).database))
+
+
+@pytest.fixture
+def provider(database_url: str) -> Iterator[PostgresPersistenceProvider]:
+    """A provider on `database_url`, closed after the test; by then it must have all its connections back."""
+    with PostgresPersistenceProvider(database_url) as provider:
+        yield provider
+        assert isinstance(provider.engine.pool, QueuePool)
+        assert provider.engine.pool.checkedout() == 0
+
+
+@pytest.fixture
+def sql(request: pytest.FixtureRequest) -> Iterator[Sql]:
+    """Raw SQL on this test's database, past the provider, on an autocommitting connection of its own."""
+    empty = "empty_database_url" in request.fixturenames
+    url: str = request.getfixturevalue("empty_database_url" if empty else "database_url")
+    with psycopg.connect(url, autocommit=True) as connection:
+
+        def run(
+            statement: str, parameters: Sequence[Any] | dict[str, Any] | None = None
+        ) -> list[tuple[Any, ...]]:
+            cursor = connection.execute(statement.encode(), parameters)
+            return cursor.fetchall() if cursor.description else []
+
+        yield run
+
+
+@pytest.fixture
+def in_processes() -> InProcesses:
+    """See `InProcesses`."""
+
+    def run(
+        function: Callable[..., Any],
+        arguments: Sequence[tuple[Any, ...]],
+        *,
+        method: Literal["spawn", "fork"] = "spawn",
+        timeout: float = 60.0,
+    ) -> list[Any]:
+        context = multiprocessing.get_context(method)
+        start = context.Barrier(len(arguments))
+        pipes, workers = [], []
+        for each in arguments:
+            pipe, far_end = context.Pipe(duplex=False)
+            worker = context.Process(target=_work, args=(function, each, start, far_end), daemon=True)
+            worker.start()
+            # With our copy closed, a worker's death shows as the end of its pipe.
+            far_end.close()
+            pipes.append(pipe)
+            workers.append(worker)
+        try:
+            deadline = time.monotonic() + timeout
+            return [_result_of(pipe, deadline) for pipe in pipes]
+        finally:
+            for pipe, worker in zip(pipes, workers, strict=True):
+                worker.kill()
+                worker.join()
+                worker.close()
+                pipe.close()
+
+    return run
+
+
+def _work(
+    function: Callable[..., Any], arguments: tuple[Any, ...], start: Barrier, result: Pipe[Any, Any]
+) -> None:
+    start.wait()
+    try:
+        result.send((function(*arguments), None))
+    except BaseException as error:
+        result.send((None, error))
+
+
+def _result_of(pipe: Pipe[Any, Any], deadline: float) -> Any:
+    if not pipe.poll(max(0.0, deadline - time.monotonic())):
+        pytest.fail("a process was not done in time")
+    try:
+        result, error = pipe.recv()
+    except EOFError:
+        pytest.fail("a process died")
+    if error is not None:
+        raise error
+    return result
+
+
+def _require_createdb(server: str) -> None:
+    """End the run with one line when the server is not there or its user may not create databases."""
+    try:
+        with psycopg.connect(server) as connection:
+            user, may_create = connection.execute(MAY_CREATE).fetchone() or ("", False)
+    except psycopg.OperationalError as error:
+        pytest.exit(f"{VARIABLE}: {str(error).splitlines()[0]}", returncode=2)
+    if not may_create:
+        pytest.exit(f"{VARIABLE}: the tests create databases, so its user needs: ALTER ROLE {user} CREATEDB", 2)
+
+
+@contextmanager
+def _new_database(server: str, template: str) -> Iterator[str]:
+    """A database that exists as long as the context; whoever is still connected then is thrown out."""
+    name = f"wfe_{uuid4().hex}"
+    database = compose.Identifier(name)
+    create = compose.SQL("CREATE DATABASE {} TEMPLATE {}").format(database, compose.Identifier(template))
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(create)
+    try:
+        yield make_url(server).set(database=name).render_as_string(hide_password=False)
+    finally:
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(compose.SQL("DROP DATABASE {} WITH (FORCE)").format(database))
+
+
+def _check_for_leaks(server: str, name: str) -> None:
+    """Fail when a backend of the database is in an open transaction, holds an advisory lock or waits for a lock."""
+    deadline = time.monotonic() + GRACE
+    with psycopg.connect(server, autocommit=True) as connection:
+        while leaks := connection.execute(LEAKS, {"name": name}).fetchall():
+            if time.monotonic() > deadline:
+                pytest.fail("\n".join(leak for (leak,) in leaks))
+            time.sleep(0.01)

@@ -1,0 +1,118 @@
+"""What a single value must be before it is sent: each check returns the parameter, or says what is wrong."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from wfe_postgres.contract.errors import SerializationError
+
+MAX_KEY_BYTES = 2600
+"""How long an id, a name or an event's key may be, in bytes of UTF-8; the columns of one index together.
+
+PostgreSQL refuses an index entry of more than 2,704 bytes on its 8 kB pages, headers and the other columns
+of ours included; text that compresses well would pass, but nobody should depend on that.
+"""
+
+INT4 = 2**31
+INT8 = 2**63
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+_T = TypeVar("_T")
+
+
+def text(value: object, path: str) -> str:
+    """Text that PostgreSQL can store."""
+    if not isinstance(value, str):
+        raise SerializationError(path, f"text is needed, not {type(value).__name__}")
+    if reason := unstorable(value):
+        raise SerializationError(path, f"the text contains {reason}")
+    return value
+
+
+def unstorable(value: str) -> str | None:
+    """What in the text PostgreSQL could not store, if anything."""
+    if value.isascii() and "\0" not in value:
+        return None
+    found = _UNSTORABLE.search(value)
+    if found is None:
+        return None
+    return "a NUL character" if found[0] == "\0" else "a surrogate, which is no character"
+
+
+def key(value: object, path: str) -> str:
+    """Text that an index holds: an id, a name."""
+    return keys((value, path))[0]
+
+
+def keys(*values: tuple[object, str]) -> list[str]:
+    """Texts that one index holds together, each with its path."""
+    found = [text(value, path) for value, path in values]
+    if sum(map(len, found)) * 4 > MAX_KEY_BYTES and (size := sum(len(it.encode()) for it in found)) > MAX_KEY_BYTES:
+        together = "" if len(found) == 1 else f" together with {values[0][1]}"
+        raise SerializationError(values[-1][1], f"takes {size} bytes{together}; an index holds {MAX_KEY_BYTES}")
+    return found
+
+
+def moment(value: object, path: str) -> str:
+    """A timezone-aware datetime, as ISO 8601 in UTC with microseconds."""
+    if not isinstance(value, datetime):
+        raise SerializationError(path, f"a datetime is needed, not {type(value).__name__}")
+    if value.tzinfo is UTC:
+        return value.isoformat()
+    if value.utcoffset() is None:
+        raise SerializationError(path, "the datetime is naive: give it a timezone")
+    try:
+        return value.astimezone(UTC).isoformat()
+    except OverflowError:
+        reason = "the datetime lies outside the years 1 to 9999 of UTC"
+    raise SerializationError(path, reason)
+
+
+def milliseconds(value: object, path: str) -> int:
+    """A timezone-aware datetime, as whole milliseconds since the Unix epoch, rounded down."""
+    since = datetime.fromisoformat(moment(value, path)) - datetime(1970, 1, 1, tzinfo=UTC)
+    return since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
+
+
+def integer(value: object, path: str, beyond: int = INT4) -> int:
+    """An integer from `-beyond` up to but not including `beyond`."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise SerializationError(path, f"an integer is needed, not {type(value).__name__}")
+    if not -beyond <= value < beyond:
+        raise SerializationError(path, f"the integer does not fit its column of {beyond.bit_length()} bits")
+    return value
+
+
+def big_integer(value: object, path: str) -> int:
+    """An integer that a bigint column holds."""
+    return integer(value, path, INT8)
+
+
+def boolean(value: object, path: str) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise SerializationError(path, f"a bool is needed, not {type(value).__name__}")
+    return value
+
+
+def member(kind: type[StrEnum], value: object, path: str) -> str:
+    """The spelling of one of an enum's members."""
+    if isinstance(value, kind):
+        return value.value
+    if isinstance(value, str) and value in kind.__members__.values():
+        return str(value)
+    raise SerializationError(path, f"a {kind.__name__} is needed")
+
+
+def optional(check: Callable[[Any, str], _T], value: object, path: str) -> _T | None:
+    """`None`, or what the check makes of the value."""
+    return None if value is None else check(value, path)
+
+
+def count(value: int | None, name: str) -> int | None:
+    """A `limit`: `None`, or a number of rows from 0 up. ValueError for any other."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise ValueError(f"{name} is a number of rows from 0 up, or None")
+    return value

@@ -1,0 +1,48 @@
+"""A table of the application's own beside the store, to prove by counting that nothing is lost or doubled.
+
+It has no unique constraint: a step whose effect was committed twice would show.
+"""
+
+from collections import Counter
+
+from sqlalchemy import Column, Engine, Integer, MetaData, Table, Text, func, insert, select
+from sqlalchemy.orm import Session
+
+Effects = Counter[tuple[str, str]]
+"""How often each (workflow id, effect) was recorded."""
+
+
+class Ledger:
+    """The table `demo_effects` in the given schema."""
+
+    def __init__(self, engine: Engine, schema: str) -> None:
+        self.engine = engine
+        self.table = Table(
+            "demo_effects",
+            MetaData(schema=schema),
+            Column("id", Integer, primary_key=True),
+            Column("workflow_id", Text, nullable=False),
+            Column("effect", Text, nullable=False),
+            Column("worker", Text, nullable=False),
+        )
+
+    def create(self) -> None:
+        """Create the table."""
+        self.table.create(self.engine)
+
+    def write(self, session: Session, workflow_id: str, effect: str, worker: str) -> None:
+        """Add a row in the session's transaction."""
+        session.execute(insert(self.table).values(workflow_id=workflow_id, effect=effect, worker=worker))
+
+    def effects(self) -> Effects:
+        """What was committed."""
+        columns = self.table.c.workflow_id, self.table.c.effect
+        with self.engine.connect() as connection:
+            rows = connection.execute(select(*columns, func.count()).group_by(*columns))
+            return Counter({(workflow_id, effect): count for workflow_id, effect, count in rows})
+
+
+def differences(expected: Effects, found: Effects) -> list[tuple[str, str, int, int]]:
+    """(workflow id, effect, how often expected, how often found) wherever these two numbers differ."""
+    keys = sorted(expected.keys() | found.keys())
+    return [(*key, expected[key], found[key]) for key in keys if expected[key] != found[key]]

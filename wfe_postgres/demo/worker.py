@@ -1,0 +1,127 @@
+"""One worker process of the demo: `python -m wfe_postgres.demo.worker`.
+
+It reads its orders (a line of JSON) from standard input, so that no password stands in a list of processes, and
+works until standard input ends, as it also does when the demo is killed. What it does, it tells on standard
+output: a `Report` a line.
+"""
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+
+from wfe_postgres import PostgresPersistenceProvider
+from wfe_postgres.contract.errors import ConcurrencyError
+from wfe_postgres.contract.interfaces import PersistenceProvider
+from wfe_postgres.contract.models import ExecutionPointer, PointerStatus, WorkflowInstance
+from wfe_postgres.demo.host import Host
+from wfe_postgres.demo.ledger import Ledger
+from wfe_postgres.demo.orders import ORDER
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a worker is told at its start."""
+
+    name: str
+    url: str
+    schema: str
+    lease: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a worker tells: who, what (`starts`, `works`, `failed`, `refused` or how the step ended), and of which step."""
+
+    worker: str
+    what: str
+    order: str = ""
+    step: str = ""
+    note: str = ""
+
+
+ENDINGS = {
+    PointerStatus.COMPLETE: "done",
+    PointerStatus.RUNNING: "branches",
+    PointerStatus.WAITING_FOR_EVENT: "waits",
+    PointerStatus.SLEEPING: "sleeps",
+}
+"""What is told of a step that was saved, by the status that it gave its pointer."""
+
+
+class ReportingHost(Host):
+    """A host whose steps write into the ledger, in the transaction that saves them, and that tells what it does."""
+
+    def __init__(
+        self,
+        provider: PostgresPersistenceProvider,
+        ledger: Ledger,
+        name: str,
+        tell: Callable[[Report], None],
+        *,
+        lease: float,
+    ) -> None:
+        super().__init__(provider, [ORDER], lease=lease, retry_delay=0.2)
+        self._postgres = provider
+        self._ledger = ledger
+        self._name = name
+        self._tell = tell
+
+    @contextmanager
+    def transaction(
+        self, workflow: WorkflowInstance, pointer: ExecutionPointer
+    ) -> Iterator[tuple[PersistenceProvider, Callable[[str], None]]]:
+        """One transaction for the step's rows and the save of its workflow."""
+        report = partial(Report, self._name, order=str(workflow.reference), step=title(pointer))
+        self._tell(report("starts"))
+        try:
+            with Session(self._ledger.engine) as session, session.begin():
+
+                def record(effect: str) -> None:
+                    self._ledger.write(session, workflow.id, effect, self._name)
+                    self._tell(report("works"))
+
+                yield self._postgres.using(session), record
+        except ConcurrencyError:
+            self._tell(report("refused"))
+            raise
+        except Exception as error:
+            self._tell(report("failed", note=str(error)))
+            raise
+        self._tell(report(ENDINGS[pointer.status]))
+
+
+def title(pointer: ExecutionPointer) -> str:
+    """What the step is called on the screen."""
+    return " ".join([str(pointer.step_name).replace("_", " "), pointer.context_item or ""]).strip()
+
+
+def main() -> None:
+    """Work until standard input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the demo, too, which then closes our input
+    assignment = Assignment(**json.loads(sys.stdin.readline()))
+    stop = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+    engine = create_engine(assignment.url)
+    provider = PostgresPersistenceProvider.from_engine(engine, schema=assignment.schema)
+    ledger = Ledger(engine, assignment.schema)
+    host = ReportingHost(provider, ledger, assignment.name, tell, lease=assignment.lease)
+    tell(Report(assignment.name, "ready"))
+    host.run(stop, interval=0.05)
+
+
+def tell(report: Report) -> None:
+    """Print the report for the demo to read."""
+    print(json.dumps(asdict(report)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Events in PostgreSQL."""
+
+from datetime import datetime
+
+from sqlalchemy import Executable
+
+from wfe_postgres.checks import count, moment, text
+from wfe_postgres.contract.errors import EventNotFoundError
+from wfe_postgres.contract.interfaces import EventRepository
+from wfe_postgres.contract.models import Event
+from wfe_postgres.mapping import EVENT_COLUMNS, event_from_document, event_to_record, read
+from wfe_postgres.repositories.base import Repository, id_or_new
+from wfe_postgres.statements import events as statements
+
+
+class PostgresEventRepository(Repository, EventRepository):
+    """`EventRepository` on the table `events`. Every call is one statement."""
+
+    def create_event(self, event: Event) -> str:
+        """See `EventRepository`. An id that is stored already: `PersistenceError` with its `constraint`."""
+        id = id_or_new(event.id)
+        record = event_to_record(event, id, self._max_payload_bytes)
+        self._calls.write(
+            lambda execute, again: execute(statements.CREATE_AGAIN if again else statements.CREATE, record), id
+        )
+        event.id = id
+        return id
+
+    def get_event(self, id: str) -> Event:
+        """See `EventRepository`."""
+        rows = self._calls.read(statements.GET, {"event_id": text(id, "id")})
+        if not rows:
+            raise EventNotFoundError(id)
+        return read(rows[0][0], event_from_document, EVENT_COLUMNS)
+
+    def get_runnable_events(self, as_at: datetime, limit: int | None = None) -> list[str]:
+        """See `EventRepository`."""
+        given = {"as_at": moment(as_at, "as_at"), "most": count(limit, "limit")}
+        return [id for (id,) in self._calls.read(statements.RUNNABLE, given)]
+
+    def get_events(self, event_name: str, event_key: str, as_of: datetime) -> list[str]:
+        """See `EventRepository`."""
+        given = _matching(event_name, event_key) | {"as_of": moment(as_of, "as_of")}
+        return [id for (id,) in self._calls.read(statements.MATCHING_UNTIL, given)]
+
+    def get_events_since(self, event_name: str, event_key: str, since: datetime) -> list[str]:
+        """See `EventRepository`."""
+        given = _matching(event_name, event_key) | {"since": moment(since, "since")}
+        return [id for (id,) in self._calls.read(statements.MATCHING_SINCE, given)]
+
+    def mark_event_processed(self, id: str) -> None:
+        """See `EventRepository`."""
+        self._mark(statements.MARK_PROCESSED, id)
+
+    def mark_event_unprocessed(self, id: str) -> None:
+        """See `EventRepository`."""
+        self._mark(statements.MARK_UNPROCESSED, id)
+
+    def _mark(self, statement: Executable, id: str) -> None:
+        given = {"event_id": text(id, "id")}
+        if not self._calls.write(lambda execute, _: execute(statement, given), id):
+            raise EventNotFoundError(id)
+
+
+def _matching(event_name: str, event_key: str) -> dict[str, str]:
+    return {"event_name": text(event_name, "event_name"), "event_key": text(event_key, "event_key")}

@@ -1,0 +1,176 @@
+"""Queries beyond the engine's interfaces: lists, errors, statistics, and the end of finished work."""
+
+import base64
+import binascii
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from wfe_postgres.checks import big_integer, count, member, moment, text
+from wfe_postgres.contract.errors import WorkflowNotFoundError
+from wfe_postgres.contract.models import ExecutionError, WorkflowStatus
+from wfe_postgres.contract.reports import StoreStatistics, WorkflowPage, WorkflowSummary
+from wfe_postgres.mapping import ERROR_COLUMNS, SUMMARY_COLUMNS, error_from_document, summary_from_document
+from wfe_postgres.payloads import decode
+from wfe_postgres.repositories.base import Repository, read_all
+from wfe_postgres.sessions import Execute
+from wfe_postgres.statements import reports as statements
+from wfe_postgres.statements import workflows as workflow_statements
+
+_PURGEABLE = (WorkflowStatus.COMPLETE, WorkflowStatus.TERMINATED)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class PostgresReports(Repository):
+    """What applications and operators ask of the store."""
+
+    def find_workflows(
+        self,
+        *,
+        status: WorkflowStatus | None = None,
+        definition_id: str | None = None,
+        version: int | None = None,
+        reference: str | None = None,
+        root_workflow_id: str | None = None,
+        created_from: datetime | None = None,
+        created_to: datetime | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> WorkflowPage:
+        """Workflows that satisfy every filter given, newest first: `created_from <= create_time < created_to`.
+
+        `cursor` is the `next_cursor` of the page before. No page has a gap or a repeat because rows were added
+        meanwhile. One statement; ValueError for a bad cursor or a limit below 1.
+        """
+        _require_positive(limit, "limit")
+        given = _present(
+            status=(lambda value, path: member(WorkflowStatus, value, path), status),
+            definition_id=(text, definition_id),
+            version=(big_integer, version),
+            reference=(text, reference),
+            root_workflow_id=(text, root_workflow_id),
+            created_from=(moment, created_from),
+            created_to=(moment, created_to),
+        )
+        if cursor is not None:
+            given |= _place_of(cursor)
+        rows = self._calls.read(statements.find_workflows(set(given)), given | {"most": limit + 1})
+        shown = rows[:limit]
+        items: list[WorkflowSummary] = read_all((row[1] for row in shown), summary_from_document, SUMMARY_COLUMNS)
+        return WorkflowPage(items, _cursor_of(shown[-1][0]) if len(rows) > limit else None)
+
+    def get_execution_errors(
+        self, workflow_id: str | None = None, *, since: datetime | None = None, limit: int = 100
+    ) -> list[ExecutionError]:
+        """Errors of steps, newest first: of one workflow or of all, with `error_time >= since`. One statement."""
+        _require_positive(limit, "limit")
+        given = _present(workflow_id=(text, workflow_id), since=(moment, since))
+        rows = self._calls.read(statements.find_errors(set(given)), given | {"most": limit})
+        return read_all((row[0] for row in rows), error_from_document, ERROR_COLUMNS)
+
+    def get_statistics(self) -> StoreStatistics:
+        """How the store stands; one statement, one snapshot.
+
+        It counts rows, so on large tables it reads them: workflows by status, open subscriptions and errors take
+        time in proportion to their number; what is due and unprocessed comes from indexes.
+        """
+        before = datetime.now(UTC)
+        [(document,)] = self._calls.read(statements.STATISTICS, {})
+        after = datetime.now(UTC)
+        return _statistics_of(decode(document), before + (after - before) / 2)
+
+    def delete_workflow(self, id: str) -> None:
+        """Remove a workflow, its pointers, subscriptions and errors, in one transaction.
+
+        Raises `WorkflowNotFoundError`.
+        """
+        given = {"workflow_id": text(id, "id")}
+
+        def attempt(execute: Execute, again: bool) -> bool:
+            if not execute(workflow_statements.LOCKED_REVISION, given):
+                return again
+            return bool(execute(statements.DELETE_WORKFLOWS, {"workflow_ids": [id]}))
+
+        if not self._calls.transact(attempt, id):
+            raise WorkflowNotFoundError(id)
+
+    def purge_workflows(self, status: WorkflowStatus, older_than: datetime, *, batch_size: int = 1000) -> int:
+        """Remove all workflows of this status with `complete_time < older_than`, with all that is theirs.
+
+        A transaction for each `batch_size` workflows: what is done stays done when the call is broken off. Workflows
+        that somebody has locked are left for another time. Gives the number removed. ValueError: the status is
+        neither Complete nor Terminated.
+        """
+        if status not in _PURGEABLE:
+            raise ValueError("only Complete and Terminated workflows can be purged")
+        given = {"status": str(status), "older_than": moment(older_than, "older_than"), "batch_size": batch_size}
+
+        def attempt(execute: Execute, _: bool) -> int:
+            ids = [id for (id,) in execute(statements.FINISHED, given)]
+            return len(execute(statements.DELETE_WORKFLOWS, {"workflow_ids": ids})) if ids else 0
+
+        return self._in_batches(attempt, batch_size)
+
+    def purge_events(self, older_than: datetime, *, batch_size: int = 1000) -> int:
+        """Remove all processed events with `event_time < older_than`; a transaction for each `batch_size`.
+
+        Gives the number removed.
+        """
+        given = {"older_than": moment(older_than, "older_than"), "batch_size": batch_size}
+        return self._in_batches(lambda execute, _: len(execute(statements.PURGE_EVENTS, given)), batch_size)
+
+    def _in_batches(self, attempt: Callable[[Execute, bool], int], batch_size: int) -> int:
+        _require_positive(batch_size, "batch_size")
+        removed = 0
+        while batch := self._calls.transact(attempt):
+            removed += batch
+        return removed
+
+
+def _present(**filters: tuple[Callable[[Any, str], Any], Any]) -> dict[str, Any]:
+    return {name: check(value, name) for name, (check, value) in filters.items() if value is not None}
+
+
+def _require_positive(number: int, name: str) -> None:
+    if not count(number, name):
+        raise ValueError(f"{name} is a number of rows from 1 up")
+
+
+def _cursor_of(place: str) -> str:
+    return base64.urlsafe_b64encode(place.encode()).decode()
+
+
+def _place_of(cursor: str) -> dict[str, str]:
+    try:
+        create_time, id = json.loads(base64.urlsafe_b64decode(cursor))
+        return {
+            "before_time": moment(datetime.fromisoformat(create_time + "+00:00"), "cursor"),
+            "before_id": text(id, ""),
+        }
+    except (ValueError, TypeError, binascii.Error):
+        reason = "the cursor is none that find_workflows gave"
+    raise ValueError(reason)
+
+
+def _statistics_of(found: list[Any], here: datetime) -> StoreStatistics:
+    counts = found[0] or {}
+    return StoreStatistics(
+        workflows={status: counts.get(status.value, 0) for status in WorkflowStatus},
+        runnable_due=found[1],
+        oldest_due=_from_milliseconds(found[2]),
+        unprocessed_events=found[3],
+        oldest_unprocessed_event=None if found[4] is None else datetime.fromisoformat(found[4] + "+00:00"),
+        due_commands=found[5],
+        oldest_due_command=_from_milliseconds(found[6]),
+        open_subscriptions=found[7],
+        held_subscriptions=found[8],
+        expired_subscriptions=found[9],
+        execution_errors=found[10],
+        schema_revision=found[11],
+        clock_offset=here.timestamp() - found[12],
+    )
+
+
+def _from_milliseconds(value: int | None) -> datetime | None:
+    return None if value is None else _EPOCH + timedelta(milliseconds=value)

@@ -1,0 +1,112 @@
+"""Event subscriptions in PostgreSQL, locked by token."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Executable
+
+from wfe_postgres.checks import moment, text
+from wfe_postgres.contract.errors import OutcomeUnknownError, SubscriptionNotFoundError, SubscriptionTokenError
+from wfe_postgres.contract.interfaces import SubscriptionRepository
+from wfe_postgres.contract.models import EventSubscription
+from wfe_postgres.mapping import SUBSCRIPTION_COLUMNS, read, subscription_from_document, subscription_to_record
+from wfe_postgres.payloads import encode
+from wfe_postgres.repositories.base import Repository, id_or_new, read_all
+from wfe_postgres.sessions import Execute
+from wfe_postgres.statements import subscriptions as statements
+
+
+class PostgresSubscriptionRepository(Repository, SubscriptionRepository):
+    """`SubscriptionRepository` on the table `event_subscriptions`. Every call is one statement."""
+
+    def create_event_subscription(self, subscription: EventSubscription) -> str:
+        """See `SubscriptionRepository`. An id that is stored already: `PersistenceError` with its `constraint`."""
+        id = id_or_new(subscription.id)
+        record = subscription_to_record(subscription, id)
+        data = subscription.subscription_data
+        record["subscription_data"] = (
+            None if data is None else encode(data, "subscription_data", self._max_payload_bytes)
+        )
+        self._calls.write(
+            lambda execute, again: execute(statements.CREATE_AGAIN if again else statements.CREATE, record), id
+        )
+        subscription.id = id
+        return id
+
+    def get_subscription(self, id: str) -> EventSubscription:
+        """See `SubscriptionRepository`."""
+        rows = self._calls.read(statements.GET, {"subscription_id": text(id, "id")})
+        if not rows:
+            raise SubscriptionNotFoundError(id)
+        return read(rows[0][0], subscription_from_document, SUBSCRIPTION_COLUMNS)
+
+    def get_subscriptions(self, event_name: str, event_key: str, as_of: datetime) -> list[EventSubscription]:
+        """See `SubscriptionRepository`."""
+        return self._read(statements.OPEN, _matching(event_name, event_key, as_of))
+
+    def get_first_open_subscription(self, event_name: str, event_key: str, as_of: datetime) -> EventSubscription | None:
+        """See `SubscriptionRepository`."""
+        return next(iter(self._read(statements.FIRST_OPEN, _matching(event_name, event_key, as_of))), None)
+
+    def get_workflow_subscriptions(self, workflow_id: str) -> list[EventSubscription]:
+        """What the workflow waits for, oldest first: its subscriptions, held ones too."""
+        return self._read(statements.OF_WORKFLOW, {"workflow_id": text(workflow_id, "workflow_id")})
+
+    def set_subscription_token(self, id: str, token: str, worker_id: str, expiry: datetime) -> bool:
+        """See `SubscriptionRepository`."""
+        given = _token_of(id, token) | {
+            "worker_id": text(worker_id, "worker_id"),
+            "expiry": moment(expiry, "expiry"),
+        }
+        [(taken, exists)] = self._calls.write(lambda execute, _: execute(statements.SET_TOKEN, given), id)
+        if not exists:
+            raise SubscriptionNotFoundError(id)
+        return bool(taken)
+
+    def clear_subscription_token(self, id: str, token: str) -> None:
+        """See `SubscriptionRepository`."""
+        given = _token_of(id, token)
+
+        def attempt(execute: Execute, again: bool) -> tuple[bool, bool]:
+            [(cleared, exists)] = execute(statements.CLEAR_TOKEN, given)
+            if again and not cleared:
+                _require_cleared(execute, id)
+                return True, True
+            return cleared, exists
+
+        cleared, exists = self._calls.write(attempt, id)
+        if not exists:
+            raise SubscriptionNotFoundError(id)
+        if not cleared:
+            raise SubscriptionTokenError(id)
+
+    def terminate_subscription(self, id: str) -> None:
+        """See `SubscriptionRepository`."""
+        given = {"subscription_id": text(id, "id")}
+        if not self._calls.write(lambda execute, again: execute(statements.TERMINATE, given) or (again and [id]), id):
+            raise SubscriptionNotFoundError(id)
+
+    def _read(self, statement: Executable, given: dict[str, Any]) -> list[EventSubscription]:
+        documents = (document for (document,) in self._calls.read(statement, given))
+        return read_all(documents, subscription_from_document, SUBSCRIPTION_COLUMNS)
+
+
+def _matching(event_name: str, event_key: str, as_of: datetime) -> dict[str, str]:
+    return {
+        "event_name": text(event_name, "event_name"),
+        "event_key": text(event_key, "event_key"),
+        "as_of": moment(as_of, "as_of"),
+    }
+
+
+def _token_of(id: str, token: str) -> dict[str, str]:
+    return {"subscription_id": text(id, "id"), "token": text(token, "token")}
+
+
+def _require_cleared(execute: Execute, id: str) -> None:
+    """After a lost answer: an open subscription is what was asked for; another's token tells nothing."""
+    tokens: Sequence[Any] = execute(statements.TOKEN, {"subscription_id": id})
+    if not tokens or tokens[0][0] is not None:
+        reason = "the connection was lost, and the subscription has changed since"
+        raise OutcomeUnknownError(reason, (id,))

@@ -1,0 +1,209 @@
+"""How one call of a repository reaches the database: in a transaction of its own, or inside the caller's."""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import Connection, Executable
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+
+from wfe_postgres.contract.errors import OutcomeUnknownError, PersistenceError, WfeError
+from wfe_postgres.rows import SCHEMA
+from wfe_postgres.sessions.failures import CATCHABLE, Failure, Kind, classify
+from wfe_postgres.sessions.places import Open, Place, joined_source, maker_source
+from wfe_postgres.sessions.sockets import is_closed
+from wfe_postgres.sessions.watchdog import Watchdog
+
+_T = TypeVar("_T")
+
+Rows = Sequence[Any]
+Parameters = Mapping[str, Any]
+Execute = Callable[[Executable, Parameters], Rows]
+"""Runs one statement and gives all its rows, if it has any."""
+
+Attempt = Callable[[Execute, bool], _T]
+"""One try at a write. True: an earlier try was cut off and may have taken place, so look first."""
+
+_FIRST_PAUSE = 0.01
+_LONGEST_PAUSE = 1.0
+
+
+class Calls(Protocol):
+    """What a repository works through."""
+
+    def read(self, statement: Executable, parameters: Parameters) -> Rows:
+        """The rows of a statement that changes nothing: one statement, one snapshot."""
+
+    def write(self, attempt: Attempt[_T], *ids: str) -> _T:
+        """A write whose statements each commit by themselves; `ids` name what is written, for an error."""
+
+    def transact(self, attempt: Attempt[_T], *ids: str) -> _T:
+        """A write of several statements in one READ COMMITTED transaction."""
+
+    def transaction(self) -> AbstractContextManager["JoinedCalls"]:
+        """Several calls in one transaction, committed at the end of the block."""
+
+
+def calls_for(place: Place | sessionmaker[Any] | Calls, schema: str) -> Calls:
+    """The way that fits what a repository was given."""
+    if isinstance(place, (OwnCalls, JoinedCalls)):
+        return place
+    if isinstance(place, sessionmaker):
+        return OwnCalls(maker_source(place), schema)
+    return JoinedCalls(place, schema)  # type: ignore[arg-type]
+
+
+def executor(connection: Connection, schema: str) -> Execute:
+    """Runs the statements, which are written for the default schema, in this one."""
+    options = {} if schema == SCHEMA else {"schema_translate_map": {SCHEMA: schema}}
+
+    def execute(statement: Executable, parameters: Parameters) -> Rows:
+        result = connection.execute(statement, parameters, execution_options=options)
+        return result.all() if result.returns_rows else ()
+
+    return execute
+
+
+class JoinedCalls:
+    """Inside the caller's transaction, which is never committed, rolled back or retried here."""
+
+    def __init__(self, place: Place, schema: str, watchdog: Watchdog | None = None) -> None:
+        self._place = place
+        self._connection = joined_source(place)
+        self._schema = schema
+        self._watchdog = watchdog or Watchdog(None)
+
+    def read(self, statement: Executable, parameters: Parameters) -> Rows:
+        """See `Calls`."""
+        return self.write(lambda execute, _: execute(statement, parameters))
+
+    def write(self, attempt: Attempt[_T], *ids: str) -> _T:
+        """See `Calls`."""
+        if isinstance(self._place, (Session, scoped_session)):
+            self._place.flush()  # outside of the translation: its errors are the application's own
+        try:
+            connection = self._connection()
+            with self._watchdog.watch(connection, self._watchdog.deadline()):
+                return attempt(executor(connection, self._schema), False)
+        except CATCHABLE as error:
+            failure = classify(error, sent=True)
+        raise failure.error
+
+    transact = write
+
+    @contextmanager
+    def transaction(self) -> Iterator["JoinedCalls"]:
+        """See `Calls`: a savepoint of the caller's transaction."""
+        with self._connection().begin_nested():
+            yield self
+
+
+class OwnCalls:
+    """In connections of its own, one a call; what fails in passing is tried again.
+
+    `retry_budget` is in seconds, 0 switches retries off. A write that was cut off is tried again with the word that it
+    may have taken place; where that cannot be found out in time, `OutcomeUnknownError` says so.
+    """
+
+    def __init__(
+        self, opened: Open, schema: str, *, retry_budget: float = 0.0, watchdog: Watchdog | None = None
+    ) -> None:
+        if not retry_budget >= 0:
+            raise ValueError("retry_budget is a number of seconds from 0 up")
+        self._open = opened
+        self._schema = schema
+        self._retry_budget = retry_budget
+        self._watchdog = watchdog or Watchdog(None)
+        self._closed = False
+
+    def close(self) -> None:
+        """Refuse all later calls."""
+        self._closed = True
+
+    def join(self, place: Place) -> JoinedCalls:
+        """Calls inside a caller's transaction, on the same schema."""
+        return JoinedCalls(place, self._schema)
+
+    def read(self, statement: Executable, parameters: Parameters) -> Rows:
+        """See `Calls`."""
+        return self._run(lambda execute, _: execute(statement, parameters), transaction=False, ids=None)
+
+    def write(self, attempt: Attempt[_T], *ids: str) -> _T:
+        """See `Calls`."""
+        return self._run(attempt, transaction=False, ids=ids)
+
+    def transact(self, attempt: Attempt[_T], *ids: str) -> _T:
+        """See `Calls`."""
+        return self._run(attempt, transaction=True, ids=ids)
+
+    @contextmanager
+    def transaction(self) -> Iterator[JoinedCalls]:
+        """See `Calls`."""
+        block_ended = False
+        deadline = self._watchdog.deadline()
+        with ExitStack() as stack:
+            connection = self._persist(lambda _: self._connect(stack, True), deadline, None)
+            try:
+                with stack.pop_all():
+                    yield JoinedCalls(connection, self._schema, self._watchdog)
+                    block_ended = True
+                    stack.enter_context(self._watchdog.watch(connection, self._watchdog.deadline()))
+                return
+            except CATCHABLE as error:
+                if not block_ended:
+                    raise
+                failure = classify(error, sent=True)
+        raise _outcome_unknown((), failure) if failure.kind is Kind.LOST else failure.error
+
+    def _run(self, attempt: Attempt[_T], *, transaction: bool, ids: tuple[str, ...] | None) -> _T:
+        deadline = self._watchdog.deadline()
+        return self._persist(lambda uncertain: self._try(attempt, uncertain, transaction, deadline), deadline, ids)
+
+    def _persist(self, step: Callable[[bool], _T | Failure], deadline: float, ids: tuple[str, ...] | None) -> _T:
+        """The step's result, after as many tries as its failures and the time allow; `ids`: it is a write."""
+        until = min(time.monotonic() + self._retry_budget, deadline)
+        uncertain = False
+        pause = _FIRST_PAUSE
+        while True:
+            result = step(uncertain)
+            if not isinstance(result, Failure):
+                return result
+            uncertain = uncertain or (result.kind is Kind.LOST and ids is not None)
+            wait = random.uniform(0, pause)  # full jitter: hosts that failed together do not come back together
+            if (result.kind is Kind.FINAL and not uncertain) or time.monotonic() + wait >= until:
+                break
+            time.sleep(wait)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        raise _outcome_unknown(ids or (), result) if uncertain else result.error
+
+    def _try(self, attempt: Attempt[_T], uncertain: bool, transaction: bool, deadline: float) -> _T | Failure:
+        with ExitStack() as stack:
+            connection = self._connect(stack, transaction)
+            if isinstance(connection, Failure):
+                return connection
+            try:
+                with stack.pop_all(), self._watchdog.watch(connection, deadline):
+                    return attempt(executor(connection, self._schema), uncertain)
+            except CATCHABLE as error:
+                return classify(error, sent=True)
+
+    def _connect(self, stack: ExitStack, transaction: bool) -> Connection | Failure:
+        """A live connection, left open on the stack."""
+        if self._closed:
+            return Failure(Kind.FINAL, PersistenceError("the provider is closed"))
+        try:
+            while True:
+                connection = stack.enter_context(self._open(transaction))
+                if not is_closed(connection):
+                    return connection
+                connection.invalidate()
+                stack.close()
+        except CATCHABLE as error:
+            return classify(error, sent=False)
+
+
+def _outcome_unknown(ids: tuple[str, ...], failure: Failure) -> WfeError:
+    reason = "the connection was lost, and whether the write took place could not be found out"
+    return OutcomeUnknownError(reason, ids, original=getattr(failure.error, "original", None))

@@ -1,0 +1,145 @@
+"""What a failure means: whether the call can be made again, and which of our errors a caller should see.
+
+Decided by phase (was anything sent?) and SQLSTATE, never by exception class: statement_timeout, lock_timeout, a
+serialization failure and a lost connection are all `OperationalError`. Only a failed connect is judged by its
+message, because libpq reports no SQLSTATE for it; what is not recognised there counts as passing.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import psycopg
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from wfe_postgres.contract.errors import PersistenceError, StoreNotReadyError, WfeError
+
+CATCHABLE = (SQLAlchemyError, psycopg.Error, OSError)
+"""What SQLAlchemy, psycopg or a socket can raise at us."""
+
+
+class Kind(Enum):
+    """What may be done about a failure."""
+
+    NOT_SENT = auto()
+    """Nothing has happened: try again."""
+    LOST = auto()
+    """The connection went while the call was under way: it may have taken place."""
+    ROLLED_BACK = auto()
+    """The server undid the transaction for certain: try again."""
+    READ_ONLY = auto()
+    """This server no longer takes writes: try again on another connection."""
+    FINAL = auto()
+    """The same call would fail again, or may not be repeated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failure, its kind, and the error that says so to a caller."""
+
+    kind: Kind
+    error: WfeError
+
+
+_ROLLED_BACK = {"40001", "40P01"}
+_STORE_MISSING = {"42P01", "3F000", "42703", "42883"}
+_READ_ONLY = "25006"
+_LOST = re.compile("08...|57P0[1235]|25P03")
+_PASSING = re.compile("40001|40P01|55P03|53...|57P0.|08...|25006")
+
+_CONNECT_FINAL = (
+    (
+        r"password authentication failed|no password supplied|28P01|28000|no pg_hba",
+        "the server rejected the user or the password",
+    ),
+    (r"database .* does not exist", "the database does not exist: create it first"),
+    (r"role .* does not exist", "the role does not exist"),
+    (
+        r"authentication method requirement",
+        "the server asks for the password in clear on a link without TLS: refused",
+    ),
+    (r"certificate|SSL|TLS", "no TLS connection that satisfies the URL's sslmode could be made"),
+    (r"invalid (connection option|URI|sslmode|port)", "the URL holds an option that libpq does not know"),
+)
+_CONNECT_PASSING = (
+    (r"refused|No such file|Is the server running", "no server answers there: is PostgreSQL running?"),
+    (r"resolve|translate host|Name or service|getaddrinfo", "the host's name cannot be resolved"),
+    (r"too many clients|connection slots", "the server has no connection left"),
+    (r"starting up|shutting down|recovery", "the server is starting up or shutting down"),
+    (r"timeout|timed out", "the server did not answer in time"),
+)
+
+
+def sqlstate_of(error: BaseException) -> str | None:
+    """PostgreSQL's five-character code, if the server gave one."""
+    driver = error.orig if isinstance(error, DBAPIError) else error
+    return getattr(driver, "sqlstate", None)
+
+
+def translate(error: BaseException) -> WfeError:
+    """The error that a caller sees instead of the driver's or SQLAlchemy's."""
+    return classify(error, sent=True).error
+
+
+def classify(error: BaseException, *, sent: bool) -> Failure:
+    """What the failure means; `sent`: the connection had been made."""
+    if isinstance(error, PoolTimeoutError):
+        reason = "no connection of the pool came free in time"
+        return Failure(Kind.FINAL, PersistenceError(reason, retryable=True, original=error))
+    state = sqlstate_of(error)
+    if not sent and state is None:
+        return _connect_failure(error)
+    kind = _kind(error, state, sent)
+    if state in _STORE_MISSING:
+        return Failure(kind, _not_ready(state, error))
+    return Failure(kind, _refused(error, state, kind))
+
+
+def _kind(error: BaseException, state: str | None, sent: bool) -> Kind:
+    if state is None:
+        lost = isinstance(error, OSError) or getattr(error, "connection_invalidated", False)
+        return Kind.LOST if lost else Kind.FINAL
+    if not sent:
+        return Kind.NOT_SENT if _PASSING.fullmatch(state) else Kind.FINAL
+    if state in _ROLLED_BACK:
+        return Kind.ROLLED_BACK
+    if state == _READ_ONLY:
+        return Kind.READ_ONLY
+    return Kind.LOST if _LOST.fullmatch(state) else Kind.FINAL
+
+
+def _not_ready(state: str | None, error: BaseException) -> StoreNotReadyError:
+    reason = "the store is missing or older than this library: run `wfe-postgres upgrade`"
+    return StoreNotReadyError(reason, state, original=error)
+
+
+def _refused(error: BaseException, state: str | None, kind: Kind) -> PersistenceError:
+    driver = error.orig if isinstance(error, DBAPIError) else error
+    diagnostics = driver.diag if isinstance(driver, psycopg.Error) else None
+    table = diagnostics.table_name if diagnostics else None
+    if kind is Kind.LOST:
+        reason = "the connection to the database was lost"
+    else:
+        reason = f"the database refused the statement: {type(driver).__name__}" + (f" on {table}" if table else "")
+    return PersistenceError(
+        reason,
+        state,
+        diagnostics.constraint_name if diagnostics else None,
+        retryable=kind is Kind.LOST or bool(state and _PASSING.fullmatch(state)),
+        original=error,
+    )
+
+
+def _connect_failure(error: BaseException) -> Failure:
+    message = str(error)
+    for kind, table in ((Kind.FINAL, _CONNECT_FINAL), (Kind.NOT_SENT, _CONNECT_PASSING)):
+        for pattern, sentence in table:
+            if re.search(pattern, message):
+                return _cannot_connect(kind, sentence, error)
+    return _cannot_connect(Kind.NOT_SENT, "the connection could not be made", error)
+
+
+def _cannot_connect(kind: Kind, sentence: str, error: BaseException) -> Failure:
+    passing = kind is Kind.NOT_SENT
+    return Failure(kind, PersistenceError(f"cannot connect: {sentence}", retryable=passing, original=error))

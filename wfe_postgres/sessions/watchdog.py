@@ -1,0 +1,104 @@
+"""An end for every call, whatever the network does: at its deadline it is cancelled, then its socket is shut.
+
+Keepalives and `tcp_user_timeout` do not help against a peer that acknowledges and never answers; a second thread
+that shuts the socket does. The thread starts with the first watched call and sleeps until the earliest deadline.
+"""
+
+import heapq
+import itertools
+import math
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psycopg
+from sqlalchemy import Connection
+
+from wfe_postgres.sessions.sockets import driver_connection, shut
+
+_GRACE = 0.5  # seconds between the cancellation and the end of the socket
+
+
+class Watchdog:
+    """Watches calls that may take `timeout` seconds each; `None` watches nothing."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self._timeout = timeout
+        self._reset()
+        reference = weakref.WeakMethod(self._reset)
+        os.register_at_fork(after_in_child=lambda: (reset := reference()) and reset())
+
+    def _reset(self) -> None:
+        self._changed = threading.Condition()
+        self._numbers = itertools.count()
+        self._watched: dict[int, psycopg.Connection[Any]] = {}
+        self._deadlines: list[tuple[float, int]] = []
+        self._thread: threading.Thread | None = None
+
+    def deadline(self) -> float:
+        """When a call that begins now must have ended, by the monotonic clock."""
+        return math.inf if self._timeout is None else time.monotonic() + self._timeout
+
+    @contextmanager
+    def watch(self, connection: Connection, deadline: float) -> Iterator[None]:
+        """Ends what runs on the connection meanwhile, at the deadline."""
+        if self._timeout is None:
+            yield
+            return
+        number = next(self._numbers)
+        self._watched[number] = driver_connection(connection)
+        self._add(deadline, number)
+        try:
+            yield
+        finally:
+            del self._watched[number]
+
+    def _add(self, deadline: float, number: int) -> None:
+        with self._changed:
+            heapq.heappush(self._deadlines, (deadline, number))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="wfe_postgres-watchdog", daemon=True)
+                self._thread.start()
+            elif self._deadlines[0][1] == number:
+                self._changed.notify()
+
+    def _watch(self) -> None:
+        while True:
+            for number in self._due():
+                if (connection := self._watched.get(number)) is not None:
+                    threading.Thread(target=self._end, args=(number, connection), daemon=True).start()
+
+    def _due(self) -> list[int]:
+        """Waits until a deadline has come; also forgets the calls that ended in time."""
+        with self._changed:
+            self._changed.wait(self._seconds_to_next())
+            due = []
+            while self._deadlines and (
+                self._deadlines[0][0] <= time.monotonic() or self._deadlines[0][1] not in self._watched
+            ):
+                due.append(heapq.heappop(self._deadlines)[1])
+            return due
+
+    def _seconds_to_next(self) -> float | None:
+        return max(0.0, self._deadlines[0][0] - time.monotonic()) if self._deadlines else None
+
+    def _end(self, number: int, connection: psycopg.Connection[Any]) -> None:
+        with suppress(OSError, psycopg.Error):
+            descriptor = os.dup(connection.fileno())
+            cancelling = threading.Thread(target=_cancel, args=(connection,), daemon=True)
+            cancelling.start()
+            cancelling.join(_GRACE)
+            time.sleep(_GRACE / 5)
+            if number in self._watched:
+                shut(descriptor)
+            else:
+                os.close(descriptor)
+
+
+def _cancel(connection: psycopg.Connection[Any]) -> None:
+    with suppress(OSError, psycopg.Error):
+        connection.cancel_safe(timeout=_GRACE)

@@ -1,0 +1,89 @@
+"""Scheduled commands: claim, run, finish; and the errors of steps.
+
+A claim is a random number and a lease by the server's clock, taken in a short statement of its own. The store
+notes by a trigger (migration 0004) when a claimed command is scheduled again, whoever does it and whatever the
+time; so finishing removes a command only if nobody has asked for it meanwhile.
+"""
+
+from sqlalchemy import all_, any_, delete, false, func, null, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from wfe_postgres.mapping import ERROR_NAMES
+from wfe_postgres.rows import CommandRow, ErrorRow
+from wfe_postgres.statements.parts import (
+    bigint_parameter,
+    bigints_parameter,
+    builtin,
+    parameters,
+    records,
+    seconds_parameter,
+    table_of,
+    text_parameter,
+)
+
+commands = table_of(CommandRow)
+errors = table_of(ErrorRow)
+
+_key = ("command_name", "data")
+_values = parameters(CommandRow, "id", "claim", "claimed_until", "rescheduled")
+_same = (commands.c.command_name == text_parameter("command_name")) & (commands.c.data == text_parameter("data"))
+
+# An upsert alone would take a number from the int4 sequence each time, and one day the last.
+_moved = (
+    update(commands).where(_same).values(execute_time=_values["execute_time"]).returning(commands.c.id).cte("moved")
+)
+_absent = select(*_values.values()).where(~select(_moved.c.id).exists())
+_scheduled = upsert(commands).from_select([*_values], _absent)
+SCHEDULE = _scheduled.on_conflict_do_update(
+    index_elements=[*_key], set_={"execute_time": _scheduled.excluded.execute_time}
+).returning(commands.c.id)
+
+NEWEST = select(func.max(commands.c.id))
+
+_claim = commands.c.claim
+_free = or_(commands.c.claimed_until.is_(None), commands.c.claimed_until <= builtin.clock_timestamp())
+_due = (
+    select(commands.c.id)
+    .where(
+        commands.c.execute_time <= bigint_parameter("as_of"),
+        commands.c.id <= bigint_parameter("newest"),
+        commands.c.id != all_(bigints_parameter("seen")),
+        _free,
+    )
+    .order_by(commands.c.execute_time, commands.c.id)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+    .cte("due")
+)
+_columns = (commands.c.id, commands.c.command_name, commands.c.data, commands.c.execute_time)
+
+CLAIM = (
+    update(commands)
+    .where(commands.c.id == select(_due.c.id).scalar_subquery())
+    .values(
+        claim=bigint_parameter("claim"),
+        claimed_until=builtin.clock_timestamp() + seconds_parameter("lease"),
+        rescheduled=false(),
+    )
+    .returning(*_columns)
+)
+CLAIMED = select(*_columns).where(_claim == bigint_parameter("claim"))
+
+FINISH = (
+    delete(commands)
+    .where(commands.c.id == bigint_parameter("command_id"), _claim == bigint_parameter("claim"))
+    .where(~commands.c.rescheduled)
+    .returning(commands.c.id)
+)
+RELEASE = (
+    update(commands)
+    .where(commands.c.id == any_(bigints_parameter("command_ids")), _claim == any_(bigints_parameter("claims")))
+    .values(claim=null(), claimed_until=null(), rescheduled=false())
+)
+
+_given_errors = records(ErrorRow, ERROR_NAMES, "errors")
+STORE_ERRORS = (
+    upsert(errors)
+    .from_select(ERROR_NAMES, select(*_given_errors.c))
+    .on_conflict_do_nothing(index_elements=[errors.c.nonce])
+)

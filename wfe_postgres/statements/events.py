@@ -1,0 +1,43 @@
+"""Events: each call is one statement."""
+
+from sqlalchemy import insert, select, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from wfe_postgres.mapping import EVENT_COLUMNS
+from wfe_postgres.rows import EventRow
+from wfe_postgres.statements.parts import (
+    bigint_parameter,
+    document,
+    moment_parameter,
+    parameters,
+    table_of,
+    text_parameter,
+)
+
+events = table_of(EventRow)
+
+_by_id = events.c.id == text_parameter("event_id")
+_matching = (events.c.event_name == text_parameter("event_name")) & (events.c.event_key == text_parameter("event_key"))
+_oldest_first = (events.c.event_time, events.c.id)
+
+CREATE = insert(events).values(parameters(EventRow)).returning(events.c.id)
+CREATE_AGAIN = upsert(events).values(parameters(EventRow)).on_conflict_do_nothing().returning(events.c.id)
+
+GET = select(document(EVENT_COLUMNS)).where(_by_id)
+
+# Spelled out, not a parameter: only so can the planner prove that the partial index applies.
+RUNNABLE = (
+    select(events.c.id)
+    .where(text("is_processed = false"), events.c.event_time <= moment_parameter("as_at"))
+    .order_by(*_oldest_first)
+    .limit(bigint_parameter("most"))
+)
+MATCHING_UNTIL = (
+    select(events.c.id).where(_matching, events.c.event_time <= moment_parameter("as_of")).order_by(*_oldest_first)
+)
+MATCHING_SINCE = (
+    select(events.c.id).where(_matching, events.c.event_time >= moment_parameter("since")).order_by(*_oldest_first)
+)
+
+MARK_PROCESSED = update(events).where(_by_id).values(is_processed=True).returning(events.c.id)
+MARK_UNPROCESSED = update(events).where(_by_id).values(is_processed=False).returning(events.c.id)

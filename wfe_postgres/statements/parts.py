@@ -1,0 +1,125 @@
+"""What the statements are made of: typed parameters, rows as JSON documents, records from one JSON array.
+
+A parameter always carries its type, so that no statement depends on what a connection's adapters guess;
+functions are PostgreSQL's own (`builtin`), whatever a search_path puts before them.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Boolean,
+    Cast,
+    ColumnElement,
+    DateTime,
+    Double,
+    Integer,
+    Table,
+    TableValuedAlias,
+    Text,
+    bindparam,
+    column,
+    func,
+    literal_column,
+    type_coerce,
+)
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
+from sqlalchemy.orm import InstrumentedAttribute
+
+from wfe_postgres.rows import Base
+
+Columns = Sequence[InstrumentedAttribute[Any]]
+
+builtin = func.pg_catalog
+
+
+def table_of(row: type[Base]) -> Table:
+    """The Core table under a mapped class: what a statement needs that no session runs."""
+    return cast(Table, row.__table__)
+
+
+def text_parameter(name: str) -> BindParameter[str]:
+    """A text parameter."""
+    return bindparam(name, type_=Text())
+
+
+def texts_parameter(name: str) -> BindParameter[list[str]]:
+    """A list of texts."""
+    return bindparam(name, type_=cast(Any, ARRAY(Text())))
+
+
+def bigint_parameter(name: str) -> BindParameter[int]:
+    """A 64-bit integer."""
+    return bindparam(name, type_=BigInteger())
+
+
+def bigints_parameter(name: str) -> BindParameter[list[int]]:
+    """A list of 64-bit integers."""
+    return bindparam(name, type_=cast(Any, ARRAY(BigInteger())))
+
+
+def seconds_parameter(name: str) -> ColumnElement[Any]:
+    """A length of time, handed in as seconds."""
+    return bindparam(name, type_=Double()) * literal_column("interval '1 second'")
+
+
+def moment_parameter(name: str) -> Cast[Any]:
+    """A time, handed in as ISO 8601 text: read the same under every DateStyle and TimeZone."""
+    return sql_cast(text_parameter(name), DateTime(timezone=True))
+
+
+def json_parameter(name: str) -> Cast[Any]:
+    """A JSON value, handed in as its text."""
+    return sql_cast(text_parameter(name), JSONB())
+
+
+def parameter_for(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The parameter of a column's name and type."""
+    name = str(column.key)
+    if isinstance(column.type, DateTime):
+        return moment_parameter(name)
+    if isinstance(column.type, JSONB):
+        return json_parameter(name)
+    return bindparam(name, type_=column.type)
+
+
+def parameters(row: type[Base], *without: str) -> dict[str, ColumnElement[Any]]:
+    """A parameter for each column of the table but some, by the column's name."""
+    return {it.key: parameter_for(it) for it in table_of(row).columns if it.key not in without}
+
+
+def document(columns: Columns) -> ColumnElement[str]:
+    """The row's columns as the text of one JSON array."""
+    return sql_cast(json_array(columns), Text())
+
+
+def json_array(columns: Columns) -> ColumnElement[Any]:
+    """The row's columns as one JSON array, times in UTC without offset."""
+    return builtin.json_build_array(*map(_readable, columns))
+
+
+def records(row: type[Base], names: Iterable[str], parameter: str) -> TableValuedAlias:
+    """A table of these columns, from a JSON array of objects handed in as one text parameter.
+
+    (json_to_recordset: its jsonb sister gives up on a parameter of some 256 MB.)
+    """
+    columns = (column(name, _record_type(table_of(row).columns[name])) for name in names)
+    rows = builtin.json_to_recordset(sql_cast(text_parameter(parameter), JSON()))
+    return rows.table_valued(*columns, name="given").render_derived(name="given", with_types=True)
+
+
+def _readable(column: InstrumentedAttribute[Any]) -> ColumnElement[Any]:
+    plain = table_of(cast(type[Base], column.class_)).columns[column.key]
+    return (
+        builtin.timezone(literal_column("'UTC'"), plain)
+        if isinstance(plain.type, DateTime)
+        else type_coerce(plain, plain.type)
+    )
+
+
+def _record_type(column: ColumnElement[Any]) -> Any:
+    kinds = {Integer: Integer(), BigInteger: BigInteger(), Boolean: Boolean(), Text: Text(), JSONB: JSONB()}
+    return kinds.get(type(column.type), DateTime(timezone=True))

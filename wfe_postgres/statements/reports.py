@@ -1,0 +1,168 @@
+"""What applications and operators ask for, and how finished work goes."""
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    DateTime,
+    Executable,
+    MetaData,
+    ScalarSelect,
+    Table,
+    Text,
+    any_,
+    delete,
+    extract,
+    func,
+    literal_column,
+    select,
+    tuple_,
+)
+from sqlalchemy import cast as sql_cast
+
+from wfe_postgres.mapping import ERROR_COLUMNS, SUMMARY_COLUMNS
+from wfe_postgres.rows import SCHEMA, CommandRow, ErrorRow, EventRow, PointerRow, SubscriptionRow, WorkflowRow
+from wfe_postgres.statements.parts import (
+    bigint_parameter,
+    builtin,
+    document,
+    moment_parameter,
+    table_of,
+    text_parameter,
+    texts_parameter,
+)
+from wfe_postgres.statements.subscriptions import IS_OPEN
+
+workflows = table_of(WorkflowRow)
+pointers = table_of(PointerRow)
+events = table_of(EventRow)
+subscriptions = table_of(SubscriptionRow)
+errors = table_of(ErrorRow)
+commands = table_of(CommandRow)
+
+PLACE_COLUMNS = (WorkflowRow.create_time, WorkflowRow.id)
+"""Where a workflow stands in the order of `find_workflows`: what a cursor holds."""
+
+_PLACE = tuple_(workflows.c.create_time, workflows.c.id)
+_FILTERS: dict[str, ColumnElement[bool]] = {
+    "status": workflows.c.status == text_parameter("status"),
+    "definition_id": workflows.c.definition_id == text_parameter("definition_id"),
+    "version": workflows.c.version == bigint_parameter("version"),
+    "reference": workflows.c.reference == text_parameter("reference"),
+    "root_workflow_id": workflows.c.root_workflow_id == text_parameter("root_workflow_id"),
+    "created_from": workflows.c.create_time >= moment_parameter("created_from"),
+    "created_to": workflows.c.create_time < moment_parameter("created_to"),
+    "before_id": _PLACE < tuple_(moment_parameter("before_time"), text_parameter("before_id")),
+}
+
+
+def find_workflows(given: set[str]) -> Executable:
+    """Newest first, `:most` of them, by those filters whose parameters are given."""
+    conditions = [condition for name, condition in _FILTERS.items() if name in given]
+    return (
+        select(document(PLACE_COLUMNS), document(SUMMARY_COLUMNS))
+        .where(*conditions)
+        .order_by(workflows.c.create_time.desc(), workflows.c.id.desc())
+        .limit(bigint_parameter("most"))
+    )
+
+
+def find_errors(given: set[str]) -> Executable:
+    """Newest first, `:most` of them, by those filters whose parameters are given."""
+    filters = {
+        "workflow_id": errors.c.workflow_id == text_parameter("workflow_id"),
+        "since": errors.c.error_time >= moment_parameter("since"),
+    }
+    return (
+        select(document(ERROR_COLUMNS))
+        .where(*(condition for name, condition in filters.items() if name in given))
+        .order_by(errors.c.error_time.desc(), errors.c.id.desc())
+        .limit(bigint_parameter("most"))
+    )
+
+
+# The store at one moment ----------------------------------------------------------------------------------
+
+_versions = Table("alembic_version", MetaData(schema=SCHEMA), Column("version_num", Text()))
+# Constant within the statement, so that indexes can be used, and not the time at which a transaction began.
+_now = builtin.statement_timestamp()
+_now_milliseconds = sql_cast(extract("epoch", _now) * 1000, BigInteger())
+
+
+def _count(table: Table, *conditions: ColumnElement[bool]) -> ScalarSelect[int]:
+    return select(func.count()).select_from(table).where(*conditions).scalar_subquery()
+
+
+def _least(column: ColumnElement[Any], *conditions: ColumnElement[bool]) -> ScalarSelect[Any]:
+    shown = builtin.timezone(literal_column("'UTC'"), column) if isinstance(column.type, DateTime) else column
+    return select(func.min(shown)).where(*conditions).scalar_subquery()
+
+
+def _count_by(column: ColumnElement[str]) -> ScalarSelect[Any]:
+    counts = select(column.label("value"), func.count().label("number")).group_by(column).subquery()
+    return select(builtin.json_object_agg(counts.c.value, counts.c.number)).scalar_subquery()
+
+
+_runnable_due = (literal_column("status = 'Runnable'", Boolean()), workflows.c.next_execution <= _now_milliseconds)
+_unprocessed = literal_column("is_processed = false", Boolean())
+_due = commands.c.execute_time <= _now_milliseconds
+
+STATISTICS = select(
+    sql_cast(
+        builtin.json_build_array(
+            _count_by(workflows.c.status),
+            _count(workflows, *_runnable_due),
+            _least(workflows.c.next_execution, *_runnable_due),
+            _count(events, _unprocessed),
+            _least(events.c.event_time, _unprocessed),
+            _count(commands, _due),
+            _least(commands.c.execute_time, _due),
+            _count(subscriptions, IS_OPEN),
+            _count(subscriptions, ~IS_OPEN),
+            _count(subscriptions, subscriptions.c.external_token.is_not(None), IS_OPEN),
+            _count(errors),
+            select(func.max(_versions.c.version_num)).scalar_subquery(),
+            extract("epoch", builtin.clock_timestamp()),
+        ),
+        Text(),
+    )
+)
+
+
+# How finished work goes -----------------------------------------------------------------------------------
+
+
+def _delete_workflows() -> Executable:
+    """The workflows in `:workflow_ids` with all that is theirs; their rows are locked before, so that a
+    writer who was about to add a pointer has done so, and is seen, or waits."""
+    of_them = any_(texts_parameter("workflow_ids"))
+    gone = [
+        delete(table).where(table.c.workflow_id == of_them).cte(f"gone_{table.name}")
+        for table in (pointers, subscriptions, errors)
+    ]
+    return delete(workflows).where(workflows.c.id == of_them).returning(workflows.c.id).add_cte(*gone)
+
+
+DELETE_WORKFLOWS = _delete_workflows()
+
+FINISHED = (
+    select(workflows.c.id)
+    .where(workflows.c.status == text_parameter("status"))
+    .where(workflows.c.complete_time < moment_parameter("older_than"))
+    .order_by(workflows.c.complete_time)
+    .limit(bigint_parameter("batch_size"))
+    .with_for_update(skip_locked=True)
+)
+
+_old_events = (
+    select(events.c.id)
+    .where(events.c.is_processed, events.c.event_time < moment_parameter("older_than"))
+    .order_by(events.c.event_time)
+    .limit(bigint_parameter("batch_size"))
+    .with_for_update(skip_locked=True)
+    .cte("old_events")
+)
+PURGE_EVENTS = delete(events).where(events.c.id.in_(select(_old_events.c.id))).returning(events.c.id)

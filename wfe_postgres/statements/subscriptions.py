@@ -1,0 +1,73 @@
+"""Event subscriptions: each call is one statement; who holds one is decided by the database's clock."""
+
+from sqlalchemy import delete, insert, null, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from wfe_postgres.mapping import SUBSCRIPTION_COLUMNS
+from wfe_postgres.rows import SubscriptionRow
+from wfe_postgres.statements.parts import (
+    builtin,
+    document,
+    moment_parameter,
+    parameters,
+    table_of,
+    text_parameter,
+)
+
+subscriptions = table_of(SubscriptionRow)
+
+_id = subscriptions.c.id
+_token = subscriptions.c.external_token
+_by_id = _id == text_parameter("subscription_id")
+_held_by_caller = _token == text_parameter("token")
+# Not now(): that is the time at which a surrounding transaction began.
+IS_OPEN = or_(_token.is_(None), subscriptions.c.external_token_expiry <= builtin.clock_timestamp())
+
+CREATE = insert(subscriptions).values(parameters(SubscriptionRow)).returning(_id)
+CREATE_AGAIN = upsert(subscriptions).values(parameters(SubscriptionRow)).on_conflict_do_nothing().returning(_id)
+
+GET = select(document(SUBSCRIPTION_COLUMNS)).where(_by_id)
+
+OPEN = (
+    select(document(SUBSCRIPTION_COLUMNS))
+    .where(
+        subscriptions.c.event_name == text_parameter("event_name"),
+        subscriptions.c.event_key == text_parameter("event_key"),
+        subscriptions.c.subscribe_as_of <= moment_parameter("as_of"),
+        IS_OPEN,
+    )
+    .order_by(subscriptions.c.subscribe_as_of, _id)
+)
+FIRST_OPEN = OPEN.limit(1)
+OF_WORKFLOW = (
+    select(document(SUBSCRIPTION_COLUMNS))
+    .where(subscriptions.c.workflow_id == text_parameter("workflow_id"))
+    .order_by(subscriptions.c.subscribe_as_of, _id)
+)
+
+# The second column of both: whether there is such a subscription at all, in the same round trip.
+_exists = select(_id).where(_by_id).exists()
+_taken = (
+    update(subscriptions)
+    .where(_by_id, or_(IS_OPEN, _held_by_caller))
+    .values(
+        external_token=text_parameter("token"),
+        external_worker_id=text_parameter("worker_id"),
+        external_token_expiry=moment_parameter("expiry"),
+    )
+    .returning(_id)
+    .cte("taken")
+)
+SET_TOKEN = select(select(_taken.c.id).exists(), _exists)
+
+_cleared = (
+    update(subscriptions)
+    .where(_by_id, _held_by_caller)
+    .values(external_token=null(), external_worker_id=null(), external_token_expiry=null())
+    .returning(_id)
+    .cte("cleared")
+)
+CLEAR_TOKEN = select(select(_cleared.c.id).exists(), _exists)
+
+TOKEN = select(_token).where(_by_id)
+TERMINATE = delete(subscriptions).where(_by_id).returning(_id)

@@ -1,0 +1,158 @@
+"""Workflows and their pointers: a save, a creation and a load are one statement each, at any size."""
+
+from typing import Any
+
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Executable,
+    Text,
+    all_,
+    any_,
+    delete,
+    func,
+    literal_column,
+    select,
+    text,
+    true,
+    update,
+)
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
+
+from wfe_postgres.mapping import POINTER_COLUMNS, SUBSCRIPTION_COLUMNS, WORKFLOW_COLUMNS
+from wfe_postgres.rows import PointerRow, SequenceRow, SubscriptionRow, WorkflowRow
+from wfe_postgres.statements.parts import (
+    bigint_parameter,
+    builtin,
+    document,
+    json_array,
+    json_parameter,
+    parameters,
+    records,
+    table_of,
+    text_parameter,
+    texts_parameter,
+)
+
+workflows = table_of(WorkflowRow)
+pointers = table_of(PointerRow)
+subscriptions = table_of(SubscriptionRow)
+sequences = table_of(SequenceRow)
+
+_POINTER_NAMES = [column.key for column in POINTER_COLUMNS]
+_SUBSCRIPTION_NAMES = [column.key for column in SUBSCRIPTION_COLUMNS]
+
+
+def _insert_pointers(parent: CTE, *, only_if_changed: bool = False, replace: bool = True) -> CTE:
+    """Store the records in `:pointers`, if the parent row was written; `replace` those that exist."""
+    given = records(PointerRow, _POINTER_NAMES, "pointers")
+    source = select(parent.c.id, *given.c).select_from(given.join(parent, true()))
+    inserted = insert(pointers).from_select(["workflow_id", *_POINTER_NAMES], source)
+    if not replace:
+        return inserted.cte("written_pointers")
+    names = [name for name in _POINTER_NAMES if name != "id"]
+    differs = func.row(*(pointers.c[name] for name in names)).is_distinct_from(
+        func.row(*(inserted.excluded[name] for name in names))
+    )
+    return inserted.on_conflict_do_update(
+        index_elements=[pointers.c.workflow_id, pointers.c.id],
+        set_={name: inserted.excluded[name] for name in names},
+        where=differs if only_if_changed else None,
+    ).cte("written_pointers")
+
+
+def _insert_subscriptions(parent: CTE) -> CTE:
+    given = records(SubscriptionRow, _SUBSCRIPTION_NAMES, "subscriptions")
+    source = select(*given.c).select_from(given.join(parent, true()))
+    return insert(subscriptions).from_select(_SUBSCRIPTION_NAMES, source).cte("new_subscriptions")
+
+
+def _delete_pointers(parent: CTE, which: ColumnElement[bool]) -> CTE:
+    of_parent = pointers.c.workflow_id == select(parent.c.id).scalar_subquery()
+    return delete(pointers).where(of_parent, which).cte("removed_pointers")
+
+
+def _save(*, complete: bool, with_subscriptions: bool) -> Executable:
+    """The parent row first, under its stamp; only if it was written, pointers and subscriptions.
+
+    Complete: nothing is known of what the store holds, so `:kept` names all pointers there are, and those
+    that are stored as they should be are not rewritten. Otherwise `:removed` names those that are gone.
+    """
+    values: dict[str, Any] = parameters(WorkflowRow, "id", "data", "last_heartbeat_at")
+    values["revision"] = bigint_parameter("new_revision")
+    # Unchanged data is not sent; the stored value then stays where it is, also outside the row (TOAST).
+    values["data"] = func.coalesce(json_parameter("data"), workflows.c.data)
+    values["last_heartbeat_at"] = builtin.now()
+    saved = (
+        update(workflows)
+        .where(workflows.c.id == text_parameter("workflow_id"))
+        .where(workflows.c.revision == bigint_parameter("expected_revision"))
+        .values(values)
+        .returning(workflows.c.id)
+        .cte("saved")
+    )
+    gone = pointers.c.id != all_(texts_parameter("kept")) if complete else _is_any(pointers.c.id, "removed")
+    parts = [_delete_pointers(saved, gone), _insert_pointers(saved, only_if_changed=complete)]
+    if with_subscriptions:
+        parts.append(_insert_subscriptions(saved))
+    return select(saved.c.id).add_cte(*parts)
+
+
+def _is_any(column: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
+    return column == any_(texts_parameter(parameter))
+
+
+def _create() -> Executable:
+    values = parameters(WorkflowRow, "last_heartbeat_at")
+    created = insert(workflows).values(values).on_conflict_do_nothing().returning(workflows.c.id).cte("created")
+    return select(created.c.id).add_cte(_insert_pointers(created, replace=False))
+
+
+def _load(condition: ColumnElement[bool]) -> Executable:
+    """One row a workflow: its id, its document, its pointers' documents; one statement, so one snapshot."""
+    # Pointers from before positions were kept all have the same one; they come as the table holds them.
+    order = aggregate_order_by(json_array(POINTER_COLUMNS), pointers.c.position, literal_column("ctid"))
+    own_pointers = (
+        select(sql_cast(func.coalesce(builtin.json_agg(order), literal_column("'[]'::json")), Text()))
+        .where(pointers.c.workflow_id == workflows.c.id)
+        .scalar_subquery()
+    )
+    return select(workflows.c.id, document(WORKFLOW_COLUMNS), own_pointers).where(condition)
+
+
+def save(*, complete: bool, with_subscriptions: bool) -> Executable:
+    """The statement that saves a workflow, under `:expected_revision`; it gives no row if that is not its stamp.
+
+    Complete: with all its pointers, whatever the store holds; otherwise with those that have changed.
+    """
+    return _SAVES[complete, with_subscriptions]
+
+
+CREATE = _create()
+_SAVES = {
+    (complete, with_subscriptions): _save(complete=complete, with_subscriptions=with_subscriptions)
+    for complete in (False, True)
+    for with_subscriptions in (False, True)
+}
+
+GET = _load(workflows.c.id == text_parameter("workflow_id"))
+GET_BY_NAME = _load(workflows.c.name == text_parameter("name"))
+GET_MANY = _load(_is_any(workflows.c.id, "workflow_ids"))
+
+REVISION = select(workflows.c.revision).where(workflows.c.id == text_parameter("workflow_id"))
+LOCKED_REVISION = REVISION.with_for_update()
+
+# The status is spelled out, not a parameter: only so can the planner prove that the partial index applies.
+RUNNABLE = (
+    select(workflows.c.id)
+    .where(text("status = 'Runnable'"))
+    .where(workflows.c.next_execution <= bigint_parameter("as_at"))
+    .order_by(workflows.c.next_execution, workflows.c.id)
+    .limit(bigint_parameter("most"))
+)
+
+_counted = insert(sequences).values(definition_id=text_parameter("definition_id"), next_num=1)
+NEXT_NUMBER = _counted.on_conflict_do_update(
+    index_elements=[sequences.c.definition_id], set_={"next_num": sequences.c.next_num + 1}
+).returning(sequences.c.next_num)

@@ -1,0 +1,55 @@
+"""The conformance suite: what any persistence provider of the WFE engine must satisfy, as pytest tests to inherit.
+
+    class TestMyProvider(PersistenceConformance):
+        @pytest.fixture
+        def provider(self):
+            return MyProvider(...)          # on an empty store
+
+`configure` may be overridden as well; see `Conformance`. `SequentialConformance` is the part that one thread
+can run inside one transaction.
+"""
+
+try:
+    import hypothesis  # noqa: F401
+    import pytest
+except ImportError as error:
+    raise ImportError(
+        "the conformance suite needs pytest and hypothesis: pip install 'pytest>=8.3' 'hypothesis>=6.100'"
+    ) from error
+
+pytest.register_assert_rewrite("wfe_postgres.testing.conformance")
+
+from wfe_postgres.testing.conformance.commands import CommandConformance, StoreConformance  # noqa: E402
+from wfe_postgres.testing.conformance.creating import CreatingConformance  # noqa: E402
+from wfe_postgres.testing.conformance.events import EventConformance  # noqa: E402
+from wfe_postgres.testing.conformance.leases import LeaseConformance  # noqa: E402
+from wfe_postgres.testing.conformance.properties import PropertyConformance  # noqa: E402
+from wfe_postgres.testing.conformance.races import RaceConformance  # noqa: E402
+from wfe_postgres.testing.conformance.refusals import RefusalConformance  # noqa: E402
+from wfe_postgres.testing.conformance.revisions import RevisionConformance  # noqa: E402
+from wfe_postgres.testing.conformance.saving import SavingConformance  # noqa: E402
+from wfe_postgres.testing.conformance.subscriptions import SubscriptionConformance  # noqa: E402
+from wfe_postgres.testing.conformance.support import Configure, Conformance  # noqa: E402
+from wfe_postgres.testing.conformance.values import ValueConformance  # noqa: E402
+
+
+class SequentialConformance(
+    CreatingConformance,
+    SavingConformance,
+    RevisionConformance,
+    EventConformance,
+    SubscriptionConformance,
+    CommandConformance,
+    StoreConformance,
+    ValueConformance,
+    RefusalConformance,
+    PropertyConformance,
+):
+    """What one thread can see, a call after the other, inside one transaction as well as without."""
+
+
+class PersistenceConformance(SequentialConformance, RaceConformance, LeaseConformance):
+    """The whole suite."""
+
+
+__all__ = ["Configure", "Conformance", "PersistenceConformance", "SequentialConformance"]

@@ -1,0 +1,238 @@
+"""What the parts of the suite share: the fixtures to override, and makers of things to store."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol, cast
+
+import pytest
+
+from wfe_postgres.contract.errors import (
+    EventNotFoundError,
+    SubscriptionNotFoundError,
+    WorkflowNotFoundError,
+)
+from wfe_postgres.contract.interfaces import PersistenceProvider
+from wfe_postgres.contract.models import (
+    CommandName,
+    Event,
+    EventSubscription,
+    ExecutionError,
+    ExecutionPointer,
+    PointerStatus,
+    ScheduledCommand,
+    WorkflowInstance,
+    WorkflowStatus,
+)
+
+PATIENCE = 30.0
+"""Seconds after which a thread that has not come is a failure; a test that passes never waits so long."""
+
+EPOCH = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
+"""Second 0 of the tests' own time."""
+
+
+class Configure(Protocol):
+    """Makes a provider on the same store, with other settings."""
+
+    def __call__(self, *, command_lease: float = ..., max_payload_bytes: int = ...) -> PersistenceProvider: ...
+
+
+class Conformance:
+    """What a host's or a provider's author overrides to run the suite on a provider of their own."""
+
+    @pytest.fixture
+    def provider(self) -> PersistenceProvider:
+        """The provider under test, on an empty store. To be overridden."""
+        raise NotImplementedError("override the fixture `provider`: it gives a provider on an empty store")
+
+    @pytest.fixture
+    def configure(self) -> Configure:
+        """A factory of further providers on the store of `provider`, with the keywords of `Configure`.
+
+        To be overridden where a provider has these settings; the tests that need them are skipped otherwise.
+        """
+        pytest.skip("the fixture `configure` is not overridden")
+
+    def execution_errors(self, provider: PersistenceProvider) -> list[ExecutionError]:
+        """All stored errors, newest first. To be overridden where there is no `get_execution_errors`."""
+        return cast(Any, provider).get_execution_errors()  # type: ignore[no-any-return]
+
+
+@dataclass
+class Outcome:
+    """What one call of a race came to: its result, or what it raised."""
+
+    result: Any = None
+    error: BaseException | None = None
+
+
+def race(calls: Sequence[Callable[[], Any]]) -> list[Outcome]:
+    """Run the calls at the same moment, a thread each, and return their outcomes in the calls' order."""
+    outcomes = [Outcome() for _ in calls]
+    start = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], Any], outcome: Outcome) -> None:
+        try:
+            start.wait(PATIENCE)
+            outcome.result = call()
+        except BaseException as error:
+            outcome.error = error
+
+    threads = [threading.Thread(target=run, args=each, daemon=True) for each in zip(calls, outcomes, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive(), f"a call has not come back after {PATIENCE} seconds"
+    return outcomes
+
+
+def results(outcomes: Sequence[Outcome]) -> list[Any]:
+    """The results of a race in which no call may fail."""
+    for outcome in outcomes:
+        if outcome.error is not None:
+            raise outcome.error
+    return [outcome.result for outcome in outcomes]
+
+
+def at(seconds: float) -> datetime:
+    """The moment so many seconds after `EPOCH`."""
+    return EPOCH + timedelta(seconds=seconds)
+
+
+def ms(seconds: float) -> int:
+    """`at(seconds)` in milliseconds since the Unix epoch."""
+    return round(at(seconds).timestamp() * 1000)
+
+
+def from_now(seconds: float) -> datetime:
+    """So many seconds after the present moment; before it, if negative."""
+    return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+def workflow(*pointers: ExecutionPointer, **values: Any) -> WorkflowInstance:
+    """A new workflow with these pointers; two without, if none is given."""
+    return WorkflowInstance(
+        **{
+            "workflow_definition_id": "order",
+            "version": 1,
+            "data": {"order": {"lines": [{"price": 10}, {"price": 20}]}},
+            "execution_pointers": list(pointers) or [pointer("first"), pointer("second")],
+            "create_time": at(0),
+            **values,
+        }
+    )
+
+
+def pointer(id: str, **values: Any) -> ExecutionPointer:
+    """A pointer with something in its `persistence_data` to change."""
+    return ExecutionPointer(**{"step_id": 1, "id": id, "persistence_data": {"tries": [1]}, **values})
+
+
+def full_pointer(id: str) -> ExecutionPointer:
+    """A pointer with another value than the default in every field."""
+    return ExecutionPointer(
+        7,
+        id=id,
+        active=False,
+        status=PointerStatus.WAITING_FOR_EVENT,
+        sleep_until=at(1),
+        persistence_data={"children": ["a", "b"]},
+        start_time=at(2),
+        end_time=at(3),
+        event_name="paid",
+        event_key="order-1",
+        event_published=True,
+        event_data=[1, {"two": 2}],
+        step_name="wait for payment",
+        retry_count=3,
+        children=["child-1", "child-2"],
+        context_item={"line": 1},
+        predecessor_id="before",
+        outcome="paid",
+        scope=["outer", "inner"],
+        extension_attributes={"colour": "blue"},
+    )
+
+
+def full_workflow(**values: Any) -> WorkflowInstance:
+    """A workflow with another value than the default in every field, and three pointers."""
+    return workflow(
+        full_pointer("b"),
+        pointer("a"),
+        full_pointer("c"),
+        **{
+            "version": 3,
+            "name": "order-of-today",
+            "root_workflow_id": "root",
+            "description": "an order",
+            "reference": "A-17",
+            "next_execution": ms(5),
+            "status": WorkflowStatus.SUSPENDED,
+            "complete_time": at(9),
+            **values,
+        },
+    )
+
+
+def event(**values: Any) -> Event:
+    """A new event."""
+    return Event(**{"event_name": "paid", "event_key": "order-1", "event_time": at(0), **values})
+
+
+def subscription(**values: Any) -> EventSubscription:
+    """A new subscription, open."""
+    return EventSubscription(
+        **{
+            "workflow_id": "workflow-1",
+            "step_id": 1,
+            "execution_pointer_id": "first",
+            "event_name": "paid",
+            "event_key": "order-1",
+            "subscribe_as_of": at(0),
+            **values,
+        }
+    )
+
+
+def command(data: str, seconds: float = 0, name: CommandName = CommandName.PROCESS_WORKFLOW) -> ScheduledCommand:
+    """A command that is due at `at(seconds)`."""
+    return ScheduledCommand(name, data, ms(seconds))
+
+
+def created(provider: PersistenceProvider, instance: WorkflowInstance) -> WorkflowInstance:
+    """The instance as the store gives it back after its creation."""
+    return provider.get_workflow_instance(provider.create_new_workflow(instance))
+
+
+def state(model: Any) -> dict[str, Any]:
+    """The object's fields, those that are no part of its equality included, and its pointers' fields."""
+    values = {field.name: getattr(model, field.name) for field in fields(model)}
+    if "execution_pointers" in values:
+        values["execution_pointers"] = [state(it) for it in values["execution_pointers"]]
+    return values
+
+
+def has_workflow(provider: PersistenceProvider, id: str) -> bool:
+    """Whether the store has it."""
+    return _found(provider.get_workflow_instance, id, WorkflowNotFoundError)
+
+
+def has_event(provider: PersistenceProvider, id: str) -> bool:
+    """Whether the store has it."""
+    return _found(provider.get_event, id, EventNotFoundError)
+
+
+def has_subscription(provider: PersistenceProvider, id: str) -> bool:
+    """Whether the store has it."""
+    return _found(provider.get_subscription, id, SubscriptionNotFoundError)
+
+
+def _found(get: Callable[[str], object], id: str, missing: type[Exception]) -> bool:
+    try:
+        get(id)
+    except missing:
+        return False
+    return True

@@ -1,0 +1,70 @@
+"""Events in memory."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from datetime import datetime
+
+from wfe_postgres.checks import count, moment, text
+from wfe_postgres.contract.errors import EventNotFoundError
+from wfe_postgres.contract.interfaces import EventRepository
+from wfe_postgres.contract.models import Event
+from wfe_postgres.mapping import event_to_record
+from wfe_postgres.repositories.base import id_or_new
+from wfe_postgres.testing.memory.store import InMemoryPart, add, kept
+
+
+class InMemoryEvents(InMemoryPart, EventRepository):
+    """`EventRepository` on a `Store`."""
+
+    def create_event(self, event: Event) -> str:
+        """See `EventRepository`. An id that is stored already: `PersistenceError` with its `constraint`."""
+        new = replace(event, id=id_or_new(event.id))
+        event_to_record(new, new.id, self._limit)
+        with self._store.lock:
+            add(self._store.events, [kept(new)], "events_pkey")
+        event.id = new.id
+        return new.id
+
+    def get_event(self, id: str) -> Event:
+        """See `EventRepository`."""
+        with self._store.lock:
+            return deepcopy(self._get(id))
+
+    def get_runnable_events(self, as_at: datetime, limit: int | None = None) -> list[str]:
+        """See `EventRepository`."""
+        moment(as_at, "as_at")
+        most = count(limit, "limit")
+        return self._ids(lambda it: not it.is_processed and it.event_time <= as_at)[:most]
+
+    def get_events(self, event_name: str, event_key: str, as_of: datetime) -> list[str]:
+        """See `EventRepository`."""
+        wanted = text(event_name, "event_name"), text(event_key, "event_key")
+        moment(as_of, "as_of")
+        return self._ids(lambda it: (it.event_name, it.event_key) == wanted and it.event_time <= as_of)
+
+    def get_events_since(self, event_name: str, event_key: str, since: datetime) -> list[str]:
+        """See `EventRepository`."""
+        wanted = text(event_name, "event_name"), text(event_key, "event_key")
+        moment(since, "since")
+        return self._ids(lambda it: (it.event_name, it.event_key) == wanted and it.event_time >= since)
+
+    def mark_event_processed(self, id: str) -> None:
+        """See `EventRepository`."""
+        with self._store.lock:
+            self._get(id).is_processed = True
+
+    def mark_event_unprocessed(self, id: str) -> None:
+        """See `EventRepository`."""
+        with self._store.lock:
+            self._get(id).is_processed = False
+
+    def _get(self, event_id: str) -> Event:
+        if text(event_id, "id") not in self._store.events:
+            raise EventNotFoundError(event_id)
+        return self._store.events[event_id]
+
+    def _ids(self, wanted: Callable[[Event], bool]) -> list[str]:
+        with self._store.lock:
+            found = [(it.event_time, it.id) for it in self._store.events.values() if wanted(it)]
+        return [event_id for _, event_id in sorted(found)]

@@ -1,0 +1,92 @@
+"""What is stored, and how a thing becomes what the store keeps: checked like the database's, copied, plain."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from threading import RLock
+from typing import Any, TypeVar
+
+from wfe_postgres.contract.errors import PersistenceError, SerializationError
+from wfe_postgres.contract.models import (
+    Event,
+    EventSubscription,
+    ExecutionError,
+    ExecutionPointer,
+    ScheduledCommand,
+    WorkflowInstance,
+)
+
+_Model = TypeVar(
+    "_Model", WorkflowInstance, ExecutionPointer, Event, EventSubscription, ExecutionError, ScheduledCommand
+)
+_Identified = TypeVar("_Identified", Event, EventSubscription)
+
+_JSON: tuple[Any, ...] = (Any, list[str], dict[str, Any])
+
+
+@dataclass
+class CommandEntry:
+    """A scheduled command; while a host runs it, by which claim and until when."""
+
+    command: ScheduledCommand
+    claim: int | None = None
+    claimed_until: datetime | None = None
+    rescheduled: bool = False
+
+
+@dataclass
+class Store:
+    """All that is kept. Whoever reads or writes holds the lock; what is handed out is a copy."""
+
+    lock: RLock = field(default_factory=RLock)  # type: ignore[valid-type]
+    workflows: dict[str, WorkflowInstance] = field(default_factory=dict)
+    sequences: dict[str, int] = field(default_factory=dict)
+    events: dict[str, Event] = field(default_factory=dict)
+    subscriptions: dict[str, EventSubscription] = field(default_factory=dict)
+    commands: dict[tuple[str, str], CommandEntry] = field(default_factory=dict)
+    errors: list[ExecutionError] = field(default_factory=list)
+
+
+class InMemoryPart:
+    """What the provider's parts have in common."""
+
+    _store: Store
+    _clock: Callable[[], datetime]
+    _lease: timedelta
+    _limit: int
+
+
+def kept(model: _Model) -> _Model:
+    """A copy of a checked model, as a load gives it back: JSON as JSON, times in UTC, enums as members."""
+    return replace(model, **{it.name: _kept_value(getattr(model, it.name), it.type) for it in fields(model)})
+
+
+def _kept_value(value: Any, kind: Any) -> Any:
+    if value is None:
+        return None
+    if kind == list[ExecutionPointer]:
+        return [kept(pointer) for pointer in value]
+    if kind in _JSON:
+        return json.loads(json.dumps(value))
+    if isinstance(value, datetime):
+        return value.astimezone(UTC)
+    return kind(value) if isinstance(kind, type) and issubclass(kind, StrEnum) else value
+
+
+def check_distinct(ids: Iterable[str], path: str) -> None:
+    """`SerializationError` under the path of the second one, if two of the ids are the same."""
+    seen: set[str] = set()
+    for index, it in enumerate(ids):
+        if it in seen:
+            raise SerializationError(f"{path}[{index}].id", "two have the same id")
+        seen.add(it)
+
+
+def add(table: dict[str, _Identified], new: Iterable[_Identified], constraint: str) -> None:
+    """Put all of them into the table, or none: `PersistenceError` with the constraint if an id is taken."""
+    added = {it.id: it for it in new}
+    if added.keys() & table.keys():
+        raise PersistenceError("the id is taken", "23505", constraint)
+    table.update(added)

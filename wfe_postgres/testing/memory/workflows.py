@@ -1,0 +1,113 @@
+"""Workflows in memory."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import replace
+from datetime import datetime
+
+from wfe_postgres.checks import count, key, milliseconds, text
+from wfe_postgres.contract.errors import ConcurrencyError, WorkflowExistsError, WorkflowNotFoundError
+from wfe_postgres.contract.interfaces import WorkflowRepository
+from wfe_postgres.contract.models import EventSubscription, WorkflowInstance, WorkflowStatus
+from wfe_postgres.mapping import encode_pointer, workflow_to_record
+from wfe_postgres.payloads import encode
+from wfe_postgres.repositories.base import id_or_new, new_revision
+from wfe_postgres.testing.memory.store import InMemoryPart, add, check_distinct, kept
+from wfe_postgres.testing.memory.subscriptions import checked_subscription
+
+
+class InMemoryWorkflows(InMemoryPart, WorkflowRepository):
+    """`WorkflowRepository` on a `Store`."""
+
+    def create_new_workflow(self, instance: WorkflowInstance) -> str:
+        """See `WorkflowRepository`."""
+        given_id = id_or_new(instance.id)
+        new = self._checked(replace(instance, id=given_id, name=given_id if instance.name == "" else instance.name))
+        with self._store.lock:
+            if new.id in self._store.workflows or self._named(new.name):
+                raise WorkflowExistsError(new.id, new.name)
+            self._store.workflows[new.id] = new
+        instance.id, instance.name, instance.revision = new.id, new.name, new.revision
+        return new.id
+
+    def persist_workflow(self, instance: WorkflowInstance) -> None:
+        """See `WorkflowRepository`."""
+        self.persist_workflow_with_subscriptions(instance, [])
+
+    def persist_workflow_with_subscriptions(
+        self, instance: WorkflowInstance, subscriptions: Sequence[EventSubscription]
+    ) -> None:
+        """See `WorkflowRepository`."""
+        changed = self._checked(instance)
+        new = [
+            checked_subscription(it, f"subscriptions[{index}].", self._limit) for index, it in enumerate(subscriptions)
+        ]
+        check_distinct((it.id for it in new), "subscriptions")
+        with self._store.lock:
+            self._check_unchanged(instance)
+            if (rival := self._named(changed.name)) and rival.id != changed.id:
+                raise WorkflowExistsError(changed.id, changed.name)
+            add(self._store.subscriptions, new, "event_subscriptions_pkey")
+            self._store.workflows[changed.id] = changed
+        instance.revision = changed.revision
+        for given, stored in zip(subscriptions, new, strict=True):
+            given.id = stored.id
+
+    def get_runnable_instances(self, as_at: datetime, limit: int | None = None) -> list[str]:
+        """See `WorkflowRepository`."""
+        due, most = milliseconds(as_at, "as_at"), count(limit, "limit")
+        with self._store.lock:
+            runnable = [
+                (it.next_execution, it.id)
+                for it in self._store.workflows.values()
+                if it.status is WorkflowStatus.RUNNABLE and it.next_execution is not None and it.next_execution <= due
+            ]
+        return [workflow_id for _, workflow_id in sorted(runnable)[:most]]
+
+    def get_workflow_instance(self, id: str) -> WorkflowInstance:
+        """See `WorkflowRepository`."""
+        with self._store.lock:
+            return deepcopy(self._get(text(id, "id")))
+
+    def get_workflow_instance_by_name(self, name: str) -> WorkflowInstance:
+        """See `WorkflowRepository`."""
+        with self._store.lock:
+            if found := self._named(text(name, "name")):
+                return deepcopy(found)
+        raise WorkflowNotFoundError(name)
+
+    def get_workflow_instances(self, ids: Sequence[str]) -> list[WorkflowInstance]:
+        """See `WorkflowRepository`."""
+        wanted = [text(it, f"ids[{index}]") for index, it in enumerate(ids)]
+        with self._store.lock:
+            return [deepcopy(self._store.workflows[it]) for it in wanted if it in self._store.workflows]
+
+    def next_definition_sequence(self, definition_id: str) -> int:
+        """See `WorkflowRepository`."""
+        counted = key(definition_id, "definition_id")
+        with self._store.lock:
+            number = self._store.sequences[counted] = self._store.sequences.get(counted, 0) + 1
+        return number
+
+    def _checked(self, instance: WorkflowInstance) -> WorkflowInstance:
+        """What is kept of the instance, under a new stamp; or `SerializationError`."""
+        workflow_to_record(instance)
+        encode(instance.data, "data", self._limit)
+        for index, pointer in enumerate(instance.execution_pointers):
+            encode_pointer(pointer, index, instance.id, f"execution_pointers[{index}]", self._limit)
+        check_distinct((pointer.id for pointer in instance.execution_pointers), "execution_pointers")
+        return replace(kept(instance), revision=new_revision())
+
+    def _check_unchanged(self, instance: WorkflowInstance) -> None:
+        found = self._get(instance.id).revision
+        assert found is not None, "what is stored has a stamp"
+        if instance.revision is not None and instance.revision != found:
+            raise ConcurrencyError(instance.id, instance.revision, found)
+
+    def _get(self, workflow_id: str) -> WorkflowInstance:
+        if workflow_id not in self._store.workflows:
+            raise WorkflowNotFoundError(workflow_id)
+        return self._store.workflows[workflow_id]
+
+    def _named(self, name: str) -> WorkflowInstance | None:
+        return next((it for it in self._store.workflows.values() if it.name == name), None)
