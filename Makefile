@@ -29,7 +29,7 @@ check: $(VENV)/.made ## lint, format, types, import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/pyright --verifytypes wfe_postgres --ignoreexternal
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes wfe_postgres --ignoreexternal
 	@$(BIN)/lint-imports
 
 format: $(VENV)/.made ## put the code into its form

@@ -6,7 +6,7 @@ need not know of it. The migrations write their own DDL; `alembic check` compare
 """
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from sqlalchemy import (
     BigInteger,
@@ -36,7 +36,7 @@ BigInt = Annotated[int, mapped_column(BigInteger)]
 class Base(DeclarativeBase):
     """The tables' common root: text is `text`, and names follow PostgreSQL's own habit."""
 
-    metadata = MetaData(
+    metadata: ClassVar[MetaData] = MetaData(
         schema=SCHEMA,
         naming_convention={
             "pk": "%(table_name)s_pkey",
@@ -44,14 +44,14 @@ class Base(DeclarativeBase):
             "uq": "%(table_name)s_%(column_0_N_name)s_key",
         },
     )
-    type_annotation_map = {str: Text()}  # noqa: RUF012 - SQLAlchemy's own spelling
+    type_annotation_map: ClassVar[dict[Any, Any]] = {str: Text()}
 
 
 class WorkflowRow(Base):
     """One workflow instance without its pointers. `revision` changes with every UPDATE, whoever makes it."""
 
     __tablename__ = "workflows"
-    __table_args__ = (
+    __table_args__: ClassVar[Any] = (
         Index("idx_workflows_next_execution", "next_execution"),
         Index("idx_workflows_status", "status"),
         Index(
@@ -106,7 +106,7 @@ class PointerRow(Base):
     """One step of one workflow. `position` orders the pointers of a workflow; gaps mean nothing."""
 
     __tablename__ = "execution_pointers"
-    __table_args__ = (PrimaryKeyConstraint("workflow_id", "id"),)
+    __table_args__: ClassVar[Any] = (PrimaryKeyConstraint("workflow_id", "id"),)
 
     id: Mapped[str]
     workflow_id: Mapped[str] = mapped_column(ForeignKey(WorkflowRow.id))
@@ -136,7 +136,7 @@ class EventRow(Base):
     """One published event."""
 
     __tablename__ = "events"
-    __table_args__ = (
+    __table_args__: ClassVar[Any] = (
         Index("idx_events_name_key", "event_name", "event_key"),
         Index("idx_events_is_processed", "is_processed"),
         Index("idx_events_event_time", "event_time"),
@@ -155,7 +155,7 @@ class SubscriptionRow(Base):
     """One pointer's wait for an event, and the token that locks it."""
 
     __tablename__ = "event_subscriptions"
-    __table_args__ = (
+    __table_args__: ClassVar[Any] = (
         Index("idx_subscriptions_name_key", "event_name", "event_key"),
         Index("idx_subscriptions_workflow", "workflow_id"),
     )
@@ -177,7 +177,7 @@ class ErrorRow(Base):
     """What went wrong in one run of a step. `nonce` tells a repeated insert from a second error."""
 
     __tablename__ = "execution_errors"
-    __table_args__ = (
+    __table_args__: ClassVar[Any] = (
         Index("idx_errors_workflow", "workflow_id", "error_time", "id"),
         Index("idx_errors_error_time", "error_time", "id"),
         Index("idx_errors_nonce", "nonce", unique=True),
@@ -195,7 +195,7 @@ class CommandRow(Base):
     """One scheduled command; while a host runs it, `claim` and `claimed_until` say whose and how long."""
 
     __tablename__ = "scheduled_commands"
-    __table_args__ = (
+    __table_args__: ClassVar[Any] = (
         UniqueConstraint("command_name", "data", name="scheduled_commands_command_name_data_key"),
         Index("idx_scheduled_commands_execute_time", "execute_time"),
     )

@@ -133,10 +133,11 @@ def check(engine: Engine, schema: str = SCHEMA) -> list[str]:
     Indexes, triggers, functions and sequences of others are no difference, unless an index is unique.
     StoreNotReadyError: the store is missing, older or newer than this library.
     """
-    return _reading(engine, lambda it: _differences(it, schema))
+    return _reading(engine, lambda it: differences(it, schema))
 
 
-def _differences(connection: Connection, schema: str) -> list[str]:
+def differences(connection: Connection, schema: str = SCHEMA) -> list[str]:
+    """As `check`, in the caller's transaction, whose `search_path` it leaves at pg_catalog."""
     found = current_revision(connection, schema)
     if found != HEAD:
         raise StoreNotReadyError(_standing(found, schema))

@@ -9,10 +9,13 @@ import weakref
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime
+from itertools import compress, count, repeat
+from operator import attrgetter, lt, ne
+from typing import Any, NoReturn
 
 from wfe_postgres.contract.errors import SerializationError
-from wfe_postgres.contract.models import ExecutionPointer, WorkflowInstance
+from wfe_postgres.contract.models import WorkflowInstance
 
 STRIDE = 2**20
 """The distance of neighbours in the stored order, so that a pointer can be put between two others."""
@@ -21,7 +24,10 @@ _LAST_POSITION = 2**63 - 1
 _PLAIN_VALUES = 2  # marshal's last format without references: equal values give equal bytes
 
 Fingerprint = object
-"""Equal for two states of a field or pointer only if what would be stored is the same."""
+"""Equal for two values only if they would be stored alike."""
+
+State = tuple[int, tuple[Any, ...], Fingerprint]
+"""Of one pointer: its position, its scalar fields, the fingerprint of its JSON fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +37,8 @@ class Snapshot:
     workflow_id: str
     revision: int
     data: Fingerprint
-    pointers: Mapping[str, tuple[int, Fingerprint]]
-    """Position and fingerprint, by pointer id."""
+    pointers: Mapping[str, State]
+    """By pointer id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +49,37 @@ class Changes:
     pointers: list[tuple[int, int]]
     """Index and position of each pointer that is new or not as it was."""
     removed: list[str]
-    after: Mapping[str, tuple[int, Fingerprint]]
+    after: Mapping[str, State]
     """What the snapshot's pointers will be after the save."""
     data_after: Fingerprint
 
 
 _kept: dict[int, tuple[weakref.ref[WorkflowInstance], Snapshot]] = {}
+
+_ids = attrgetter("id")
+_scalars = attrgetter(
+    "step_id",
+    "active",
+    "status",
+    "sleep_until",
+    "start_time",
+    "end_time",
+    "event_name",
+    "event_key",
+    "event_published",
+    "step_name",
+    "retry_count",
+    "predecessor_id",
+)
+_payloads = attrgetter(
+    "persistence_data",
+    "event_data",
+    "children",
+    "context_item",
+    "outcome",
+    "scope",
+    "extension_attributes",
+)
 
 
 def remember(instance: WorkflowInstance, snapshot: Snapshot) -> None:
@@ -69,11 +100,8 @@ def recall(instance: WorkflowInstance) -> Snapshot | None:
 def loaded(instance: WorkflowInstance, positions: Sequence[int]) -> None:
     """Remember a freshly loaded instance whose pointers stand at these positions."""
     assert instance.revision is not None
-    pointers = {
-        pointer.id: (position, fingerprint(pointer))
-        for pointer, position in zip(instance.execution_pointers, positions, strict=True)
-    }
-    remember(instance, Snapshot(instance.id, instance.revision, data_fingerprint(instance), pointers))
+    pointers = dict(zip(map(_ids, instance.execution_pointers), _states(instance, positions), strict=True))
+    remember(instance, Snapshot(instance.id, instance.revision, exact(instance.data), pointers))
 
 
 def compare(instance: WorkflowInstance, before: Snapshot | None) -> Changes:
@@ -82,79 +110,96 @@ def compare(instance: WorkflowInstance, before: Snapshot | None) -> Changes:
     Raises `SerializationError` when two pointers have one id.
     """
     known = before.pointers if before else {}
-    positions = arrange([known[it.id][0] if it.id in known else None for it in instance.execution_pointers])
-    after: dict[str, tuple[int, Fingerprint]] = {}
-    changed: list[tuple[int, int]] = []
-    for index, (pointer, position) in enumerate(zip(instance.execution_pointers, positions, strict=True)):
-        state = after[pointer.id] = (position, fingerprint(pointer))
-        if known.get(pointer.id) != state:
-            changed.append((index, position))
-        if len(after) <= index:
-            raise SerializationError(f"execution_pointers[{index}].id", "two pointers have the same id")
-    data = data_fingerprint(instance)
+    ids = list(map(_ids, instance.execution_pointers))
+    if not all(map(isinstance, ids, repeat(str))):
+        _refuse_ids(ids)
+    states_before = list(map(known.get, ids))
+    positions = arrange([state and state[0] for state in states_before])
+    states = _states(instance, positions)
+    after = dict(zip(ids, states, strict=True))
+    if len(after) < len(ids):
+        _refuse_duplicates(ids)
+    changed = list(compress(count(), map(ne, states_before, states)))
+    for index in changed:
+        after[ids[index]] = _in_utc(states[index])
+    data = exact(instance.data)
     return Changes(
         data=before is None or before.data != data,
-        pointers=changed,
-        removed=[id for id in known if id not in after],
+        pointers=[(index, positions[index]) for index in changed],
+        removed=[] if after.keys() >= known.keys() else [it for it in known if it not in after],
         after=after,
         data_after=data,
     )
 
 
-def data_fingerprint(instance: WorkflowInstance) -> Fingerprint:
-    """Of the workflow's own data."""
-    return _exact(instance.data)
+def exact(value: Any) -> Fingerprint:
+    """Equal for two values only if they would be stored alike.
 
-
-def fingerprint(pointer: ExecutionPointer) -> Fingerprint:
-    """Of all fields of a pointer but its id."""
-    return (
-        pointer.step_id,
-        pointer.active,
-        pointer.status,
-        pointer.sleep_until,
-        pointer.start_time,
-        pointer.end_time,
-        pointer.event_name,
-        pointer.event_key,
-        pointer.event_published,
-        pointer.step_name,
-        pointer.retry_count,
-        pointer.predecessor_id,
-        _exact(
-            (
-                pointer.persistence_data,
-                pointer.event_data,
-                pointer.children,
-                pointer.context_item,
-                pointer.outcome,
-                pointer.scope,
-                pointer.extension_attributes,
-            )
-        ),
-    )
-
-
-def _exact(value: Any) -> Fingerprint:
-    # Unlike ==, marshal tells 1 from True and 1.0; unlike a JSON encoder, None from NaN and a key 1 from "1".
-    # What it does not know (an OrderedDict, a UUID) equals nothing: it is sent, or refused, anew each time.
+    Unlike ==, marshal tells 1 from True and 1.0; unlike a JSON encoder, None from NaN and a key 1 from "1". What it
+    does not know (an OrderedDict, a UUID) equals nothing: it is sent, or refused, anew each time.
+    """
     try:
         return marshal.dumps(value, _PLAIN_VALUES)
     except ValueError:
         return object()
 
 
+def _states(instance: WorkflowInstance, positions: Sequence[int]) -> list[State]:
+    pointers = instance.execution_pointers
+    payloads = list(map(_payloads, pointers))
+    exactly: list[Fingerprint]
+    try:
+        exactly = list(map(marshal.dumps, payloads, repeat(_PLAIN_VALUES)))
+    except ValueError:
+        exactly = list(map(exact, payloads))
+    return list(zip(positions, map(_scalars, pointers), exactly, strict=True))
+
+
+def _in_utc(state: State) -> State:
+    # Within one timezone == is blind to `fold`: the two 1:30 of the night when the clocks go back would be equal.
+    position, scalars, exactly = state
+    return position, tuple(map(_to_utc, scalars)), exactly
+
+
+def _to_utc(value: Any) -> Any:
+    try:
+        return value.astimezone(UTC) if isinstance(value, datetime) else value
+    except OverflowError:
+        return value  # refused when it is encoded
+
+
+def _refuse_ids(ids: Sequence[object]) -> NoReturn:
+    index = next(index for index, it in enumerate(ids) if not isinstance(it, str))
+    raise SerializationError(f"execution_pointers[{index}].id", "text is needed")
+
+
+def _refuse_duplicates(ids: Sequence[str]) -> NoReturn:
+    index = next(index for index, it in enumerate(ids) if it in ids[:index])
+    raise SerializationError(f"execution_pointers[{index}].id", "two pointers have the same id")
+
+
 def arrange(stored: Sequence[int | None]) -> list[int]:
     """Positions that rise along the list, keeping as many of the stored ones as can be (`None`: not stored)."""
-    kept = _longest_rise(stored)
+    known = [position for position in stored if position is not None]
+    appended = len(stored) - len(known)
+    at_the_end = stored[len(known) :] == [None] * appended
+    if at_the_end and all(map(lt, known, known[1:])):
+        places = _between(known[-1] if known else 0, None, appended)
+    else:
+        known, places = [], _rearrange(stored)
+    return [*known, *places] if places is not None else [STRIDE * (index + 1) for index in range(len(stored))]
+
+
+def _rearrange(stored: Sequence[int | None]) -> list[int] | None:
+    """`arrange`, for a list that was not just added to; `None`: there is no room between two that stay."""
     positions = [0] * len(stored)
     low, start = 0, 0
-    for index in [*kept, len(stored)]:
+    for index in [*_longest_rise(stored), len(stored)]:
         high = stored[index] if index < len(stored) else None
-        gap = _between(low, high, index - start)
-        if gap is None:
-            return [STRIDE * (index + 1) for index in range(len(stored))]
-        positions[start:index] = gap
+        between = _between(low, high, index - start)
+        if between is None:
+            return None
+        positions[start:index] = between
         if high is not None:
             positions[index] = low = high
         start = index + 1
@@ -178,8 +223,8 @@ def _longest_rise(values: Sequence[int | None]) -> list[int]:
     for index, value in enumerate(values):
         if value is None:
             continue
-        at = len(ends) if not ends or value > ends[-1] else bisect_left(ends, value)
-        ends[at:] = [value, *ends[at + 1 :]] if at < len(ends) else [value]
+        at = bisect_left(ends, value)
+        ends[at : at + 1] = [value]
         last[at : at + 1] = [index]
         if at:
             before[index] = last[at - 1]

@@ -153,7 +153,7 @@ class OutcomeUnknownError(PersistenceError):
         original: BaseException | None = None,
     ) -> None:
         super().__init__(reason, original=original)
-        self.args = (reason, ids)
+        self.args: tuple[Any, ...] = (reason, ids)
         self.ids = ids
 
 
@@ -162,7 +162,7 @@ class CorruptRowError(PersistenceError):
 
     def __init__(self, table: str, row_id: str, column: str) -> None:
         super().__init__(f"{table} row {row_id!r} cannot be read: column {column!r} is not what it should be")
-        self.args = (table, row_id, column)
+        self.args: tuple[Any, ...] = (table, row_id, column)
         self.table = table
         self.row_id = row_id
         self.column = column

@@ -15,7 +15,7 @@ from wfe_postgres.payloads import MAX_PAYLOAD_BYTES
 from wfe_postgres.rows import SCHEMA
 from wfe_postgres.sessions import Calls, Place, calls_for
 
-logger = logging.getLogger("wfe_postgres")
+logger: logging.Logger = logging.getLogger("wfe_postgres")
 
 MAX_CALL_BYTES = 200 * 1024 * 1024
 """How many bytes of values one call may carry. (json_to_recordset was seen to work beyond; memory suffers first.)"""

@@ -20,7 +20,7 @@ from wfe_postgres.rows import SCHEMA
 from wfe_postgres.sessions import Calls, Execute, Place
 from wfe_postgres.statements import commands as statements
 
-logger = logging.getLogger("wfe_postgres")
+logger: logging.Logger = logging.getLogger("wfe_postgres")
 
 Handler = Callable[[ScheduledCommand], object]
 

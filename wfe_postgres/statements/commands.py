@@ -5,7 +5,7 @@ notes by a trigger (migration 0004) when a claimed command is scheduled again, w
 time; so finishing removes a command only if nobody has asked for it meanwhile.
 """
 
-from sqlalchemy import all_, any_, delete, false, func, null, or_, select, update
+from sqlalchemy import Table, all_, any_, delete, false, func, null, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from wfe_postgres.mapping import ERROR_NAMES
@@ -21,22 +21,20 @@ from wfe_postgres.statements.parts import (
     text_parameter,
 )
 
-commands = table_of(CommandRow)
-errors = table_of(ErrorRow)
+commands: Table = table_of(CommandRow)
+errors: Table = table_of(ErrorRow)
 
-_key = ("command_name", "data")
 _values = parameters(CommandRow, "id", "claim", "claimed_until", "rescheduled")
 _same = (commands.c.command_name == text_parameter("command_name")) & (commands.c.data == text_parameter("data"))
 
 # An upsert alone would take a number from the int4 sequence each time, and one day the last.
-_moved = (
-    update(commands).where(_same).values(execute_time=_values["execute_time"]).returning(commands.c.id).cte("moved")
-)
+_moved = update(commands).where(_same).values(_values).returning(commands.c.id).cte("moved")
 _absent = select(*_values.values()).where(~select(_moved.c.id).exists())
 _scheduled = upsert(commands).from_select([*_values], _absent)
-SCHEDULE = _scheduled.on_conflict_do_update(
-    index_elements=[*_key], set_={"execute_time": _scheduled.excluded.execute_time}
-).returning(commands.c.id)
+_stored = _scheduled.on_conflict_do_update(
+    index_elements=[commands.c.command_name, commands.c.data], set_={"execute_time": _scheduled.excluded.execute_time}
+)
+SCHEDULE = select(_moved.c.id).add_cte(_stored.returning(commands.c.id).cte("stored"))
 
 NEWEST = select(func.max(commands.c.id))
 

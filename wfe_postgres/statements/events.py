@@ -1,6 +1,6 @@
 """Events: each call is one statement."""
 
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import Table, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from wfe_postgres.mapping import EVENT_COLUMNS
@@ -14,7 +14,7 @@ from wfe_postgres.statements.parts import (
     text_parameter,
 )
 
-events = table_of(EventRow)
+events: Table = table_of(EventRow)
 
 _by_id = events.c.id == text_parameter("event_id")
 _matching = (events.c.event_name == text_parameter("event_name")) & (events.c.event_key == text_parameter("event_key"))

@@ -33,7 +33,7 @@ from wfe_postgres.rows import Base
 
 Columns = Sequence[InstrumentedAttribute[Any]]
 
-builtin = func.pg_catalog
+builtin: Any = func.pg_catalog
 
 
 def table_of(row: type[Base]) -> Table:

@@ -36,12 +36,12 @@ from wfe_postgres.statements.parts import (
 )
 from wfe_postgres.statements.subscriptions import IS_OPEN
 
-workflows = table_of(WorkflowRow)
-pointers = table_of(PointerRow)
-events = table_of(EventRow)
-subscriptions = table_of(SubscriptionRow)
-errors = table_of(ErrorRow)
-commands = table_of(CommandRow)
+workflows: Table = table_of(WorkflowRow)
+pointers: Table = table_of(PointerRow)
+events: Table = table_of(EventRow)
+subscriptions: Table = table_of(SubscriptionRow)
+errors: Table = table_of(ErrorRow)
+commands: Table = table_of(CommandRow)
 
 PLACE_COLUMNS = (WorkflowRow.create_time, WorkflowRow.id)
 """Where a workflow stands in the order of `find_workflows`: what a cursor holds."""

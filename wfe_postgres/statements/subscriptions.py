@@ -1,6 +1,6 @@
 """Event subscriptions: each call is one statement; who holds one is decided by the database's clock."""
 
-from sqlalchemy import delete, insert, null, or_, select, update
+from sqlalchemy import Table, delete, insert, null, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from wfe_postgres.mapping import SUBSCRIPTION_COLUMNS
@@ -14,7 +14,7 @@ from wfe_postgres.statements.parts import (
     text_parameter,
 )
 
-subscriptions = table_of(SubscriptionRow)
+subscriptions: Table = table_of(SubscriptionRow)
 
 _id = subscriptions.c.id
 _token = subscriptions.c.external_token

@@ -6,6 +6,7 @@ from sqlalchemy import (
     CTE,
     ColumnElement,
     Executable,
+    Table,
     Text,
     all_,
     any_,
@@ -35,10 +36,10 @@ from wfe_postgres.statements.parts import (
     texts_parameter,
 )
 
-workflows = table_of(WorkflowRow)
-pointers = table_of(PointerRow)
-subscriptions = table_of(SubscriptionRow)
-sequences = table_of(SequenceRow)
+workflows: Table = table_of(WorkflowRow)
+pointers: Table = table_of(PointerRow)
+subscriptions: Table = table_of(SubscriptionRow)
+sequences: Table = table_of(SequenceRow)
 
 _POINTER_NAMES = [column.key for column in POINTER_COLUMNS]
 _SUBSCRIPTION_NAMES = [column.key for column in SUBSCRIPTION_COLUMNS]
