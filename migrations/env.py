@@ -28,8 +28,9 @@ from sqlalchemy.pool import NullPool
 from wfe_postgres.rows import SCHEMA, Base
 
 REFUSED = "WFE01"  # raised by the versions' own checks; the message is meant for people
+NO_SCHEMA = "3F000"
 BUSY = {"55P03", "40P01"}  # lock_timeout, deadlock: the attempt is undone, another may do better
-LONGEST_PAUSE = 2.0  # seconds
+LONGEST_PAUSE = 1.0  # seconds
 DOWNGRADE = "downgrade"
 
 CREATE_SCHEMA = """
@@ -50,6 +51,9 @@ SELECT set_config('search_path', 'pg_catalog', true),
          WHERE name IN ('lock_timeout', 'statement_timeout', 'transaction_timeout',
                         'idle_in_transaction_session_timeout'))
 """
+# As the last statement of a transaction that stays open: it fails if the connection is gone, and keeps no
+# snapshot, as a SELECT can do until the next statement. CREATE INDEX CONCURRENTLY would wait for that one.
+REST = "SET LOCAL idle_in_transaction_session_timeout = 0"
 PRINTED_BEGIN = "BEGIN;\n\nSET LOCAL search_path = pg_catalog;\n\nSET LOCAL lock_timeout = '2s';"
 
 
@@ -94,11 +98,13 @@ def connected(engine: Engine) -> Iterator[Connection]:
 
 
 def pauses(deadline: float) -> Iterator[float]:
-    """Ever longer pauses in seconds, with jitter, until the deadline."""
+    """Ever longer pauses in seconds, with jitter, until the deadline; one at least."""
     pause = 0.05
-    while time.monotonic() < deadline:
+    while True:
         yield random.uniform(pause / 2, pause)
-        pause = min(2 * pause, LONGEST_PAUSE)
+        if time.monotonic() >= deadline:
+            return
+        pause = min(1.5 * pause, LONGEST_PAUSE)
 
 
 @contextmanager
@@ -116,6 +122,7 @@ def locked(engine: Engine, schema: str, deadline: float) -> Iterator[Connection]
         for pause in pauses(deadline):
             with connection.begin():
                 if connection.scalar(attempt):
+                    connection.exec_driver_sql(REST)
                     yield connection
                     return
             time.sleep(pause)
@@ -129,9 +136,9 @@ def migrate(engine: Engine, schema: str, command: str, lock: Connection | None) 
         connection.dialect.default_schema_name = "pg_catalog"
         names = admitted(schema)
 
-        def assure_lock(**_: object) -> None:
+        def assure_lock(*_: object, **__: object) -> None:
             if lock:
-                lock.execute(text("SELECT 1"))  # fails where the lock was lost, before the revision is committed
+                lock.exec_driver_sql(REST)  # fails where the lock was lost, before the revision is committed
 
         context.configure(
             connection=connection,
@@ -163,11 +170,17 @@ def admitted(schema: str) -> dict[str, set[str]]:
     return {"schema": {schema}, "table": {table.name for table in Base.metadata.tables.values()}}
 
 
-def refusal(error: DBAPIError) -> CommandError | None:
-    """What one of the versions' own checks said, as one line instead of a traceback."""
-    if getattr(error.orig, "sqlstate", None) != REFUSED:
-        return None
-    return CommandError(str(error.orig.diag.message_primary))  # type: ignore[union-attr]
+def sqlstate(error: DBAPIError) -> str | None:
+    return getattr(error.orig, "sqlstate", None)
+
+
+def for_people(error: DBAPIError, schema: str) -> CommandError | None:
+    """One line instead of a traceback, where the reason is the store and not a fault."""
+    if sqlstate(error) == REFUSED:
+        return CommandError(str(error.orig.diag.message_primary))  # type: ignore[union-attr]
+    if sqlstate(error) == NO_SCHEMA:
+        return CommandError(f"there is no store in schema {schema}: run `alembic upgrade head`")
+    return None
 
 
 def command_at_work() -> str:
@@ -185,20 +198,29 @@ def changes_something() -> bool:
     return True
 
 
-def run_online(schema: str) -> None:
-    engine, command = database(), command_at_work()
-    if not changes_something():
-        return migrate(engine, schema, command, None)
+def change(engine: Engine, schema: str, command: str) -> None:
+    """Hold the lock and try until it is done or the patience is at its end."""
     deadline = time.monotonic() + context.config.attributes.get("patience", 600.0)
     with locked(engine, schema, deadline) as lock:
         for pause in pauses(deadline):
             try:
                 return migrate(engine, schema, command, lock)
             except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) not in BUSY:
-                    raise refusal(error) or error from None
+                if sqlstate(error) not in BUSY:
+                    raise
             time.sleep(pause)
     raise CommandError(f"the tables of schema {schema} are in use by a long transaction: try again later")
+
+
+def run_online(schema: str) -> None:
+    engine, command = database(), command_at_work()
+    try:
+        if changes_something():
+            change(engine, schema, command)
+        else:
+            migrate(engine, schema, command, None)
+    except DBAPIError as error:
+        raise for_people(error, schema) or error from None
 
 
 def run_offline(schema: str) -> None:

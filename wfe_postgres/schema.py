@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, Text, column, select, table, text
 
 from wfe_postgres.contract.errors import PersistenceError, StoreNotReadyError, WfeError
 from wfe_postgres.rows import SCHEMA, Base
-from wfe_postgres.sessions.failures import CATCHABLE, classify, translate
+from wfe_postgres.sessions.failures import CATCHABLE, classify, sqlstate_of
 
 REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 HEAD = REVISIONS[-1]
@@ -24,6 +24,8 @@ HEAD = REVISIONS[-1]
 
 PATIENCE = 600.0
 """Seconds that an upgrade waits in all: for other upgrades to end, and for transactions to let go of a table."""
+
+TABLES = frozenset(table.name for table in Base.metadata.tables.values())
 
 _NOT_PERMITTED = "42501"
 _NAME_INDEX_OF_THE_RUST_HOST = "index idx_workflows_name"
@@ -113,7 +115,7 @@ def ensure(engine: Engine, schema: str = SCHEMA, *, patience: float = PATIENCE) 
     found, tables = _reading(engine, lambda it: _state(it, schema))
     if found != HEAD:
         return _upgrade_from(found, engine, schema, patience)
-    missing = sorted(_tables() - tables)
+    missing = sorted(TABLES - tables)
     if missing:
         raise StoreNotReadyError(
             f"the store in schema {schema} stands at revision {HEAD}, but tables are missing "
@@ -163,7 +165,7 @@ def catalogue(connection: Connection, schema: str = SCHEMA) -> dict[str, str]:
     Leaves the transaction with `search_path` at pg_catalog, so that every name in a definition has its schema.
     """
     connection.execute(text("SELECT set_config('search_path', 'pg_catalog', true)"))
-    rows = connection.execute(_CATALOGUE, {"schema": schema, "tables": sorted(_tables())})
+    rows = connection.execute(_CATALOGUE, {"schema": schema, "tables": sorted(TABLES)})
     return {str(thing): str(definition) for thing, definition in sorted(map(tuple, rows))}
 
 
@@ -177,10 +179,6 @@ def _disturbs(thing: str, definition: str) -> bool:
     if thing == _NAME_INDEX_OF_THE_RUST_HOST:
         return False  # it makes it at every start, and the name is unique anyway
     return thing.startswith(("column ", "constraint ")) or definition.startswith("CREATE UNIQUE INDEX")
-
-
-def _tables() -> set[str]:
-    return {table.name for table in Base.metadata.tables.values()}
 
 
 def _state(connection: Connection, schema: str) -> tuple[str | None, set[str]]:
@@ -231,7 +229,9 @@ def _run_migrations(engine: Engine, schema: str, patience: float) -> WfeError | 
     except CommandError as error:
         return StoreNotReadyError(str(error))
     except CATCHABLE as error:
-        return translate(error)
+        # Without an SQLSTATE, and with nothing to invalidate, no connection was made.
+        connected = sqlstate_of(error) is not None or getattr(error, "connection_invalidated", True)
+        return classify(error, sent=connected).error
     return None
 
 

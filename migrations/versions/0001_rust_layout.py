@@ -242,6 +242,17 @@ END
 $complete$
 """
 
+# CREATE INDEX IF NOT EXISTS would wait for writers even where there is nothing to do.
+INDEX = """
+DO $index$
+BEGIN
+  IF to_regclass('{schema}.{name}') IS NULL THEN
+    CREATE INDEX {name} ON {schema}.{table} {columns};
+  END IF;
+END
+$index$
+"""
+
 REFUSE_ROWS = """
 DO $rows$
 DECLARE
@@ -271,7 +282,7 @@ def upgrade() -> None:
         op.execute(f"CREATE TABLE IF NOT EXISTS {schema}.{table} ({', '.join(lines)})")
     for table, indexes in INDEXES.items():
         for name, columns_of_index in indexes.items():
-            op.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {schema}.{table} {columns_of_index}")
+            op.execute(INDEX.format(schema=schema, name=name, table=table, columns=columns_of_index))
     # Whoever may use the store may ask how old it is.
     op.execute(f"GRANT SELECT ON {schema}.alembic_version TO PUBLIC")
 

@@ -1,0 +1,218 @@
+"""The developer's and the DBA's door: bare Alembic on the checkout's configuration."""
+
+import ast
+import configparser
+import os
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from typing import Protocol
+
+import psycopg
+import pytest
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import make_url
+from sqlalchemy.exc import OperationalError
+
+from tests.conftest import Sql
+from tests.migrations.stores import (
+    ROOT,
+    RUST_LAYOUT,
+    alembic,
+    differences,
+    layout_of,
+    make_rust_store,
+    revision_of,
+    upgrade_store,
+)
+from wfe_postgres.schema import HEAD, REVISIONS
+
+
+class Bare(Protocol):
+    def __call__(
+        self,
+        run_command: Callable[..., object],
+        *arguments: str,
+        url: str | None,
+        schema: str = "",
+        x: tuple[str, ...] = (),
+    ) -> None: ...
+
+
+def test_one_head_at_the_end_of_one_line() -> None:
+    scripts = ScriptDirectory.from_config(Config(str(ROOT / "alembic.ini")))
+    assert scripts.get_heads() == [HEAD]
+    assert tuple(script.revision for script in scripts.walk_revisions())[::-1] == REVISIONS
+    assert [script.path.rsplit("/")[-1][:4] for script in scripts.walk_revisions()][::-1] == [*REVISIONS]
+
+
+def test_the_configuration_is_three_keys() -> None:
+    parser = configparser.RawConfigParser()
+    parser.read(ROOT / "alembic.ini")
+    assert {name: len(parser[name]) for name in parser.sections()} == {"alembic": 3}
+
+
+def test_versions_import_alembic_and_sqlalchemy_only() -> None:
+    imported = set()
+    for path in (ROOT / "migrations/versions").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {name.name.partition(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(str(node.module).partition(".")[0])
+    assert "alembic" in imported
+    assert imported <= {"alembic", "sqlalchemy"}
+
+
+def test_up_down_and_up_again_in_another_schema(empty_database_url: str) -> None:
+    url, schema = empty_database_url, "engine_2"
+    alembic(url, command.upgrade, "head", schema=schema)
+    first = layout_of(url, schema)
+    assert differences(url, schema) == []
+    for target in [*REVISIONS[-2::-1], "base"]:
+        alembic(url, command.downgrade, target, schema=schema)
+        assert revision_of(url, schema) == (None if target == "base" else target)
+    assert layout_of(url, schema) == {}
+    for target in REVISIONS:
+        alembic(url, command.upgrade, target, schema=schema)
+        assert revision_of(url, schema) == target
+    assert layout_of(url, schema) == first
+
+
+def test_every_downgrade_gives_back_the_layout_before(empty_database_url: str) -> None:
+    layouts = {}
+    for target in REVISIONS:
+        alembic(empty_database_url, command.upgrade, target)
+        layouts[target] = layout_of(empty_database_url)
+    for target in REVISIONS[-2::-1]:
+        alembic(empty_database_url, command.downgrade, target)
+        assert layout_of(empty_database_url) == layouts[target], target
+
+
+def test_the_first_revision_is_the_rust_layout(empty_database_url: str, database_url: str, sql: Sql) -> None:
+    """`sql` speaks to the empty database."""
+    sql(RUST_LAYOUT)
+    alembic(database_url, command.downgrade, "0001")
+    assert layout_of(database_url) == layout_of(empty_database_url)
+    assert "column workflows.last_heartbeat_at" in layout_of(database_url)
+
+
+@pytest.mark.parametrize("schema", ["wfc", "engine_2"])
+@pytest.mark.parametrize("on_the_search_path", [False, True])
+def test_alembic_check_finds_nothing_to_do(
+    empty_database_url: str, sql: Sql, schema: str, on_the_search_path: bool
+) -> None:
+    upgrade_store(empty_database_url, schema)
+    sql(f"CREATE TABLE {schema}._sqlx_migrations (version BIGINT); CREATE TABLE {schema}.audit (id INT)")
+    sql("CREATE TABLE public.customers (id INT)")
+    if on_the_search_path:
+        sql(f"ALTER DATABASE {make_url(empty_database_url).database} SET search_path = {schema}")
+    alembic(empty_database_url, command.check, schema=schema)
+
+
+def test_alembic_check_sees_a_missing_column(database_url: str, sql: Sql) -> None:
+    sql("ALTER TABLE wfc.workflows DROP COLUMN reference")
+    with pytest.raises(CommandError, match=r"add_column.*reference"):
+        alembic(database_url, command.check)
+
+
+def test_importing_the_package_does_not_import_alembic() -> None:
+    program = "import sys, wfe_postgres, wfe_postgres.schema; sys.exit('alembic' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60, check=True)
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> Bare:
+    """One of `alembic.command` as the program runs it, told by environment variables and `-x`."""
+
+    def run(
+        run_command: Callable[..., object], *arguments: str, url: str | None, schema: str = "", x: tuple[str, ...] = ()
+    ) -> None:
+        for name, value in {"WFE_DATABASE_URL": url, "WFE_SCHEMA": schema}.items():
+            if value:
+                monkeypatch.setenv(name, value)
+            else:
+                monkeypatch.delenv(name, raising=False)
+        run_command(Config(str(ROOT / "alembic.ini"), cmd_opts=Namespace(x=list(x))), *arguments)
+
+    return run
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_bare_alembic_takes_every_form_of_url(empty_database_url: str, bare: Bare, scheme: str) -> None:
+    _, _, rest = empty_database_url.partition("://")
+    bare(command.upgrade, "head", url=f"{scheme}://{rest}")
+    assert differences(empty_database_url) == []
+
+
+def test_a_percent_sign_in_the_password_is_no_interpolation(empty_database_url: str, bare: Bare) -> None:
+    url = make_url(empty_database_url).set(password="%(here)s %s", host="127.0.0.1", port=1)
+    with pytest.raises(OperationalError, match=r"127\.0\.0\.1") as caught:
+        bare(command.upgrade, "head", url=url.render_as_string(hide_password=False))
+    assert "(here)s" not in str(caught.value)
+
+
+def test_bare_alembic_takes_the_schema_from_the_command_line_or_the_environment(
+    empty_database_url: str, bare: Bare
+) -> None:
+    bare(command.upgrade, "head", url=empty_database_url, schema="second", x=("schema=first",))
+    assert (revision_of(empty_database_url, "first"), revision_of(empty_database_url, "second")) == (HEAD, None)
+    bare(command.upgrade, "head", url=empty_database_url, schema="second")
+    assert (revision_of(empty_database_url, "second"), revision_of(empty_database_url)) == (HEAD, None)
+
+
+def test_bare_alembic_says_which_variable_it_wants(bare: Bare) -> None:
+    with pytest.raises(CommandError, match=r"^set WFE_DATABASE_URL: postgresql://"):
+        bare(command.upgrade, "head", url=None)
+
+
+def test_the_program_itself(empty_database_url: str) -> None:
+    program = [
+        sys.executable,
+        "-m",
+        "alembic",
+        "-c",
+        str(ROOT / "alembic.ini"),
+        "-x",
+        "schema=engine",
+        "upgrade",
+        "head",
+    ]
+    environment = os.environ | {"WFE_DATABASE_URL": empty_database_url}
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout + done.stderr == ""
+    assert differences(empty_database_url, "engine") == []
+
+
+@pytest.mark.parametrize("name", ["Wfc", "w-c", "wfc; DROP TABLE x", "select", "w" * 64])
+def test_a_name_that_would_have_to_be_quoted_is_refused(empty_database_url: str, name: str) -> None:
+    with pytest.raises(CommandError, match="would have to be quoted"):
+        alembic(empty_database_url, command.upgrade, "head", schema=name)
+
+
+@pytest.mark.parametrize("name", ["w" * 63, "a_1"])
+def test_a_plain_name_is_a_name(empty_database_url: str, name: str) -> None:
+    upgrade_store(empty_database_url, name)
+    assert differences(empty_database_url, name) == []
+
+
+@pytest.mark.parametrize(("look", "arguments"), [(command.check, ()), (command.downgrade, ("base",))])
+def test_a_store_that_is_not_there_is_one_sentence(
+    empty_database_url: str, sql: Sql, look: Callable[..., object], arguments: tuple[str, ...]
+) -> None:
+    with pytest.raises(CommandError, match=r"^there is no store in schema wfc: run `alembic upgrade head`$"):
+        alembic(empty_database_url, look, *arguments)
+    alembic(empty_database_url, command.current)
+    assert sql("SELECT nspname FROM pg_namespace WHERE nspname = 'wfc'") == []
+
+
+def test_looking_at_a_store_that_alembic_does_not_know_changes_nothing(empty_database_url: str) -> None:
+    make_rust_store(empty_database_url)
+    with pytest.raises(CommandError, match="not up to date"):
+        alembic(empty_database_url, command.check)
+    with psycopg.connect(empty_database_url) as connection:
+        assert connection.execute("SELECT to_regclass('wfc.alembic_version')").fetchone() == (None,)

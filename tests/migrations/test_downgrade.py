@@ -1,0 +1,127 @@
+"""A downgrade takes nothing from anybody: it is refused as a whole, or done as a whole."""
+
+import pytest
+from alembic import command
+from alembic.util import CommandError
+
+from tests.conftest import Sql
+from tests.migrations.stores import (
+    RUST_ROWS,
+    TABLES,
+    alembic,
+    differences,
+    layout_of,
+    make_rust_store,
+    revision_of,
+    rows_of,
+    upgrade_store,
+)
+from wfe_postgres.schema import HEAD
+
+SHARED_ID = (
+    "INSERT INTO wfc.execution_pointers (id, workflow_id, step_id, status) VALUES ('p1', 'w2', 0, 'Pending'),"
+    " ('p2', 'w2', 0, 'Pending')"
+)
+ONE_ROW = {
+    "workflows": "(id, name, definition_id, version, status, create_time) VALUES ('w', 'w', 'd', 1, 'Complete', now())",
+    "events": "(id, event_name, event_key, event_time) VALUES ('e', 'n', 'k', now())",
+    "event_subscriptions": "(id, workflow_id, step_id, execution_pointer_id, event_name, event_key, subscribe_as_of)"
+    " VALUES ('s', 'w', 0, 'p', 'n', 'k', now())",
+    "execution_errors": "(error_time, workflow_id, execution_pointer_id, message) VALUES (now(), 'w', 'p', 'm')",
+    "scheduled_commands": "(command_name, data, execute_time) VALUES ('ProcessEvent', 'e', 0)",
+    "definition_sequences": "(definition_id, next_num) VALUES ('d', 1)",
+}
+
+
+def test_the_rust_layout_comes_back_with_its_rows(empty_database_url: str, sql: Sql) -> None:
+    make_rust_store(empty_database_url)
+    layout, rows = layout_of(empty_database_url), rows_of(empty_database_url)
+    upgrade_store(empty_database_url)
+    sql("UPDATE wfc.scheduled_commands SET claim = 1, claimed_until = now()")
+    alembic(empty_database_url, command.downgrade, "0001")
+    assert (layout_of(empty_database_url), rows_of(empty_database_url)) == (layout, rows)
+    upgrade_store(empty_database_url)
+    assert differences(empty_database_url) == []
+
+
+def test_shared_pointer_ids_are_refused_and_nothing_changes(empty_database_url: str, sql: Sql) -> None:
+    make_rust_store(empty_database_url)
+    upgrade_store(empty_database_url)
+    sql(SHARED_ID)
+    layout, rows = layout_of(empty_database_url), rows_of(empty_database_url)
+    with pytest.raises(CommandError, match=r"in execution_pointers 2 of them belong to more than one workflow"):
+        alembic(empty_database_url, command.downgrade, "0001")
+    assert revision_of(empty_database_url) == HEAD
+    assert (layout_of(empty_database_url), rows_of(empty_database_url)) == (layout, rows)
+    assert differences(empty_database_url) == []
+
+
+@pytest.mark.parametrize("start", [HEAD, "0003", "0001"])
+@pytest.mark.parametrize("target", ["base", "relative"])
+def test_base_is_refused_while_a_table_holds_a_row(empty_database_url: str, sql: Sql, start: str, target: str) -> None:
+    alembic(empty_database_url, command.upgrade, start)
+    sql(RUST_ROWS)
+    sql("DELETE FROM wfc.events; DELETE FROM wfc.definition_sequences")
+    layout, rows = layout_of(empty_database_url), rows_of(empty_database_url)
+    named = (
+        "downgrade base drops the tables only when they are empty; these hold rows: "
+        "workflows, execution_pointers, event_subscriptions, execution_errors, scheduled_commands"
+    )
+    with pytest.raises(CommandError, match=f"^{named}$"):
+        alembic(empty_database_url, command.downgrade, "base" if target == "base" else f"-{int(start)}")
+    assert revision_of(empty_database_url) == start
+    assert (layout_of(empty_database_url), rows_of(empty_database_url)) == (layout, rows)
+
+
+@pytest.mark.parametrize("table", ONE_ROW)
+def test_one_row_in_any_table_is_enough(empty_database_url: str, sql: Sql, table: str) -> None:
+    upgrade_store(empty_database_url)
+    sql(f"INSERT INTO wfc.{table} {ONE_ROW[table]}")
+    with pytest.raises(CommandError, match=f"these hold rows: {table}$"):
+        alembic(empty_database_url, command.downgrade, "base")
+    assert revision_of(empty_database_url) == HEAD
+
+
+def test_base_keeps_the_schema_and_what_is_not_ours(empty_database_url: str, sql: Sql) -> None:
+    upgrade_store(empty_database_url)
+    sql("CREATE TABLE wfc.audit (id INT)")
+    alembic(empty_database_url, command.downgrade, "base")
+    assert sql(
+        "SELECT relname FROM pg_class WHERE relnamespace = 'wfc'::regnamespace AND relkind <> 'i' ORDER BY 1"
+    ) == [
+        ("alembic_version",),
+        ("audit",),
+    ]
+    assert sql("SELECT * FROM wfc.alembic_version") == []
+    assert sql("SELECT proname FROM pg_proc WHERE pronamespace = 'wfc'::regnamespace") == []
+    upgrade_store(empty_database_url)
+    assert differences(empty_database_url) == []
+
+
+def test_what_depends_on_a_table_keeps_all_of_it(empty_database_url: str, sql: Sql) -> None:
+    upgrade_store(empty_database_url)
+    sql("CREATE VIEW public.names AS SELECT name FROM wfc.workflows")
+    layout = layout_of(empty_database_url)
+    with pytest.raises(Exception, match="depends on"):
+        alembic(empty_database_url, command.downgrade, "base")
+    assert revision_of(empty_database_url) == HEAD
+    assert layout_of(empty_database_url) == layout
+
+
+def test_the_tables_are_locked_before_anybody_looks(empty_database_url: str, sql: Sql) -> None:
+    """Else a row could come in between the look and the drop. The locks are seen from within, by a trigger."""
+    alembic(empty_database_url, command.upgrade, "head")
+    if sql("SELECT rolsuper FROM pg_roles WHERE rolname = current_user") != [(True,)]:
+        pytest.skip("only a superuser may create an event trigger")
+    sql("CREATE TABLE public.seen (name TEXT)")
+    sql(
+        "CREATE FUNCTION public.look() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.seen"
+        " SELECT relation::regclass::text FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND pid = pg_backend_pid()"
+        " AND relation IS NOT NULL; END $$"
+    )
+    sql("CREATE EVENT TRIGGER look ON ddl_command_start EXECUTE FUNCTION public.look()")
+    try:
+        alembic(empty_database_url, command.downgrade, "0005")
+    finally:
+        sql("DROP EVENT TRIGGER look")
+    assert {name for (name,) in sql("SELECT name FROM public.seen")} >= {f"wfc.{name}" for name in TABLES}
