@@ -6,6 +6,7 @@ a test can hand them to processes, spawned or forked.
 
 import multiprocessing
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection as Pipe
@@ -20,7 +21,7 @@ from sqlalchemy import create_engine, make_url
 from sqlalchemy.pool import QueuePool
 
 from wfe_postgres import PostgresPersistenceProvider
-from wfe_postgres.embedded import any_server
+from wfe_postgres.embedded import EmbeddedPostgresError, any_server
 from wfe_postgres.schema import upgrade
 
 VARIABLE = "WFE_TEST_DATABASE_URL"
@@ -34,7 +35,7 @@ LEAKS = """
     SELECT format('process %%s is %%s after: %%s', pid, state, query)
     FROM pg_stat_activity WHERE datname = %(name)s AND state LIKE 'idle in transaction%%'
     UNION ALL
-    SELECT format('process %%s %%s a %%s lock', pid, CASE WHEN granted THEN 'holds' ELSE 'waits for' END, locktype)
+    SELECT format('process %%s %%s a lock: %%s', pid, CASE WHEN granted THEN 'holds' ELSE 'waits for' END, locktype)
     FROM pg_locks JOIN pg_database ON pg_database.oid = database
     WHERE datname = %(name)s AND (locktype = 'advisory' OR NOT granted)
 """
@@ -68,10 +69,13 @@ class InProcesses(Protocol):
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """The URL of a database on the server, whose user may create databases."""
-    with any_server(VARIABLE) as url:
-        url = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-        _require_createdb(url)
-        yield url
+    try:
+        with any_server(VARIABLE) as url:
+            url = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+            _require_createdb(url)
+            yield url
+    except EmbeddedPostgresError as error:
+        pytest.exit(f"{error} (or set {VARIABLE})", returncode=2)
 
 
 @pytest.fixture(scope="session")
@@ -116,9 +120,7 @@ def sql(request: pytest.FixtureRequest) -> Iterator[Sql]:
     url: str = request.getfixturevalue("empty_database_url" if empty else "database_url")
     with psycopg.connect(url, autocommit=True) as connection:
 
-        def run(
-            statement: str, parameters: Sequence[Any] | dict[str, Any] | None = None
-        ) -> list[tuple[Any, ...]]:
+        def run(statement: str, parameters: Sequence[Any] | dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
             cursor = connection.execute(statement.encode(), parameters)
             return cursor.fetchall() if cursor.description else []
 
@@ -136,20 +138,27 @@ def in_processes() -> InProcesses:
         method: Literal["spawn", "fork"] = "spawn",
         timeout: float = 60.0,
     ) -> list[Any]:
-        context = multiprocessing.get_context(method)
+        # The overloads of get_context() know literal names only, and its result's parent has no Process.
+        context: Any = multiprocessing.get_context(method)
         start = context.Barrier(len(arguments))
         pipes, workers = [], []
-        for each in arguments:
-            pipe, far_end = context.Pipe(duplex=False)
-            worker = context.Process(target=_work, args=(function, each, start, far_end), daemon=True)
-            worker.start()
-            # With our copy closed, a worker's death shows as the end of its pipe.
-            far_end.close()
-            pipes.append(pipe)
-            workers.append(worker)
+        with warnings.catch_warnings():
+            # Python 3.12 warns of a fork beside threads; whether it works all the same is what tests are for.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            for each in arguments:
+                pipe, far_end = context.Pipe(duplex=False)
+                worker = context.Process(target=_work, args=(function, each, start, far_end), daemon=True)
+                worker.start()
+                # With our copy closed, a worker's death shows as the end of its pipe.
+                far_end.close()
+                pipes.append(pipe)
+                workers.append(worker)
         try:
             deadline = time.monotonic() + timeout
-            return [_result_of(pipe, deadline) for pipe in pipes]
+            results = [_result_of(pipe, deadline) for pipe in pipes]
+            for worker in workers:
+                worker.join()
+            return results
         finally:
             for pipe, worker in zip(pipes, workers, strict=True):
                 worker.kill()
@@ -160,9 +169,7 @@ def in_processes() -> InProcesses:
     return run
 
 
-def _work(
-    function: Callable[..., Any], arguments: tuple[Any, ...], start: Barrier, result: Pipe[Any, Any]
-) -> None:
+def _work(function: Callable[..., Any], arguments: tuple[Any, ...], start: Barrier, result: "Pipe[Any, Any]") -> None:
     start.wait()
     try:
         result.send((function(*arguments), None))
@@ -170,7 +177,7 @@ def _work(
         result.send((None, error))
 
 
-def _result_of(pipe: Pipe[Any, Any], deadline: float) -> Any:
+def _result_of(pipe: "Pipe[Any, Any]", deadline: float) -> Any:
     if not pipe.poll(max(0.0, deadline - time.monotonic())):
         pytest.fail("a process was not done in time")
     try:

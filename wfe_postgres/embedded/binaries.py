@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from wfe_postgres.contract.errors import WfeError
 
@@ -27,13 +26,8 @@ class EmbeddedPostgresError(WfeError):
 class Account:
     """The unprivileged user that the server runs as when root starts it."""
 
-    name: str
     uid: int
     gid: int
-
-    def popen_arguments(self) -> dict[str, Any]:
-        """What makes `subprocess` run a program as this user and in no other group."""
-        return {"user": self.uid, "group": self.gid, "extra_groups": []}
 
 
 def find_binaries() -> Path:
@@ -60,22 +54,22 @@ def _candidates() -> Iterator[Path]:
 
 
 def within_reach(binaries: Path, directory: Path, account: Account) -> Path:
-    """The binaries, or a layout of them below `directory`, whichever `account` can run.
+    """The binaries if `account` can run them, else a layout of them below the new `directory`.
 
     A virtual environment below /root is closed to everybody else, and opening it is not ours to do.
     """
     if _can_run(binaries, account):
         return binaries
-    copy = _lay_out(binaries.parent, directory, account) / binaries.name
-    if not _can_run(copy, account):
-        raise EmbeddedPostgresError(f"the user {account.name!r} can run neither {binaries} nor a copy of it")
-    return copy
+    return _lay_out(binaries.parent, directory, account) / binaries.name
 
 
 def _can_run(binaries: Path, account: Account) -> bool:
-    command = (str(binaries / "postgres"), "--version")
+    command = [str(binaries / "postgres"), "--version"]
+    user, group = account.uid, account.gid
     try:
-        done = subprocess.run(command, cwd="/", capture_output=True, check=False, **account.popen_arguments())
+        done = subprocess.run(
+            command, cwd="/", capture_output=True, check=False, user=user, group=group, extra_groups=()
+        )
     except PermissionError as error:
         if error.errno == errno.EACCES:
             return False
@@ -96,6 +90,7 @@ def _lay_out(prefix: Path, directory: Path, account: Account) -> Path:
         shutil.copytree(part, directory / part.relative_to(base), copy_function=place, ignore=_unneeded)
     for folder, _, _ in os.walk(directory):
         Path(folder).chmod(0o755)
+        os.chown(folder, account.uid, account.gid)
     return directory / prefix.relative_to(base)
 
 

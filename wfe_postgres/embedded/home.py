@@ -20,6 +20,9 @@ from wfe_postgres.embedded.binaries import Account, EmbeddedPostgresError
 PREFIX = "wfe-pg-"
 LOG = "server.log"
 
+# Settled now: the keeper starts in another working directory than a relative path may mean.
+KEEPER = Path(keeper.__file__).resolve()
+
 # A unix socket's path may have 103 bytes (macOS; Linux: 107): 16 are the directory's name, 15 the socket's.
 LONGEST_PLACE = 72
 
@@ -80,7 +83,9 @@ class Home:
                 env=_environment(),
                 pass_fds=(lock,),
                 start_new_session=True,
-                **(self.account.popen_arguments() if self.account else {}),
+                user=self.account.uid if self.account else None,
+                group=self.account.gid if self.account else None,
+                extra_groups=() if self.account else None,
             )
 
     def remove(self) -> None:
@@ -119,7 +124,7 @@ def _server_account() -> Account | None:
     for name in ("postgres", "nobody"):
         with contextlib.suppress(KeyError):
             entry = pwd.getpwnam(name)
-            return Account(name, entry.pw_uid, entry.pw_gid)
+            return Account(entry.pw_uid, entry.pw_gid)
     raise EmbeddedPostgresError("the server needs a user that is not root: create one named 'postgres'")
 
 
@@ -165,7 +170,7 @@ def _is_newborn(directory: Path) -> bool:
 def _start_keeper(directory: Path, lock: int, stdin: int) -> subprocess.Popen[bytes]:
     """Start a keeper with its end of the pipe (DEVNULL: the end has come already) and a share in the lock."""
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", keeper.__file__, directory, str(os.getpid())],
+        [sys.executable, "-I", "-S", KEEPER, directory, str(os.getpid())],
         cwd="/",
         stdin=stdin,
         stdout=subprocess.DEVNULL,

@@ -78,7 +78,8 @@ def stop_server(directory: Path) -> None:
     start = time.monotonic()
     while is_running(directory) and (waited := time.monotonic() - start) < 2 * PATIENCE:
         if pid := postmaster_pid(directory):
-            with contextlib.suppress(ProcessLookupError):
+            # A killed postmaster's id may already be somebody else's while its orphans are still ending.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGQUIT if waited < PATIENCE else signal.SIGKILL)
         time.sleep(0.01)
 

@@ -1,6 +1,7 @@
 """The private server: made, started, stopped, started again."""
 
 import contextlib
+import errno
 import os
 import secrets
 import signal
@@ -107,10 +108,11 @@ class EmbeddedPostgres:
                 self._furnish()
             elif not self._is_up():
                 self._launch()
-        except BaseException as error:
+        except OSError as error:
             self.close()
-            if isinstance(error, OSError):
-                raise EmbeddedPostgresError(f"the embedded PostgreSQL did not start: {error}") from error
+            raise EmbeddedPostgresError(f"the embedded PostgreSQL did not start: {_reason(error)}") from error
+        except BaseException:
+            self.close()
             raise
 
     def stop(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
@@ -226,9 +228,16 @@ class EmbeddedPostgres:
         self.create_database(DATABASE)
 
     def _failure(self) -> EmbeddedPostgresError:
-        """The error of a server that did not start, with the last thing it said."""
-        said = self.log_since().strip().splitlines() or ["it said nothing"]
-        return EmbeddedPostgresError(f"the embedded PostgreSQL did not start: {said[-1]}")
+        """The error of a server that did not start, with the last that it said: as a rule the cause and its effect."""
+        said = "; ".join(self.log_since().strip().splitlines()[-2:])
+        return EmbeddedPostgresError(f"the embedded PostgreSQL did not start: {said or 'it says nothing'}")
+
+
+def _reason(error: OSError) -> str:
+    """What the system refused; a container's root may lack root's rights, and the system only says that it may not."""
+    if os.geteuid() == 0 and error.errno in (errno.EPERM, errno.EINVAL):
+        return "PostgreSQL refuses to run as root, and this root may not become another user"
+    return str(error)
 
 
 def _reserve_port() -> tuple[int, socket.socket]:
