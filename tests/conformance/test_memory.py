@@ -4,7 +4,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from wfe_postgres.contract.models import EventSubscription, ExecutionError, ScheduledCommand
+from wfe_postgres.contract.errors import SerializationError
+from wfe_postgres.contract.models import (
+    EventSubscription,
+    ExecutionError,
+    ExecutionPointer,
+    ScheduledCommand,
+    WorkflowInstance,
+)
 from wfe_postgres.testing import InMemoryPersistenceProvider
 from wfe_postgres.testing.conformance import Configure, PersistenceConformance
 
@@ -68,7 +75,29 @@ def test_errors_are_found_by_workflow_and_time() -> None:
     assert provider.get_execution_errors() == errors[::-1]
     assert provider.get_execution_errors("a") == [errors[2], errors[0]]
     assert provider.get_execution_errors("a", since=errors[1].error_time) == [errors[2]]
+    assert provider.get_execution_errors(since=errors[2].error_time) == [errors[3], errors[2]]
     assert provider.get_execution_errors(limit=1) == [errors[3]]
+
+
+def test_of_two_errors_at_one_time_the_later_stored_is_newer() -> None:
+    provider = InMemoryPersistenceProvider()
+    provider.persist_errors([ExecutionError("w", "p", message, error_time=NOON) for message in ("first", "second")])
+    assert [error.message for error in provider.get_execution_errors()] == ["second", "first"]
+
+
+def test_bad_arguments_of_the_queries_are_refused() -> None:
+    provider = InMemoryPersistenceProvider()
+    with pytest.raises(SerializationError):
+        provider.get_execution_errors("\0")
+    with pytest.raises(SerializationError):
+        provider.get_execution_errors(since=NOON.replace(tzinfo=None))
+    with pytest.raises(SerializationError):
+        provider.get_workflow_subscriptions("\0")
+    for limited in (provider.get_runnable_events, provider.get_runnable_instances):
+        with pytest.raises(ValueError, match="limit"):
+            limited(NOON, -1)
+    with pytest.raises(ValueError, match="limit"):
+        provider.get_execution_errors(limit=-1)
 
 
 def test_what_a_workflow_waits_for() -> None:
@@ -79,6 +108,15 @@ def test_what_a_workflow_waits_for() -> None:
         )
     found = provider.get_workflow_subscriptions("mine")
     assert [it.subscribe_as_of for it in found] == [NOON + timedelta(hours=1), NOON + timedelta(hours=2)]
+
+
+def test_values_that_are_too_much_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wfe_postgres.repositories.base.MAX_CALL_BYTES", 2000)
+    provider = InMemoryPersistenceProvider()
+    pointers = [ExecutionPointer(1, outcome="x" * 800) for _ in range(3)]
+    provider.create_new_workflow(WorkflowInstance("order", 1, execution_pointers=pointers[:1]))
+    with pytest.raises(SerializationError):
+        provider.create_new_workflow(WorkflowInstance("order", 1, execution_pointers=pointers))
 
 
 def test_a_lease_without_length_is_refused() -> None:

@@ -5,9 +5,11 @@
         def provider(self):
             return MyProvider(...)          # on an empty store
 
-`configure` may be overridden as well; see `Conformance`. `SequentialConformance` is the part that one thread
-can run inside one transaction.
+`configure` may be overridden as well; see `Conformance`. The parts can be inherited alone, to run some of them again
+under another configuration; `SequentialConformance` is the one that can be run inside one transaction, too.
 """
+
+from pkgutil import iter_modules
 
 try:
     import hypothesis  # noqa: F401
@@ -17,7 +19,8 @@ except ImportError as error:
         "the conformance suite needs pytest and hypothesis: pip install 'pytest>=8.3' 'hypothesis>=6.100'"
     ) from error
 
-pytest.register_assert_rewrite("wfe_postgres.testing.conformance")
+# Before they are imported, or a failing assertion of theirs would not say what was compared.
+pytest.register_assert_rewrite(*(f"{__name__}.{part.name}" for part in iter_modules(__path__)))
 
 from wfe_postgres.testing.conformance.commands import CommandConformance, StoreConformance  # noqa: E402
 from wfe_postgres.testing.conformance.creating import CreatingConformance  # noqa: E402
@@ -42,14 +45,27 @@ class SequentialConformance(
     CommandConformance,
     StoreConformance,
     ValueConformance,
-    RefusalConformance,
-    PropertyConformance,
 ):
     """What one thread can see, a call after the other, inside one transaction as well as without."""
 
 
-class PersistenceConformance(SequentialConformance, RaceConformance, LeaseConformance):
+class PersistenceConformance(
+    SequentialConformance,
+    RefusalConformance,
+    PropertyConformance,
+    RaceConformance,
+    LeaseConformance,
+):
     """The whole suite."""
 
 
-__all__ = ["Configure", "Conformance", "PersistenceConformance", "SequentialConformance"]
+__all__ = [
+    "Configure",
+    "Conformance",
+    "LeaseConformance",
+    "PersistenceConformance",
+    "PropertyConformance",
+    "RaceConformance",
+    "RefusalConformance",
+    "SequentialConformance",
+]

@@ -52,6 +52,22 @@ class CommandConformance(Conformance):
         assert provider.process_commands(at(1.0009), never) == 0
         assert provider.process_commands(at(1.001), Recorder()) == 1
 
+    def test_the_store_keeps_its_own_copy_of_a_command(self, provider: PersistenceProvider) -> None:
+        """What caller or handler does to the object they have changes nothing of what is scheduled."""
+        mine = command("one", 1)
+        provider.schedule_command(mine)
+        mine.execute_time = ms(99)
+
+        def spoil(it: ScheduledCommand) -> None:
+            it.execute_time = ms(99)
+            raise ValueError
+
+        with pytest.raises(ExceptionGroup):
+            provider.process_commands(at(1), spoil)
+        handled = Recorder()
+        assert provider.process_commands(at(1), handled) == 1
+        assert handled.seen == [command("one", 1)]
+
     def test_a_handled_command_is_removed(self, provider: PersistenceProvider) -> None:
         """A command is removed once its handler returned, whatever it returned."""
         provider.schedule_command(command("once"))

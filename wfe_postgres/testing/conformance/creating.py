@@ -1,5 +1,6 @@
 """Creating workflows, reading them, finding those that are due, and counting per definition."""
 
+from copy import deepcopy
 from datetime import timedelta, timezone
 from uuid import UUID
 
@@ -115,7 +116,7 @@ class CreatingConformance(Conformance):
     def test_the_store_keeps_its_own_copy(self, provider: PersistenceProvider) -> None:
         """What the caller does to an object after its creation, or to a loaded one, is not stored unsaved."""
         instance = workflow()
-        stored = created(provider, instance)
+        stored = deepcopy(created(provider, instance))
         for mine in (instance, provider.get_workflow_instance(instance.id)):
             mine.data["order"]["lines"].append("more")
             mine.execution_pointers[0].persistence_data["tries"].append(2)

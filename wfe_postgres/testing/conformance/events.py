@@ -1,6 +1,7 @@
 """Events: stored, found by name, key and time, and taken off the runnable ones."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from datetime import timedelta, timezone
 from uuid import UUID
 
@@ -34,6 +35,16 @@ class EventConformance(Conformance):
         event_id = provider.create_event(new)
         assert str(UUID(event_id)) == event_id == new.id
         assert provider.get_event(event_id) == new
+
+    def test_the_store_keeps_its_own_copy_of_an_event(self, provider: PersistenceProvider) -> None:
+        """What the caller does to an event that was stored or read changes nothing in the store."""
+        mine = event(event_data={"amounts": [1]})
+        provider.create_event(mine)
+        stored = deepcopy(provider.get_event(mine.id))
+        for it in (mine, provider.get_event(mine.id)):
+            it.event_data["amounts"].append(2)
+            it.is_processed = True
+        assert provider.get_event(mine.id) == stored
 
     @pytest.mark.parametrize("call", UNKNOWN)
     def test_an_unknown_event_is_an_error(self, provider: PersistenceProvider, call: str) -> None:

@@ -227,6 +227,19 @@ class RaceConformance(Conformance):
         assert provider.get_event(happened.id) == happened
         assert provider.get_subscription(waiting.id) == waiting
 
+    def test_a_save_does_not_take_anothers_name(self, provider: PersistenceProvider) -> None:
+        """Names are unique: a save under another workflow's name is an error, and nothing is written."""
+        provider.create_new_workflow(workflow(name="taken"))
+        instance = created(provider, workflow(name="mine"))
+        stored = provider.get_workflow_instance(instance.id)
+        instance.name, instance.data = "taken", "changed"
+        before = state(instance)
+        with pytest.raises(PersistenceError) as caught:
+            provider.persist_workflow(instance)
+        assert caught.value.constraint
+        assert state(instance) == before
+        assert provider.get_workflow_instance_by_name("mine") == stored
+
     def test_a_subscription_that_is_stored_stops_the_save(self, provider: PersistenceProvider) -> None:
         """One transaction: when a subscription's id is taken, workflow and other subscriptions stay unsaved."""
         taken = subscription()

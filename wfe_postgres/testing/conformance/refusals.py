@@ -125,9 +125,9 @@ class RefusalConformance(Conformance):
     @pytest.mark.parametrize("make", [circle, deep])
     def test_json_without_end(self, provider: PersistenceProvider, make: Callable[[], Any]) -> None:
         """A circular reference, and what is nested too deeply to be read back."""
-        for path, change in JSON_FIELDS.items():
+        for path in ("data", "execution_pointers[1].outcome"):
             new = workflow()
-            change(new, make())
+            JSON_FIELDS[path](new, make())
             with pytest.raises(SerializationError) as caught:
                 provider.create_new_workflow(new)
             assert caught.value.path.startswith(path)

@@ -1,9 +1,10 @@
 """Subscriptions and their tokens: who may deliver an event, one at a time.
 
-Expiry is judged by the store's own clock, so the tests stay an hour away from the present moment.
+Expiry is judged by the store's own clock, so nearly all tests stay an hour away from the present moment.
 """
 
 from collections.abc import Callable
+from copy import deepcopy
 from datetime import timedelta, timezone
 from uuid import UUID
 
@@ -12,7 +13,7 @@ import pytest
 from wfe_postgres.contract.errors import SubscriptionNotFoundError, SubscriptionTokenError
 from wfe_postgres.contract.interfaces import PersistenceProvider
 from wfe_postgres.contract.models import EventSubscription
-from wfe_postgres.testing.conformance.support import Conformance, at, from_now, subscription
+from wfe_postgres.testing.conformance.support import Conformance, at, eventually, from_now, subscription
 
 HOUR = 3600
 MICROSECOND = timedelta(microseconds=1)
@@ -53,6 +54,16 @@ class SubscriptionConformance(Conformance):
         subscription_id = provider.create_event_subscription(new)
         assert str(UUID(subscription_id)) == subscription_id == new.id
         assert provider.get_subscription(subscription_id) == new
+
+    def test_the_store_keeps_its_own_copy_of_a_subscription(self, provider: PersistenceProvider) -> None:
+        """What the caller does to a subscription that was stored or read changes nothing in the store."""
+        mine = subscription(subscription_data={"wants": [1]})
+        provider.create_event_subscription(mine)
+        stored = deepcopy(provider.get_subscription(mine.id))
+        for it in (mine, provider.get_subscription(mine.id), *_open(provider)):
+            it.subscription_data["wants"].append(2)
+            it.external_token = "mine"
+        assert provider.get_subscription(mine.id) == stored
 
     @pytest.mark.parametrize("call", UNKNOWN)
     def test_an_unknown_subscription_is_an_error(self, provider: PersistenceProvider, call: str) -> None:
@@ -130,6 +141,14 @@ class SubscriptionConformance(Conformance):
         subscription_id = provider.create_event_subscription(subscription())
         assert provider.set_subscription_token(subscription_id, "mine", "worker", from_now(-HOUR)) is True
         assert [it.id for it in _open(provider)] == [subscription_id]
+
+    def test_a_token_expires_while_one_waits(self, provider: PersistenceProvider) -> None:
+        """Judged by the clock as it is at that moment, not as it was when a surrounding transaction began."""
+        subscription_id = provider.create_event_subscription(subscription())
+        provider.set_subscription_token(subscription_id, "mine", "worker", from_now(0.1))
+        found = eventually(lambda: provider.get_subscriptions("paid", "order-1", at(9)))
+        assert [it.id for it in found] == [subscription_id]
+        assert provider.set_subscription_token(subscription_id, "other", "rival", from_now(HOUR)) is True
 
     def test_an_expired_token_may_be_taken_over(self, provider: PersistenceProvider) -> None:
         """Another may take it then, and who held it before has no part in it any more."""

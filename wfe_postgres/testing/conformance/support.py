@@ -4,7 +4,8 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol, cast
+from time import monotonic, sleep
+from typing import Any, Protocol, TypeVar, cast
 
 import pytest
 
@@ -25,6 +26,8 @@ from wfe_postgres.contract.models import (
     WorkflowInstance,
     WorkflowStatus,
 )
+
+_Result = TypeVar("_Result")
 
 PATIENCE = 30.0
 """Seconds after which a thread that has not come is a failure; a test that passes never waits so long."""
@@ -95,6 +98,15 @@ def results(outcomes: Sequence[Outcome]) -> list[Any]:
         if outcome.error is not None:
             raise outcome.error
     return [outcome.result for outcome in outcomes]
+
+
+def eventually(call: Callable[[], _Result]) -> _Result:
+    """The call's first result that is neither 0 nor empty; it is asked for again and again."""
+    deadline = monotonic() + PATIENCE
+    while not (result := call()):
+        assert monotonic() < deadline, f"nothing has come in {PATIENCE} seconds"
+        sleep(0.01)
+    return result
 
 
 def at(seconds: float) -> datetime:

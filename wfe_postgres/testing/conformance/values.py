@@ -2,7 +2,8 @@
 
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from functools import reduce
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -75,7 +76,7 @@ JSON_VALUES: dict[str, Any] = {
     "null in containers": {"null": None, "list": [None, [None]]},
     "odd keys": {"": 1, " ": 2, "a.b": 3, "\\u0000": 4, "\U0001f600": 5, '"': 6, "1": 7, "__proto__": 8},
     "what looks like an instruction": {"py/object": "os.system", "$type": "x", "__class__": "y"},
-    "fifty deep": eval("[" * 50 + "{}" + "]" * 50),
+    "fifty deep": reduce(lambda inner, _: [inner], range(50), cast(Any, {})),
     "many keys": {str(number): number for number in range(500)},
 }
 

@@ -49,7 +49,7 @@ class InMemoryPersistenceProvider(
     def persist_errors(self, errors: Sequence[ExecutionError]) -> None:
         """See `PersistenceProvider`."""
         for index, error in enumerate(errors):
-            error_to_record(error, f"errors[{index}]")
+            error_to_record(error, index, f"errors[{index}]")
         with self._store.lock:
             self._store.errors.extend(map(kept, errors))
 

@@ -29,7 +29,7 @@ class InMemoryEvents(InMemoryPart, EventRepository):
     def get_event(self, id: str) -> Event:
         """See `EventRepository`."""
         with self._store.lock:
-            return deepcopy(self._get(id))
+            return deepcopy(self._event(id))
 
     def get_runnable_events(self, as_at: datetime, limit: int | None = None) -> list[str]:
         """See `EventRepository`."""
@@ -52,14 +52,14 @@ class InMemoryEvents(InMemoryPart, EventRepository):
     def mark_event_processed(self, id: str) -> None:
         """See `EventRepository`."""
         with self._store.lock:
-            self._get(id).is_processed = True
+            self._event(id).is_processed = True
 
     def mark_event_unprocessed(self, id: str) -> None:
         """See `EventRepository`."""
         with self._store.lock:
-            self._get(id).is_processed = False
+            self._event(id).is_processed = False
 
-    def _get(self, event_id: str) -> Event:
+    def _event(self, event_id: str) -> Event:
         if text(event_id, "id") not in self._store.events:
             raise EventNotFoundError(event_id)
         return self._store.events[event_id]

@@ -40,7 +40,7 @@ class CommandEntry:
 class Store:
     """All that is kept. Whoever reads or writes holds the lock; what is handed out is a copy."""
 
-    lock: RLock = field(default_factory=RLock)  # type: ignore[valid-type]
+    lock: RLock = field(default_factory=RLock)
     workflows: dict[str, WorkflowInstance] = field(default_factory=dict)
     sequences: dict[str, int] = field(default_factory=dict)
     events: dict[str, Event] = field(default_factory=dict)

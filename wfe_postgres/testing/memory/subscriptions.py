@@ -35,13 +35,13 @@ class InMemorySubscriptions(InMemoryPart, SubscriptionRepository):
     def get_subscription(self, id: str) -> EventSubscription:
         """See `SubscriptionRepository`."""
         with self._store.lock:
-            return deepcopy(self._get(id))
+            return deepcopy(self._subscription(id))
 
     def get_subscriptions(self, event_name: str, event_key: str, as_of: datetime) -> list[EventSubscription]:
         """See `SubscriptionRepository`."""
         wanted = text(event_name, "event_name"), text(event_key, "event_key")
         moment(as_of, "as_of")
-        return self._found(
+        return self._find(
             lambda it: (it.event_name, it.event_key) == wanted and it.subscribe_as_of <= as_of and self._is_open(it)
         )
 
@@ -52,7 +52,7 @@ class InMemorySubscriptions(InMemoryPart, SubscriptionRepository):
     def get_workflow_subscriptions(self, workflow_id: str) -> list[EventSubscription]:
         """What the workflow waits for, oldest first: its subscriptions, held ones too."""
         wanted = text(workflow_id, "workflow_id")
-        return self._found(lambda it: it.workflow_id == wanted)
+        return self._find(lambda it: it.workflow_id == wanted)
 
     def set_subscription_token(self, id: str, token: str, worker_id: str, expiry: datetime) -> bool:
         """See `SubscriptionRepository`."""
@@ -60,7 +60,7 @@ class InMemorySubscriptions(InMemoryPart, SubscriptionRepository):
         text(worker_id, "worker_id")
         moment(expiry, "expiry")
         with self._store.lock:
-            it = self._get(id)
+            it = self._subscription(id)
             if not self._is_open(it) and it.external_token != token:
                 return False
             it.external_token, it.external_worker_id = token, worker_id
@@ -71,7 +71,7 @@ class InMemorySubscriptions(InMemoryPart, SubscriptionRepository):
         """See `SubscriptionRepository`."""
         text(token, "token")
         with self._store.lock:
-            it = self._get(id)
+            it = self._subscription(id)
             if it.external_token != token:
                 raise SubscriptionTokenError(id)
             it.external_token = it.external_worker_id = it.external_token_expiry = None
@@ -79,18 +79,18 @@ class InMemorySubscriptions(InMemoryPart, SubscriptionRepository):
     def terminate_subscription(self, id: str) -> None:
         """See `SubscriptionRepository`."""
         with self._store.lock:
-            del self._store.subscriptions[self._get(id).id]
+            del self._store.subscriptions[self._subscription(id).id]
 
     def _is_open(self, it: EventSubscription) -> bool:
         expiry = it.external_token_expiry
         return it.external_token is None or (expiry is not None and expiry <= self._clock())
 
-    def _get(self, subscription_id: str) -> EventSubscription:
+    def _subscription(self, subscription_id: str) -> EventSubscription:
         if text(subscription_id, "id") not in self._store.subscriptions:
             raise SubscriptionNotFoundError(subscription_id)
         return self._store.subscriptions[subscription_id]
 
-    def _found(self, wanted: Callable[[EventSubscription], bool]) -> list[EventSubscription]:
+    def _find(self, wanted: Callable[[EventSubscription], bool]) -> list[EventSubscription]:
         with self._store.lock:
             found = [deepcopy(it) for it in self._store.subscriptions.values() if wanted(it)]
         return sorted(found, key=lambda it: (it.subscribe_as_of, it.id))

@@ -6,12 +6,12 @@ from dataclasses import replace
 from datetime import datetime
 
 from wfe_postgres.checks import count, key, milliseconds, text
-from wfe_postgres.contract.errors import ConcurrencyError, WorkflowExistsError, WorkflowNotFoundError
+from wfe_postgres.contract.errors import ConcurrencyError, PersistenceError, WorkflowExistsError, WorkflowNotFoundError
 from wfe_postgres.contract.interfaces import WorkflowRepository
 from wfe_postgres.contract.models import EventSubscription, WorkflowInstance, WorkflowStatus
 from wfe_postgres.mapping import encode_pointer, workflow_to_record
 from wfe_postgres.payloads import encode
-from wfe_postgres.repositories.base import id_or_new, new_revision
+from wfe_postgres.repositories.base import check_call_size, id_or_new, new_revision
 from wfe_postgres.testing.memory.store import InMemoryPart, add, check_distinct, kept
 from wfe_postgres.testing.memory.subscriptions import checked_subscription
 
@@ -46,7 +46,7 @@ class InMemoryWorkflows(InMemoryPart, WorkflowRepository):
         with self._store.lock:
             self._check_unchanged(instance)
             if (rival := self._named(changed.name)) and rival.id != changed.id:
-                raise WorkflowExistsError(changed.id, changed.name)
+                raise PersistenceError("the name is taken", "23505", "workflows_name_key")
             add(self._store.subscriptions, new, "event_subscriptions_pkey")
             self._store.workflows[changed.id] = changed
         instance.revision = changed.revision
@@ -67,7 +67,7 @@ class InMemoryWorkflows(InMemoryPart, WorkflowRepository):
     def get_workflow_instance(self, id: str) -> WorkflowInstance:
         """See `WorkflowRepository`."""
         with self._store.lock:
-            return deepcopy(self._get(text(id, "id")))
+            return deepcopy(self._workflow(text(id, "id")))
 
     def get_workflow_instance_by_name(self, name: str) -> WorkflowInstance:
         """See `WorkflowRepository`."""
@@ -91,20 +91,23 @@ class InMemoryWorkflows(InMemoryPart, WorkflowRepository):
 
     def _checked(self, instance: WorkflowInstance) -> WorkflowInstance:
         """What is kept of the instance, under a new stamp; or `SerializationError`."""
-        workflow_to_record(instance)
-        encode(instance.data, "data", self._limit)
-        for index, pointer in enumerate(instance.execution_pointers):
+        workflow_to_record(instance, instance.id, instance.name)
+        data = encode(instance.data, "data", self._limit)
+        pointers = [
             encode_pointer(pointer, index, instance.id, f"execution_pointers[{index}]", self._limit)
+            for index, pointer in enumerate(instance.execution_pointers)
+        ]
+        check_call_size("execution_pointers", data, *pointers)
         check_distinct((pointer.id for pointer in instance.execution_pointers), "execution_pointers")
         return replace(kept(instance), revision=new_revision())
 
     def _check_unchanged(self, instance: WorkflowInstance) -> None:
-        found = self._get(instance.id).revision
+        found = self._workflow(instance.id).revision
         assert found is not None, "what is stored has a stamp"
         if instance.revision is not None and instance.revision != found:
             raise ConcurrencyError(instance.id, instance.revision, found)
 
-    def _get(self, workflow_id: str) -> WorkflowInstance:
+    def _workflow(self, workflow_id: str) -> WorkflowInstance:
         if workflow_id not in self._store.workflows:
             raise WorkflowNotFoundError(workflow_id)
         return self._store.workflows[workflow_id]
