@@ -10,7 +10,7 @@ def main() -> None:
 
         app(prog_name="wfe-postgres")
     except ModuleNotFoundError as error:
-        if error.name not in {"typer", "rich"}:
+        if str(error.name).partition(".")[0] not in {"typer", "rich"}:
             raise
         sys.exit("wfe-postgres: the command needs typer and rich: pip install 'wfe-postgres[cli]'")
 

@@ -22,7 +22,7 @@ from wfe_postgres.rows import SCHEMA
 RETRY_BUDGET = 2.0
 """Seconds for a server that does not answer: somebody is sitting before the terminal."""
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     help="The PostgreSQL store of the WFE workflow engine.",
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -118,9 +118,9 @@ def demo(
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the schema in the database at --url.")] = False,
 ) -> None:
-    """Kill workers in the middle of a step, and count that nothing was lost.
+    """Kill workers, and count that nothing was lost.
 
-    Three worker processes run orders by an example host; one is killed, one is frozen until another has done its work.
+    Three worker processes run orders by an example host; one is killed and one frozen in the middle of a step.
     Without --url it starts a PostgreSQL of its own, which is gone afterwards. With --url it works in a schema of its
     own and drops it in the end.
 

@@ -1,4 +1,4 @@
-"""The worker processes of the demo, as the demo holds them: started, killed, frozen, thawed, sent home."""
+"""The worker processes of the demo: started, killed, frozen, thawed, sent home."""
 
 import json
 import queue
@@ -9,8 +9,6 @@ import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict
-from types import TracebackType
-from typing import Self
 
 from wfe_postgres.demo.worker import Assignment, Report
 
@@ -19,52 +17,61 @@ PATIENCE = 3.0
 
 
 class Crew:
-    """Running workers. Their reports come out of `reports`, in the order in which they arrive; `gone` is the last of each."""
+    """Worker processes, which wait for their assignments.
 
-    def __init__(self, assignments: Iterable[Assignment]) -> None:
+    `reports` gives what they tell as it comes in; the last thing told of each is that it is `gone`.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
         self.reports: queue.Queue[Report] = queue.Queue()
-        self._processes = {assignment.name: self._start(assignment) for assignment in assignments}
+        self._assigned = False
+        self._processes = {name: self._start(name) for name in names}
 
-    def _start(self, assignment: Assignment) -> subprocess.Popen[str]:
+    def _start(self, name: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "wfe_postgres.demo.worker"]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert process.stdin is not None
-        process.stdin.write(json.dumps(asdict(assignment)) + "\n")
-        process.stdin.flush()
-        threading.Thread(target=self._listen, args=(assignment.name, process), daemon=True).start()
+        threading.Thread(target=self._listen, args=(name, process), daemon=True).start()
         return process
 
     def _listen(self, name: str, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            if line.endswith("\n"):  # a killed worker can leave half a line
-                self.reports.put(Report(**json.loads(line)))
+        with process.stdout as lines:
+            for line in lines:
+                if line.endswith("\n"):  # a killed worker can leave half a line
+                    self.reports.put(Report(**json.loads(line)))
         self.reports.put(Report(name, "gone"))
 
+    def assign(self, url: str, schema: str, lease: float) -> None:
+        """Let all of them begin, on this store; `lease` in seconds."""
+        self._assigned = True
+        for name, process in self._processes.items():
+            assert process.stdin is not None
+            process.stdin.write(json.dumps(asdict(Assignment(name, url, schema, lease))) + "\n")
+            process.stdin.flush()
+
     def kill(self, name: str) -> None:
-        """End the worker as a crash or the kernel would: with -9."""
+        """End the worker with -9."""
         self._processes[name].kill()
 
     def freeze(self, name: str) -> None:
-        """Stop the worker where it stands, as a long pause of its machine would."""
+        """Stop the worker where it stands, as a machine that pauses would."""
         self._processes[name].send_signal(signal.SIGSTOP)
 
     def thaw(self, name: str) -> None:
-        """Let the worker go on, none the wiser."""
+        """Let the worker go on; it does not know that time has passed."""
         self._processes[name].send_signal(signal.SIGCONT)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for process in self._processes.values():
+    def close(self) -> None:
+        """Send home whoever is still there, and wait until all have ended. Any number of times."""
+        for name, process in self._processes.items():
             assert process.stdin is not None
             with suppress(BrokenPipeError):
                 process.stdin.close()
-        for name, process in self._processes.items():
-            self.thaw(name)
+            if self._assigned:
+                self.thaw(name)
+            else:
+                self.kill(name)
+        for process in self._processes.values():
             try:
                 process.wait(PATIENCE)
             except subprocess.TimeoutExpired:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from wfe_postgres.contract.models import ExecutionPointer, WorkflowInstance
+from wfe_postgres import ExecutionPointer, WorkflowInstance
 
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 

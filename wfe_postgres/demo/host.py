@@ -24,25 +24,22 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import timedelta
 from typing import Any
 
-from wfe_postgres.contract.errors import (
-    ConcurrencyError,
-    PersistenceError,
-    SubscriptionNotFoundError,
-    WfeError,
-    WorkflowNotFoundError,
-)
-from wfe_postgres.contract.interfaces import PersistenceProvider
-from wfe_postgres.contract.models import (
+from wfe_postgres import (
     CommandName,
+    ConcurrencyError,
     Event,
     EventSubscription,
     ExecutionError,
     ExecutionPointer,
+    PersistenceError,
+    PersistenceProvider,
     PointerStatus,
     ScheduledCommand,
+    SubscriptionNotFoundError,
+    WfeError,
     WorkflowInstance,
+    WorkflowNotFoundError,
     WorkflowStatus,
-    now,
 )
 from wfe_postgres.demo.definitions import Context, Definition
 from wfe_postgres.demo.pointers import (
@@ -54,11 +51,12 @@ from wfe_postgres.demo.pointers import (
     is_new_waiter,
     is_over,
     is_ready,
-    is_waiter,
     millis,
+    now,
+    waits_by,
 )
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class Host:
@@ -80,10 +78,10 @@ class Host:
         max_retries: int = 5,
     ) -> None:
         self.provider = provider
-        self.definitions = {(definition.id, definition.version): definition for definition in definitions}
-        self.lease = timedelta(seconds=lease)
-        self.retry_delay = timedelta(seconds=retry_delay)
-        self.max_retries = max_retries
+        self._definitions = {(definition.id, definition.version): definition for definition in definitions}
+        self._lease = timedelta(seconds=lease)
+        self._retry_delay = timedelta(seconds=retry_delay)
+        self._max_retries = max_retries
 
     def start(self, definition: Definition, data: Any, *, reference: str | None = None) -> str:
         """Store a new workflow, due at once; return its id."""
@@ -122,7 +120,7 @@ class Host:
         except ConcurrencyError:
             return False
         except WfeError as error:
-            log.warning("left for the next round: %s", error)
+            _log.warning("left for the next round: %s", error)
             return False
 
     # Workflows: each step is run between two saves, the claim and the result.
@@ -130,7 +128,7 @@ class Host:
     def advance(self, workflow_id: str) -> bool:
         """Run the steps of a due workflow until none is ready; False when it was not due (any more)."""
         workflow = self.provider.get_workflow_instance(workflow_id)
-        definition = self.definitions.get((workflow.workflow_definition_id, workflow.version))
+        definition = self._definitions.get((workflow.workflow_definition_id, workflow.version))
         if definition is None or not is_due(workflow):
             return False
         while (pointer := self._claim(workflow, definition)) is not None:
@@ -156,7 +154,7 @@ class Host:
         else:
             ready.status, ready.sleep_until = PointerStatus.RUNNING, None
             ready.start_time = ready.start_time or now()
-            workflow.next_execution = millis(now() + self.lease)
+            workflow.next_execution = millis(now() + self._lease)
         self.provider.persist_workflow(workflow)
         return ready
 
@@ -195,9 +193,9 @@ class Host:
         if workflow.revision != claimed:
             return False
         pointer = next(pointer for pointer in workflow.execution_pointers if pointer.id == pointer_id)
-        if pointer.retry_count < self.max_retries:
+        if pointer.retry_count < self._max_retries:
             pointer.status = PointerStatus.PENDING
-            pointer.sleep_until = now() + self.retry_delay * 2**pointer.retry_count
+            pointer.sleep_until = now() + self._retry_delay * 2**pointer.retry_count
             pointer.retry_count += 1
             workflow.next_execution = millis(now())
         else:
@@ -228,7 +226,7 @@ class Host:
         if is_claimed(workflow):
             return False
         for pointer in workflow.execution_pointers:
-            if is_waiter(pointer) and pointer.extension_attributes["subscription"] == waiter.id:
+            if waits_by(pointer, waiter):
                 pointer.status, pointer.active = PointerStatus.PENDING, True
                 pointer.event_data, pointer.event_published = event.event_data, True
                 workflow.next_execution = millis(now())
@@ -252,8 +250,10 @@ class Host:
     def _process_commands(self) -> int:
         try:
             return self.provider.process_commands(now(), self._carry_out)
+        except* ConcurrencyError:
+            pass
         except* WfeError as failures:
-            log.warning("left for the next round: %s", failures.exceptions)
+            _log.warning("left for the next round: %s", failures.exceptions)
         return 0
 
     def _carry_out(self, command: ScheduledCommand) -> None:

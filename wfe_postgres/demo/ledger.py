@@ -17,7 +17,7 @@ class Ledger:
 
     def __init__(self, engine: Engine, schema: str) -> None:
         self.engine = engine
-        self.table = Table(
+        self._table = Table(
             "demo_effects",
             MetaData(schema=schema),
             Column("id", Integer, primary_key=True),
@@ -28,21 +28,15 @@ class Ledger:
 
     def create(self) -> None:
         """Create the table."""
-        self.table.create(self.engine)
+        self._table.create(self.engine)
 
     def write(self, session: Session, workflow_id: str, effect: str, worker: str) -> None:
         """Add a row in the session's transaction."""
-        session.execute(insert(self.table).values(workflow_id=workflow_id, effect=effect, worker=worker))
+        session.execute(insert(self._table).values(workflow_id=workflow_id, effect=effect, worker=worker))
 
     def effects(self) -> Effects:
         """What was committed."""
-        columns = self.table.c.workflow_id, self.table.c.effect
+        columns = self._table.c.workflow_id, self._table.c.effect
         with self.engine.connect() as connection:
             rows = connection.execute(select(*columns, func.count()).group_by(*columns))
             return Counter({(workflow_id, effect): count for workflow_id, effect, count in rows})
-
-
-def differences(expected: Effects, found: Effects) -> list[tuple[str, str, int, int]]:
-    """(workflow id, effect, how often expected, how often found) wherever these two numbers differ."""
-    keys = sorted(expected.keys() | found.keys())
-    return [(*key, expected[key], found[key]) for key in keys if expected[key] != found[key]]

@@ -42,7 +42,7 @@ def reserve_stock(context: Context) -> Outcome:
     """Fails after its effect was written: data and row must both be gone when it is tried again."""
     leave_effect(context, "stock reserved")
     if context.pointer.retry_count < context.data["busy"]:
-        raise WarehouseBusyError("the warehouse is busy")
+        raise WarehouseBusyError("warehouse busy")
     return Next()
 
 

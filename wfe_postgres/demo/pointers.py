@@ -1,16 +1,9 @@
 """How a workflow moves: what a step's answer does to the pointers, and what their fields say. No store in here."""
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
-from wfe_postgres.contract.models import (
-    EventSubscription,
-    ExecutionPointer,
-    PointerStatus,
-    WorkflowInstance,
-    WorkflowStatus,
-    now,
-)
+from wfe_postgres import EventSubscription, ExecutionPointer, PointerStatus, WorkflowInstance, WorkflowStatus
 from wfe_postgres.demo.definitions import Branch, Definition, Delay, Next, Outcome, WaitFor
 
 
@@ -76,14 +69,16 @@ def is_over(workflow: WorkflowInstance, pointer: ExecutionPointer) -> bool:
     return pointer.status == PointerStatus.SLEEPING and has_slept(pointer)
 
 
-def is_waiter(pointer: ExecutionPointer) -> bool:
-    """Whether it waits for an event."""
-    return pointer.status == PointerStatus.WAITING_FOR_EVENT
-
-
 def is_new_waiter(pointer: ExecutionPointer) -> bool:
     """Whether it may have missed an event that was there before its subscription."""
-    return is_waiter(pointer) and pointer.active
+    return pointer.status == PointerStatus.WAITING_FOR_EVENT and pointer.active
+
+
+def waits_by(pointer: ExecutionPointer, subscription: EventSubscription) -> bool:
+    """Whether it waits by this subscription, and not by a later one. (Other engines' pointers don't name theirs.)"""
+    is_waiting = pointer.status == PointerStatus.WAITING_FOR_EVENT
+    newest = pointer.extension_attributes.get("subscription", subscription.id)
+    return is_waiting and pointer.id == subscription.execution_pointer_id and newest == subscription.id
 
 
 def has_slept(pointer: ExecutionPointer) -> bool:
@@ -100,3 +95,8 @@ def earliest(pointers: Iterable[ExecutionPointer], status: PointerStatus) -> int
 def millis(moment: datetime) -> int:
     """Milliseconds since the Unix epoch, rounded down."""
     return int(moment.timestamp() * 1000)
+
+
+def now() -> datetime:
+    """The present moment by this machine's clock."""
+    return datetime.now(UTC)

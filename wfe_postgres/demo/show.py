@@ -24,7 +24,7 @@ class Show:
         """One line: when, who, of which order, at which step, what."""
         passed = f"{time.monotonic() - self._began:6.2f}  "
         line = Text.assemble(
-            (passed, "dim"), (f"{who:8}  ", self._styles[who]), f"{order:7}  ", f"{step:16}  ", (what, style)
+            (passed, "dim"), (f"{who:8}  ", self._styles[who]), f"{order:7}  ", f"{step:17}  ", (what, style)
         )
         self._console.print(line, soft_wrap=True)
 
@@ -34,7 +34,9 @@ class Show:
 
     def tables(self, schema: str, rows: Sequence[tuple[str, int, str]]) -> None:
         """What stands in the tables: name, how many rows, and of which kind."""
-        table = Table(title=f"What stands in the tables of schema {schema}", box=SIMPLE_HEAD, title_justify="left")
+        self.say("")
+        title = f"What stands in the tables of schema {schema}"
+        table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
         table.add_column("table", no_wrap=True)
         table.add_column("rows", justify="right")
         table.add_column("of these")

@@ -2,17 +2,17 @@
 
 import queue
 import time
+from collections import Counter
 
-from wfe_postgres.contract.models import WorkflowStatus
+from wfe_postgres import PostgresPersistenceProvider, WorkflowStatus
 from wfe_postgres.demo.crew import Crew
 from wfe_postgres.demo.host import Host
 from wfe_postgres.demo.ledger import Effects
 from wfe_postgres.demo.orders import ORDER, PAYMENT, expected_effects, order_data
 from wfe_postgres.demo.show import DEMO, Show
 from wfe_postgres.demo.worker import Report
-from wfe_postgres.provider import PostgresPersistenceProvider
 
-PATIENCE = 15.0
+PATIENCE = 12.0
 """Seconds until the demo gives up on its orders."""
 
 KILL, FREEZE = "pick line vase", "pick line mirror"
@@ -32,9 +32,9 @@ PAID_IN_ADVANCE = {"order-1", "order-3"}
 
 ENDINGS = {
     "done": "done",
-    "branches": "fans out, one branch for each line",
+    "branches": "fans out: one branch a line",
     "waits": "waits for the payment",
-    "sleeps": "done; an alarm is set for the next step",
+    "sleeps": "done; alarm set for the next step",
 }
 """What is said of a step that was saved."""
 
@@ -43,14 +43,15 @@ class Story:
     """Plays the demo with a crew on a store.
 
     Afterwards `orders` has the name of each order by the id of its workflow, `expected` what must have been
-    recorded for them, `steps_begun` how often a worker began a step, `crashed` the workers that nobody struck
-    and that ended all the same.
+    recorded for them, `counts` how often a step was begun (`starts`), `failed` or was `refused`, `killed` who was,
+    and `crashed` who ended by itself.
     """
 
     def __init__(self, provider: PostgresPersistenceProvider, crew: Crew, show: Show) -> None:
         self.orders: dict[str, str] = {}
-        self.expected = Effects()
-        self.steps_begun = 0
+        self.expected: Effects = Counter()
+        self.counts: Counter[str] = Counter()
+        self.killed: set[str] = set()
         self.crashed: list[str] = []
         self._provider = provider
         self._host = Host(provider, [ORDER])
@@ -58,7 +59,6 @@ class Story:
         self._show = show
         self._strikes = {KILL: self._kill, FREEZE: self._freeze}
         self._abandoned: dict[tuple[str, str], str] = {}
-        self._killed: set[str] = set()
         self._frozen: set[str] = set()
 
     def play(self) -> None:
@@ -95,6 +95,7 @@ class Story:
         self._show.event(DEMO, name, "", what)
 
     def _hear(self, report: Report) -> None:
+        self.counts[report.what] += 1
         match report.what:
             case "ready":
                 self._tell(report, "is ready")
@@ -106,10 +107,10 @@ class Story:
                 if strike := self._strikes.pop(report.step, None):
                     strike(report)
             case "failed":
-                self._tell(report, f"failed: {report.note}; comes again", "red")
+                self._tell(report, f"failed: {report.note}; will retry", "red")
             case "refused":
                 self._frozen.discard(report.worker)
-                self._tell(report, "refused, somebody has done it; its row is rolled back", "yellow")
+                self._tell(report, "refused: too late; rolled back", "yellow")
             case ending:
                 self._tell(report, ENDINGS[ending])
                 self._on_saved(report)
@@ -119,11 +120,10 @@ class Story:
 
     def _on_gone(self, report: Report) -> None:
         self._tell(report, "is gone")
-        if report.worker not in self._killed:
+        if report.worker not in self.killed:
             self.crashed.append(report.worker)
 
     def _on_start(self, report: Report) -> None:
-        self.steps_begun += 1
         left_by = self._abandoned.get((report.order, report.step), report.worker)
         if left_by != report.worker:
             self._tell(report, f"taken over from {left_by}", "green")
@@ -132,7 +132,7 @@ class Story:
         left_by = self._abandoned.pop((report.order, report.step), None)
         if left_by in self._frozen:
             self._crew.thaw(left_by)
-            self._show.event(DEMO, report.order, report.step, f"thaws {left_by}, which goes on with it", "bold")
+            self._show.event(DEMO, report.order, report.step, f"thaws {left_by}", "bold")
         if left_by == report.worker:  # it was saved before the blow fell
             self._frozen.discard(report.worker)
         if report.what == "waits" and report.order not in PAID_IN_ADVANCE:
@@ -140,13 +140,13 @@ class Story:
 
     def _kill(self, report: Report) -> None:
         self._crew.kill(report.worker)
-        self._killed.add(report.worker)
-        self._strike(report, f"kills {report.worker} (-9): row written, not committed")
+        self.killed.add(report.worker)
+        self._strike(report, f"kills {report.worker} with -9")
 
     def _freeze(self, report: Report) -> None:
         self._crew.freeze(report.worker)
         self._frozen.add(report.worker)
-        self._strike(report, f"freezes {report.worker}: row written, not committed")
+        self._strike(report, f"freezes {report.worker}")
 
     def _strike(self, report: Report, what: str) -> None:
         self._abandoned[report.order, report.step] = report.worker

@@ -6,6 +6,7 @@ output: a `Report` a line.
 """
 
 import json
+import os
 import signal
 import sys
 import threading
@@ -13,15 +14,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
 
-from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
-from wfe_postgres import PostgresPersistenceProvider
-from wfe_postgres.contract.errors import ConcurrencyError
-from wfe_postgres.contract.interfaces import PersistenceProvider
-from wfe_postgres.contract.models import ExecutionPointer, PointerStatus, WorkflowInstance
+from wfe_postgres import (
+    ConcurrencyError,
+    ExecutionPointer,
+    PersistenceProvider,
+    PointerStatus,
+    PostgresPersistenceProvider,
+    WorkflowInstance,
+)
 from wfe_postgres.demo.host import Host
 from wfe_postgres.demo.ledger import Ledger
 from wfe_postgres.demo.orders import ORDER
@@ -39,7 +42,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Report:
-    """What a worker tells: who, what (`starts`, `works`, `failed`, `refused` or how the step ended), and of which step."""
+    """What a worker tells: who, what (`ready`, `starts`, `works`, `failed`, `refused`, or an ending), of which step."""
 
     worker: str
     what: str
@@ -107,15 +110,24 @@ def title(pointer: ExecutionPointer) -> str:
 def main() -> None:
     """Work until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the demo, too, which then closes our input
-    assignment = Assignment(**json.loads(sys.stdin.readline()))
+    line = sys.stdin.readline()
+    if not line:
+        return
+    assignment = Assignment(**json.loads(line))
     stop = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
-    engine = create_engine(assignment.url)
-    provider = PostgresPersistenceProvider.from_engine(engine, schema=assignment.schema)
-    ledger = Ledger(engine, assignment.schema)
+    threading.Thread(target=set_at_end_of_input, args=[stop], daemon=True).start()
+    provider = PostgresPersistenceProvider(assignment.url, schema=assignment.schema)
+    ledger = Ledger(provider.engine, assignment.schema)
     host = ReportingHost(provider, ledger, assignment.name, tell, lease=assignment.lease)
     tell(Report(assignment.name, "ready"))
     host.run(stop, interval=0.05)
+
+
+def set_at_end_of_input(stop: threading.Event) -> None:
+    """Tell the host to stop when the demo has closed our input, or is no more and cannot thaw whom it froze."""
+    sys.stdin.read()
+    os.killpg(0, signal.SIGCONT)
+    stop.set()
 
 
 def tell(report: Report) -> None:

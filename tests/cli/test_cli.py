@@ -1,0 +1,243 @@
+"""The command: its exit codes, its one line for everything that goes wrong, and that no password is in it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+
+import pytest
+from sqlalchemy import make_url
+
+from wfe_postgres.__main__ import main
+from wfe_postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from wfe_postgres.schema import HEAD, REVISIONS
+
+SECRET = "s3cret-pw"
+
+Sql = Callable[..., list[tuple[object, ...]]]
+
+
+class Result:
+    """How a call of the command ended, and what it said."""
+
+    def __init__(self, code: object, output: str, complaints: str) -> None:
+        self.code = code
+        self.output = output
+        self.complaints = complaints
+
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Calls the command in this process. Whatever it says may hold no secret and no traceback."""
+    for name in ("WFE_DATABASE_URL", "WFE_SCHEMA"):
+        monkeypatch.delenv(name, raising=False)
+
+    def call(*arguments: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["wfe-postgres", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+        result = Result(end.value.code, *capfd.readouterr())
+        said = result.output + result.complaints
+        assert SECRET not in said
+        assert "Traceback" not in said
+        return result
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def tcp_url() -> Iterator[str]:
+    """A server that asks for passwords."""
+    try:
+        with EmbeddedPostgres(tcp=True) as server:
+            yield server.url
+    except EmbeddedPostgresError as error:
+        pytest.skip(str(error))
+
+
+def refused(result: Result, code: int) -> str:
+    """The one line of a call that was refused."""
+    assert result.code == code
+    assert result.output == ""
+    [line] = result.complaints.splitlines()
+    assert line.startswith("wfe-postgres: ")
+    return line.removeprefix("wfe-postgres: ")
+
+
+COMMANDS = ["upgrade", "check"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_without_a_database(command: Command, name: str) -> None:
+    line = refused(command(name), 3)
+    assert line == "which database? --url postgresql://user:password@host:port/name, or WFE_DATABASE_URL"
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "demo"])
+@pytest.mark.parametrize(
+    "url", [SECRET, f"mysql://wfe:{SECRET}@localhost/wfe", f"postgresql://wfe:{SECRET}@localhost:port/wfe", "://"]
+)
+def test_a_bad_url(command: Command, name: str, url: str) -> None:
+    line = refused(command(name, "--url", url), 3)
+    assert line == "the URL must look like postgresql://user:password@host:port/database"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_bad_schema(command: Command, database_url: str, name: str) -> None:
+    line = refused(command(name, "--url", database_url, "--schema", 'x"; DROP'), 3)
+    assert line.startswith("a schema's name is lower-case letters, digits and _")
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "demo"])
+def test_no_server(command: Command, name: str) -> None:
+    line = refused(command(name, "--url", f"postgresql://wfe:{SECRET}@localhost:1/wfe"), 3)
+    assert line == "cannot connect to wfe:***@localhost:1/wfe: no server answers there: is PostgreSQL running?"
+
+
+def test_no_part_of_a_password_with_an_at_sign_is_shown(command: Command) -> None:
+    line = refused(command("check", "--url", "postgresql://wfe:begin@rest@localhost:1/wfe"), 3)
+    assert line.startswith("cannot connect: ")
+    assert "begin" not in line
+    assert "rest" not in line
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "demo"])
+def test_a_wrong_password(command: Command, tcp_url: str, name: str) -> None:
+    url = make_url(tcp_url).set(password=SECRET)
+    line = refused(command(name, "--url", url.render_as_string(hide_password=False)), 3)
+    address = f"wfe:***@127.0.0.1:{url.port}/{url.database}"
+    assert line == f"cannot connect to {address}: the server rejected the user or the password"
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "demo"])
+def test_a_missing_database(command: Command, database_url: str, name: str) -> None:
+    url = make_url(database_url).set(database="wfe_nowhere").render_as_string(hide_password=False)
+    line = refused(command(name, "--url", url), 3)
+    assert line.startswith("cannot connect to ")
+    assert line.endswith("/wfe_nowhere: the database does not exist: create it first")
+
+
+def test_a_store_that_is_missing_is_made(command: Command, empty_database_url: str) -> None:
+    line = refused(command("check", "--url", empty_database_url), 2)
+    assert line == "there is no store in schema wfc: run `wfe-postgres upgrade`"
+    for _ in range(2):
+        result = command("upgrade", "--url", empty_database_url)
+        assert (result.code, result.complaints) == (0, "")
+        assert result.output == f"The store in schema wfc is up to date, at revision {HEAD}.\n"
+    result = command("check", "--url", empty_database_url)
+    assert (result.code, result.complaints) == (0, "")
+    assert result.output == f"The store in schema wfc is as it should be, at revision {HEAD}.\n"
+
+
+@pytest.mark.parametrize(
+    ("revision", "words"),
+    [(REVISIONS[1], "older than this library"), ("9999", "newer than this library")],
+)
+def test_a_store_of_another_age(command: Command, database_url: str, sql: Sql, revision: str, words: str) -> None:
+    sql("UPDATE wfc.alembic_version SET version_num = %s", [revision])
+    line = refused(command("check", "--url", database_url), 2)
+    assert f"at revision {revision}, {words} ({HEAD})" in line
+    if revision not in REVISIONS:
+        assert refused(command("upgrade", "--url", database_url), 2) == line
+
+
+def test_differences_are_listed(command: Command, database_url: str, sql: Sql) -> None:
+    sql("DROP INDEX wfc.idx_workflows_runnable")
+    sql("ALTER TABLE wfc.events ALTER event_data DROP DEFAULT")
+    result = command("check", "--url", database_url)
+    assert (result.code, result.complaints) == (1, "")
+    assert result.output.splitlines() == [
+        "index idx_workflows_runnable is missing",
+        "column events.event_data is «jsonb NOT NULL», should be «jsonb NOT NULL DEFAULT 'null'::jsonb»",
+    ]
+
+
+def test_a_difference_in_a_function_is_one_line_too(command: Command, database_url: str, sql: Sql) -> None:
+    [(function,)] = sql("SELECT min(p.oid::regprocedure::text) FROM pg_proc p WHERE pronamespace = 'wfc'::regnamespace")
+    sql(f"ALTER FUNCTION {function} COST 7")
+    result = command("check", "--url", database_url)
+    assert result.code == 1
+    [line] = result.output.splitlines()
+    assert line.startswith("function ")
+    assert "COST 7" in line
+
+
+def test_the_environment_says_where(command: Command, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WFE_DATABASE_URL", database_url)
+    monkeypatch.setenv("WFE_SCHEMA", "elsewhere")
+    assert "in schema elsewhere" in refused(command("check"), 2)
+    assert command("upgrade").output == f"The store in schema elsewhere is up to date, at revision {HEAD}.\n"
+    assert command("check").code == 0
+    assert command("check", "--schema", "wfc").code == 0
+    assert "in schema nowhere" in refused(command("check", "--schema", "nowhere"), 2)
+
+
+def test_a_role_that_may_not_make_a_schema(command: Command, tcp_url: str) -> None:
+    import psycopg
+
+    with psycopg.connect(tcp_url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE wfe_poor LOGIN PASSWORD '{SECRET}'")
+    url = make_url(tcp_url).set(username="wfe_poor", password=SECRET).render_as_string(hide_password=False)
+    line = refused(command("upgrade", "--url", url), 2)
+    assert line.startswith("there is no store in schema wfc: run `wfe-postgres upgrade`, as a role that owns it")
+    line = refused(command("demo", "--url", url), 2)
+    assert line.startswith("the demo makes a schema of its own, for which its role needs the right to CREATE")
+
+
+def test_the_demo_takes_no_schema_that_is_there(command: Command, database_url: str, sql: Sql) -> None:
+    before = sql("SELECT count(*) FROM pg_class WHERE relnamespace = 'wfc'::regnamespace")
+    line = refused(command("demo", "--url", database_url, "--schema", "wfc"), 3)
+    assert line == "there is a schema wfc already, and the demo wants to make and drop its own"
+    assert sql("SELECT count(*) FROM pg_class WHERE relnamespace = 'wfc'::regnamespace") == before
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "demo"])
+def test_help_shows_an_example_and_the_exit_codes(command: Command, name: str) -> None:
+    result = command(name, "--help")
+    assert result.code == 0
+    for line in ("  Example:", "  Exit codes:", "    0  "):
+        assert any(shown.startswith(line) for shown in result.output.splitlines()), line
+    assert max(map(len, result.output.splitlines())) <= 80
+
+
+def test_help_names_every_command(command: Command) -> None:
+    result = command("--help")
+    assert result.code == 0
+    for name in [*COMMANDS, "demo"]:
+        assert f"\n  {name} " in result.output
+
+
+def test_version(command: Command) -> None:
+    assert command("--version").output == f"{version('wfe-postgres')}\n"
+
+
+def in_python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Python in a process of its own."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WFE_")}
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, env=environment)
+
+
+def test_it_is_a_module_too() -> None:
+    run = in_python("-m", "wfe_postgres", "check")
+    assert run.returncode == 3
+    assert run.stderr.startswith("wfe-postgres: which database?")
+
+
+@pytest.mark.parametrize(("missing", "arguments"), [("typer", ["check"]), ("rich", ["demo"])])
+def test_without_its_extra_it_says_what_to_install(missing: str, arguments: list[str]) -> None:
+    program = (
+        f"import sys; sys.modules[{missing!r}] = None; sys.argv = ['wfe-postgres', *{arguments!r}]; "
+        "from wfe_postgres.__main__ import main; main()"
+    )
+    run = in_python("-c", program)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr == "wfe-postgres: the command needs typer and rich: pip install 'wfe-postgres[cli]'\n"
+
+
+def test_the_library_needs_neither_typer_nor_rich() -> None:
+    program = "import sys, wfe_postgres, wfe_postgres.demo.host; print({'typer', 'rich', 'alembic'} & set(sys.modules))"
+    assert in_python("-c", program).stdout == "set()\n"

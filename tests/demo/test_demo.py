@@ -1,0 +1,258 @@
+"""The demo as people run it: what it shows, how it ends, and that its count can fail."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import StringIO
+from typing import cast
+
+import psycopg
+import pytest
+from rich.console import Console
+from sqlalchemy.orm import Session
+
+from wfe_postgres import PostgresPersistenceProvider, WorkflowStatus
+from wfe_postgres.demo.audit import differences
+from wfe_postgres.demo.crew import Crew
+from wfe_postgres.demo.host import Host
+from wfe_postgres.demo.ledger import Effects, Ledger
+from wfe_postgres.demo.orders import ORDER, expected_effects, order_data
+from wfe_postgres.demo.run import WORKERS, verdict
+from wfe_postgres.demo.show import Show
+from wfe_postgres.demo.story import Story
+from wfe_postgres.embedded import EmbeddedPostgresError, find_binaries
+
+LIMIT = 20.0
+"""Seconds within which the demo has to end."""
+
+VERDICT = "No step's effect was lost, and none was doubled."
+TABLES = {
+    "workflows": "5   5 Complete",
+    "execution_pointers": "37   37 Complete",
+    "events": "5   5 processed",
+    "event_subscriptions": "0",
+    "scheduled_commands": "0",
+    "execution_errors": "3   3 WarehouseBusyError: warehouse busy",
+    "definition_sequences": "1   1 definition: order is at 5",
+}
+
+
+@contextmanager
+def demo(*options: str) -> Iterator[subprocess.Popen[str]]:
+    """The demo, running; not on anybody's database unless an option says so."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WFE_")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "wfe_postgres", "demo", *options],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for_line(process: subprocess.Popen[str], words: str) -> None:
+    """Read on until a line holds the words."""
+    assert process.stdout is not None
+    assert any(words in line for line in process.stdout), f"it never said {words!r}"
+
+
+def rest_of(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What it still shows and what it complains of, until it ends."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    texts = process.stdout.read(), process.stderr.read()
+    process.wait(LIMIT)
+    return texts
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Look until it is so."""
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        time.sleep(0.02)
+
+
+def assert_that_it_went_well(process: subprocess.Popen[str]) -> None:
+    """Run to the end and look at everything that was shown."""
+    begin = time.monotonic()
+    shown, complaints = rest_of(process)
+    assert time.monotonic() - begin < LIMIT
+    assert (process.returncode, complaints) == (0, "")
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "\x1b" not in shown
+    for moment in (
+        "reserve stock      failed: warehouse busy; will retry",
+        "pick lines         fans out: one branch a line",
+        "pick line vase     kills worker-",
+        "pick line vase     taken over from worker-",
+        "pick line mirror   freezes worker-",
+        "pick line mirror   taken over from worker-",
+        "pick line mirror   refused: too late; rolled back",
+        "await payment      waits for the payment",
+        "book courier       done; alarm set for the next step",
+        "ship               done",
+    ):
+        assert any(moment in line for line in lines), moment
+    for table, rows in TABLES.items():
+        assert any(line.split() == [table, *rows.split()] for line in lines), table
+    assert "Effects due: 32. Recorded: 32 in demo_effects, 32 in the workflows' data." in lines
+    assert lines[-1] == VERDICT
+
+
+def schemas(database: psycopg.Connection[tuple[object, ...]]) -> set[object]:
+    """The schemas that the demo has made."""
+    rows = database.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'wfe\\_demo%'")
+    return {name for (name,) in rows}
+
+
+@pytest.fixture
+def database(empty_database_url: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """A look past the demo at its database."""
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        yield connection
+
+
+def test_on_a_server_of_its_own() -> None:
+    try:
+        find_binaries()
+    except EmbeddedPostgresError as error:
+        pytest.skip(str(error))
+    with demo() as process:
+        assert_that_it_went_well(process)
+
+
+def test_on_a_given_database(empty_database_url: str, database: psycopg.Connection[tuple[object, ...]]) -> None:
+    with demo("--url", empty_database_url) as process:
+        wait_for_line(process, "is placed")
+        assert len(schemas(database)) == 1
+        assert_that_it_went_well(process)
+    assert schemas(database) == set()
+
+
+def test_a_wrong_count_is_a_failure(empty_database_url: str, database: psycopg.Connection[tuple[object, ...]]) -> None:
+    def recorded() -> int:
+        (exists,) = database.execute("SELECT to_regclass('wfe_demo_spoilt.demo_effects') IS NOT NULL").fetchone() or ()
+        if not exists:
+            return 0
+        (count,) = database.execute("SELECT count(*) FROM wfe_demo_spoilt.demo_effects").fetchone() or ()
+        return cast(int, count)
+
+    with demo("--url", empty_database_url, "--schema", "wfe_demo_spoilt", "--keep") as process:
+        wait_until(lambda: recorded() >= 2, "two effects")
+        effects = "wfe_demo_spoilt.demo_effects"
+        (lost,) = database.execute(
+            f"DELETE FROM {effects} WHERE id = (SELECT min(id) FROM {effects}) RETURNING effect"
+        ).fetchone() or ("",)
+        (doubled,) = database.execute(
+            f"INSERT INTO {effects} (workflow_id, effect, worker) "
+            f"SELECT workflow_id, effect, worker FROM {effects} WHERE id = (SELECT min(id) FROM {effects}) "
+            "RETURNING effect"
+        ).fetchone() or ("",)
+        shown, _ = rest_of(process)
+    assert process.returncode == 1
+    assert VERDICT not in shown
+    faults = [line for line in shown.splitlines() if line.startswith(("LOST", "DOUBLED"))]
+    assert len(faults) == 2
+    assert any(f"{lost!r}: due 1, found 0 in demo_effects" in fault for fault in faults)
+    assert any(f"{doubled!r}: due 1, found 2 in demo_effects" in fault for fault in faults)
+    assert "It is kept. To be rid of it: DROP SCHEMA wfe_demo_spoilt CASCADE" in shown
+    assert schemas(database) == {"wfe_demo_spoilt"}
+
+
+def interrupt(process: subprocess.Popen[str]) -> int:
+    """Ctrl-C, which reaches the workers as well."""
+    os.killpg(process.pid, signal.SIGINT)
+    return signal.SIGINT
+
+
+def terminate(process: subprocess.Popen[str]) -> int:
+    """What a supervisor does, to the demo alone."""
+    process.terminate()
+    return signal.SIGTERM
+
+
+@pytest.mark.parametrize("end", [interrupt, terminate])
+def test_an_interrupted_demo_cleans_up(
+    empty_database_url: str,
+    database: psycopg.Connection[tuple[object, ...]],
+    end: Callable[[subprocess.Popen[str]], int],
+) -> None:
+    with demo("--url", empty_database_url) as process:
+        wait_for_line(process, "freezes")
+        number = end(process)
+        _, complaints = rest_of(process)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in complaints
+    assert schemas(database) == set()
+
+
+def test_no_worker_outlives_a_demo_that_is_killed(
+    empty_database_url: str, database: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    connected = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    with demo("--url", empty_database_url) as process:
+        wait_for_line(process, "freezes")
+        process.kill()
+        wait_until(lambda: database.execute(connected).fetchone() == (0,), "the end of all workers")
+
+
+def test_differences_name_what_was_lost_and_what_was_doubled() -> None:
+    due = Effects({("1", "shipped"): 1, ("1", "paid"): 1, ("2", "shipped"): 1})
+    found = Effects({("1", "paid"): 2, ("2", "shipped"): 1, ("3", "shipped"): 1})
+    assert list(differences(due, found, {"1": "order-1"}, "the table")) == [
+        "DOUBLED: order-1, 'paid': due 1, found 2 in the table",
+        "LOST: order-1, 'shipped': due 1, found 0 in the table",
+        "DOUBLED: 3, 'shipped': due 0, found 1 in the table",
+    ]
+
+
+def judged(provider: PostgresPersistenceProvider, status: WorkflowStatus, crashed: list[str]) -> tuple[int, str]:
+    """The verdict on one order, whose effects stand in its data and in the table."""
+    ledger = Ledger(provider.engine, "wfc")
+    ledger.create()
+    text = StringIO()
+    show = Show(Console(file=text, width=80), WORKERS)
+    story = Story(provider, cast(Crew, None), show)
+    data = order_data("order-1", ["tea"], busy=0)
+    effects = expected_effects(data)
+    id = Host(provider, [ORDER]).start(ORDER, data | {"effects": list(effects)})
+    workflow = provider.get_workflow_instance(id)
+    workflow.status = status
+    provider.persist_workflow(workflow)
+    with Session(provider.engine) as session, session.begin():
+        for effect in effects:
+            ledger.write(session, id, effect, "worker-1")
+    story.orders, story.crashed = {id: "order-1"}, crashed
+    story.expected = Effects({(id, effect): count for effect, count in effects.items()})
+    return verdict(story, provider, ledger, show), text.getvalue()
+
+
+def test_the_verdict_is_good_when_everything_is_done_once(provider: PostgresPersistenceProvider) -> None:
+    code, shown = judged(provider, WorkflowStatus.COMPLETE, [])
+    assert code == 0
+    assert VERDICT in shown
+
+
+def test_the_verdict_is_bad_when_an_order_is_not_done(provider: PostgresPersistenceProvider) -> None:
+    code, shown = judged(provider, WorkflowStatus.RUNNABLE, [])
+    assert code == 1
+    assert "NOT DONE: order-1" in shown
+    assert VERDICT not in shown
+
+
+def test_the_verdict_is_bad_when_a_worker_has_crashed(provider: PostgresPersistenceProvider) -> None:
+    code, shown = judged(provider, WorkflowStatus.COMPLETE, ["worker-2"])
+    assert code == 1
+    assert "CRASHED: worker-2, which nobody had killed" in shown
