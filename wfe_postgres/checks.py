@@ -17,6 +17,7 @@ of ours included; text that compresses well would pass, but nobody should depend
 
 INT4 = 2**31
 INT8 = 2**63
+MOST_ROWS = 2**62
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _T = TypeVar("_T")
@@ -112,7 +113,7 @@ def optional(check: Callable[[Any, str], _T], value: object, path: str) -> _T | 
 
 
 def count(value: int | None, name: str) -> int | None:
-    """A `limit`: `None`, or a number of rows from 0 up. ValueError for any other."""
+    """A `limit`: `None`, or a number of rows from 0 up, as large as a bigint allows. ValueError for any other."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
         raise ValueError(f"{name} is a number of rows from 0 up, or None")
-    return value
+    return None if value is None else min(value, MOST_ROWS)

@@ -58,7 +58,13 @@ class PostgresPersistenceProvider(
         **engine_options: Any,
     ) -> None:
         engine = make_engine(url, call_timeout, engine_options)
-        self._set_up(engine, schema, command_lease, retry_budget, max_payload_bytes, Watchdog(call_timeout))
+        calls = OwnCalls(
+            engine_source(engine, autocommits=True),
+            plain_schema(schema),
+            retry_budget=retry_budget,
+            watchdog=Watchdog(call_timeout),
+        )
+        self._set_up(calls, engine, command_lease, max_payload_bytes)
         self._owns_engine = True
 
     @classmethod
@@ -76,24 +82,21 @@ class PostgresPersistenceProvider(
         ValueError: the engine is not `postgresql+psycopg`.
         """
         provider = cls.__new__(cls)
-        provider._set_up(engine, schema, command_lease, retry_budget, max_payload_bytes, Watchdog(None))
+        calls = OwnCalls(engine_source(engine), plain_schema(schema), retry_budget=retry_budget)
+        provider._set_up(calls, engine, command_lease, max_payload_bytes)
         provider._owns_engine = False
         survive_fork(engine)
         return provider
 
-    def _set_up(
-        self,
-        engine: Engine,
-        schema: str,
-        command_lease: float,
-        retry_budget: float,
-        max_payload_bytes: int,
-        watchdog: Watchdog,
-    ) -> None:
-        self._own = OwnCalls(engine_source(engine), plain_schema(schema), retry_budget=retry_budget, watchdog=watchdog)
-        super().__init__(self._own, schema=schema, command_lease=command_lease, max_payload_bytes=max_payload_bytes)
-        self.engine = engine
-        """The engine that the provider works on: its own, or the application's."""
+    def _set_up(self, calls: OwnCalls, engine: Engine, command_lease: float, max_payload_bytes: int) -> None:
+        super().__init__(calls, schema=calls.schema, command_lease=command_lease, max_payload_bytes=max_payload_bytes)
+        self._own = calls
+        self._engine = engine
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that the provider works on, the application's or its own, for transactions (READ COMMITTED)."""
+        return self._engine.execution_options(isolation_level="READ COMMITTED") if self._owns_engine else self._engine
 
     def using(self, place: Place) -> Self:
         """The same provider inside the caller's transaction: it sees what that wrote, and never ends it.
@@ -130,7 +133,8 @@ class PostgresPersistenceProvider(
 
         A store that is up to date is only looked at, for which USAGE and SELECT are enough.
         """
-        store.ensure(self.engine, self._schema)
+        self._own.require_open()
+        store.ensure(self._engine, self._schema)
 
     def truncate_all(self) -> None:
         """Empty every table and restart its sequences, in one transaction: for tests."""
@@ -142,7 +146,7 @@ class PostgresPersistenceProvider(
         """Release the pool, if it is the provider's own. Any number of times; a later call is a `PersistenceError`."""
         self._own.close()
         if self._owns_engine:
-            self.engine.dispose()
+            self._engine.dispose()
 
     def __enter__(self) -> Self:
         return self
@@ -153,7 +157,7 @@ class PostgresPersistenceProvider(
         self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.engine.url!r}, schema={self._schema!r})"
+        return f"{type(self).__name__}({self._engine.url!r}, schema={self._schema!r})"
 
     def _with(self, calls: Any) -> Self:
         joined = copy.copy(self)

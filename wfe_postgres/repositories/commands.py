@@ -2,9 +2,10 @@
 
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy.orm import sessionmaker
@@ -32,6 +33,16 @@ class _Claim:
     number: int
     row_id: int
     row: tuple[str, str, int]
+
+    @property
+    def command(self) -> tuple[str, str]:
+        """What identifies the command: its name and data."""
+        return self.row[:2]
+
+    @property
+    def place(self) -> dict[str, int]:
+        """The row, as long as the claim is what stands in it."""
+        return {"command_id": self.row_id, "claim": self.number}
 
 
 class PostgresScheduledCommandRepository(Repository, ScheduledCommandRepository):
@@ -75,11 +86,15 @@ class PostgresScheduledCommandRepository(Repository, ScheduledCommandRepository)
         handled = 0
         kept: list[_Claim] = []
         failures: list[Exception] = []
-        seen: list[int] = []
+        seen: set[tuple[str, str]] = set()
+        still_there: list[int] = []
         try:
-            while newest is not None and (claim := self._claim(due, newest, seen)) is not None:
-                seen.append(claim.row_id)
+            while newest is not None and (claim := self._claim(due, newest, still_there)) is not None:
                 kept.append(claim)
+                still_there.append(claim.row_id)
+                if claim.command in seen:  # scheduled again under a number that was drawn before the call began
+                    continue
+                seen.add(claim.command)
                 try:
                     handler(_command_of(claim))
                 except CorruptRowError as failure:
@@ -87,8 +102,9 @@ class PostgresScheduledCommandRepository(Repository, ScheduledCommandRepository)
                 except Exception as failure:
                     failures.append(failure)
                 else:
-                    kept.remove(claim)
-                    self._finish(claim)
+                    kept.pop()
+                    if self._finish(claim):
+                        still_there.pop()
                     handled += 1
         finally:
             self._release(kept)
@@ -96,9 +112,15 @@ class PostgresScheduledCommandRepository(Repository, ScheduledCommandRepository)
             raise ExceptionGroup(f"{len(failures)} scheduled commands failed", failures)
         return handled
 
-    def _claim(self, due: int, newest: int, seen: Sequence[int]) -> _Claim | None:
+    def _claim(self, due: int, newest: int, still_there: Sequence[int]) -> _Claim | None:
         number = secrets.randbits(63)
-        given = {"as_of": due, "newest": newest, "seen": seen, "claim": number, "lease": self._command_lease}
+        given = {
+            "as_of": due,
+            "newest": newest,
+            "still_there": still_there,
+            "claim": number,
+            "lease": self._command_lease,
+        }
 
         def attempt(execute: Execute, again: bool) -> Sequence[Any]:
             return (again and execute(statements.CLAIMED, {"claim": number})) or execute(statements.CLAIM, given)
@@ -109,22 +131,27 @@ class PostgresScheduledCommandRepository(Repository, ScheduledCommandRepository)
         row_id, *row = rows[0]
         return _Claim(number, row_id, tuple(row))
 
-    def _finish(self, claim: _Claim) -> None:
-        given = {"command_id": claim.row_id, "claim": claim.number}
+    def _finish(self, claim: _Claim) -> bool:
+        """Whether the row is gone; it stays for who has scheduled the command again, or taken it over."""
 
-        def attempt(execute: Execute, _: bool) -> None:
-            if not execute(statements.FINISH, given):
-                execute(statements.RELEASE, _released([claim]))
+        def attempt(execute: Execute, _: bool) -> bool:
+            removed = bool(execute(statements.FINISH, claim.place))
+            if not removed:
+                _give_back(claim, execute)
+            return removed
 
-        self._calls.write(attempt, str(claim.row_id))
+        return self._calls.write(attempt, str(claim.row_id))
 
-    def _release(self, claims: Sequence[_Claim]) -> None:
-        if not claims:
-            return
+    def _release(self, claims: Iterable[_Claim]) -> None:
         try:
-            self._calls.write(lambda execute, _: execute(statements.RELEASE, _released(claims)))
+            for claim in claims:
+                self._calls.write(partial(_give_back, claim))
         except PersistenceError as failure:
-            logger.warning("%d claimed commands come back when their lease runs out: %s", len(claims), failure)
+            logger.warning("claimed commands come back when their lease runs out: %s", failure)
+
+
+def _give_back(claim: _Claim, execute: Execute, _: bool = False) -> None:
+    execute(statements.RELEASE, claim.place)
 
 
 def _command_of(claim: _Claim) -> ScheduledCommand:
@@ -133,10 +160,3 @@ def _command_of(claim: _Claim) -> ScheduledCommand:
     except KeyError:
         blamed = CorruptRowError("scheduled_commands", str(claim.row_id), "command_name")
     raise blamed
-
-
-def _released(claims: Sequence[_Claim]) -> dict[str, Any]:
-    return {
-        "command_ids": [claim.row_id for claim in claims],
-        "claims": [claim.number for claim in claims],
-    }

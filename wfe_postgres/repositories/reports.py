@@ -1,14 +1,13 @@
 """Queries beyond the engine's interfaces: lists, errors, statistics, and the end of finished work."""
 
 import base64
-import binascii
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from wfe_postgres.checks import big_integer, count, member, moment, text
-from wfe_postgres.contract.errors import WorkflowNotFoundError
+from wfe_postgres.contract.errors import SerializationError, WorkflowNotFoundError
 from wfe_postgres.contract.models import ExecutionError, WorkflowStatus
 from wfe_postgres.contract.reports import StoreStatistics, WorkflowPage, WorkflowSummary
 from wfe_postgres.mapping import ERROR_COLUMNS, SUMMARY_COLUMNS, error_from_document, summary_from_document
@@ -19,6 +18,7 @@ from wfe_postgres.statements import reports as statements
 from wfe_postgres.statements import workflows as workflow_statements
 
 _PURGEABLE = (WorkflowStatus.COMPLETE, WorkflowStatus.TERMINATED)
+_NO_MOMENTS = ("infinity", "-infinity")  # such a row is left out of a page, but the page may end with it
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -43,7 +43,7 @@ class PostgresReports(Repository):
         `cursor` is the `next_cursor` of the page before. No page has a gap or a repeat because rows were added
         meanwhile. One statement; ValueError for a bad cursor or a limit below 1.
         """
-        _require_positive(limit, "limit")
+        limit = _positive(limit, "limit")
         given = _present(
             status=(lambda value, path: member(WorkflowStatus, value, path), status),
             definition_id=(text, definition_id),
@@ -55,7 +55,7 @@ class PostgresReports(Repository):
         )
         if cursor is not None:
             given |= _place_of(cursor)
-        rows = self._calls.read(statements.find_workflows(set(given)), given | {"most": limit + 1})
+        rows = self._calls.read(statements.find_workflows(frozenset(given)), given | {"most": limit + 1})
         shown = rows[:limit]
         items: list[WorkflowSummary] = read_all((row[1] for row in shown), summary_from_document, SUMMARY_COLUMNS)
         return WorkflowPage(items, _cursor_of(shown[-1][0]) if len(rows) > limit else None)
@@ -64,9 +64,9 @@ class PostgresReports(Repository):
         self, workflow_id: str | None = None, *, since: datetime | None = None, limit: int = 100
     ) -> list[ExecutionError]:
         """Errors of steps, newest first: of one workflow or of all, with `error_time >= since`. One statement."""
-        _require_positive(limit, "limit")
+        limit = _positive(limit, "limit")
         given = _present(workflow_id=(text, workflow_id), since=(moment, since))
-        rows = self._calls.read(statements.find_errors(set(given)), given | {"most": limit})
+        rows = self._calls.read(statements.find_errors(frozenset(given)), given | {"most": limit})
         return read_all((row[0] for row in rows), error_from_document, ERROR_COLUMNS)
 
     def get_statistics(self) -> StoreStatistics:
@@ -104,24 +104,27 @@ class PostgresReports(Repository):
         """
         if status not in _PURGEABLE:
             raise ValueError("only Complete and Terminated workflows can be purged")
-        given = {"status": str(status), "older_than": moment(older_than, "older_than"), "batch_size": batch_size}
+        given = {
+            "status": str(status),
+            "older_than": moment(older_than, "older_than"),
+            "batch_size": _positive(batch_size, "batch_size"),
+        }
 
         def attempt(execute: Execute, _: bool) -> int:
             ids = [id for (id,) in execute(statements.FINISHED, given)]
             return len(execute(statements.DELETE_WORKFLOWS, {"workflow_ids": ids})) if ids else 0
 
-        return self._in_batches(attempt, batch_size)
+        return self._in_batches(attempt)
 
     def purge_events(self, older_than: datetime, *, batch_size: int = 1000) -> int:
         """Remove all processed events with `event_time < older_than`; a transaction for each `batch_size`.
 
         Gives the number removed.
         """
-        given = {"older_than": moment(older_than, "older_than"), "batch_size": batch_size}
-        return self._in_batches(lambda execute, _: len(execute(statements.PURGE_EVENTS, given)), batch_size)
+        given = {"older_than": moment(older_than, "older_than"), "batch_size": _positive(batch_size, "batch_size")}
+        return self._in_batches(lambda execute, _: len(execute(statements.PURGE_EVENTS, given)))
 
-    def _in_batches(self, attempt: Callable[[Execute, bool], int], batch_size: int) -> int:
-        _require_positive(batch_size, "batch_size")
+    def _in_batches(self, attempt: Callable[[Execute, bool], int]) -> int:
         removed = 0
         while batch := self._calls.transact(attempt):
             removed += batch
@@ -132,9 +135,10 @@ def _present(**filters: tuple[Callable[[Any, str], Any], Any]) -> dict[str, Any]
     return {name: check(value, name) for name, (check, value) in filters.items() if value is not None}
 
 
-def _require_positive(number: int, name: str) -> None:
-    if not count(number, name):
+def _positive(number: int, name: str) -> int:
+    if not (rows := count(number, name)):
         raise ValueError(f"{name} is a number of rows from 1 up")
+    return rows
 
 
 def _cursor_of(place: str) -> str:
@@ -144,11 +148,10 @@ def _cursor_of(place: str) -> str:
 def _place_of(cursor: str) -> dict[str, str]:
     try:
         create_time, id = json.loads(base64.urlsafe_b64decode(cursor))
-        return {
-            "before_time": moment(datetime.fromisoformat(create_time + "+00:00"), "cursor"),
-            "before_id": text(id, ""),
-        }
-    except (ValueError, TypeError, binascii.Error):
+        if create_time not in _NO_MOMENTS:
+            create_time = moment(datetime.fromisoformat(create_time + "+00:00"), "cursor")
+        return {"before_time": create_time, "before_id": text(id, "cursor")}
+    except (ValueError, TypeError, RecursionError, SerializationError):
         reason = "the cursor is none that find_workflows gave"
     raise ValueError(reason)
 
@@ -173,4 +176,9 @@ def _statistics_of(found: list[Any], here: datetime) -> StoreStatistics:
 
 
 def _from_milliseconds(value: int | None) -> datetime | None:
-    return None if value is None else _EPOCH + timedelta(milliseconds=value)
+    if value is None:
+        return None
+    try:
+        return _EPOCH + timedelta(milliseconds=value)
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)

@@ -2,26 +2,22 @@
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Protocol, TypeVar
 
+from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Executable
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from wfe_postgres.contract.errors import OutcomeUnknownError, PersistenceError, WfeError
-from wfe_postgres.rows import SCHEMA
+from wfe_postgres.sessions.execution import Execute, Parameters, Rows, executor
 from wfe_postgres.sessions.failures import CATCHABLE, Failure, Kind, classify
 from wfe_postgres.sessions.places import Open, Place, joined_source, maker_source
-from wfe_postgres.sessions.sockets import is_closed
+from wfe_postgres.sessions.sockets import driver_connection, is_closed
 from wfe_postgres.sessions.watchdog import Watchdog
 
 _T = TypeVar("_T")
-
-Rows = Sequence[Any]
-Parameters = Mapping[str, Any]
-Execute = Callable[[Executable, Parameters], Rows]
-"""Runs one statement and gives all its rows, if it has any."""
 
 Attempt = Callable[[Execute, bool], _T]
 """One try at a write. True: an earlier try was cut off and may have taken place, so look first."""
@@ -55,17 +51,6 @@ def calls_for(place: Place | sessionmaker[Any] | Calls, schema: str) -> Calls:
     return JoinedCalls(place, schema)  # type: ignore[arg-type]
 
 
-def executor(connection: Connection, schema: str) -> Execute:
-    """Runs the statements, which are written for the default schema, in this one."""
-    options = {} if schema == SCHEMA else {"schema_translate_map": {SCHEMA: schema}}
-
-    def execute(statement: Executable, parameters: Parameters) -> Rows:
-        result = connection.execute(statement, parameters, execution_options=options)
-        return result.all() if result.returns_rows else ()
-
-    return execute
-
-
 class JoinedCalls:
     """Inside the caller's transaction, which is never committed, rolled back or retried here."""
 
@@ -81,8 +66,7 @@ class JoinedCalls:
 
     def write(self, attempt: Attempt[_T], *ids: str) -> _T:
         """See `Calls`."""
-        if isinstance(self._place, (Session, scoped_session)):
-            self._place.flush()  # outside of the translation: its errors are the application's own
+        self._flush()
         try:
             connection = self._connection()
             with self._watchdog.watch(connection, self._watchdog.deadline()):
@@ -96,8 +80,31 @@ class JoinedCalls:
     @contextmanager
     def transaction(self) -> Iterator["JoinedCalls"]:
         """See `Calls`: a savepoint of the caller's transaction."""
-        with self._connection().begin_nested():
-            yield self
+        began = ended = False
+        self._flush()
+        try:
+            with self._savepoint():
+                began = True
+                yield self
+                self._flush()
+                ended = True
+                _require_usable(self._connection())
+            return
+        except CATCHABLE as error:
+            if began and not ended:
+                raise
+            failure = classify(error, sent=True)
+        raise failure.error
+
+    def _savepoint(self) -> AbstractContextManager[Any]:
+        if isinstance(self._place, (Session, scoped_session)):
+            return self._place.begin_nested()
+        return self._connection().begin_nested()
+
+    def _flush(self) -> None:
+        """Outside of the translation: the errors of a session's pending objects are the application's own."""
+        if isinstance(self._place, (Session, scoped_session)):
+            self._place.flush()
 
 
 class OwnCalls:
@@ -113,7 +120,7 @@ class OwnCalls:
         if not retry_budget >= 0:
             raise ValueError("retry_budget is a number of seconds from 0 up")
         self._open = opened
-        self._schema = schema
+        self.schema = schema
         self._retry_budget = retry_budget
         self._watchdog = watchdog or Watchdog(None)
         self._closed = False
@@ -121,10 +128,16 @@ class OwnCalls:
     def close(self) -> None:
         """Refuse all later calls."""
         self._closed = True
+        self._watchdog.close()
+
+    def require_open(self) -> None:
+        """`PersistenceError`: it has been closed."""
+        if self._closed:
+            raise PersistenceError("the provider is closed")
 
     def join(self, place: Place) -> JoinedCalls:
         """Calls inside a caller's transaction, on the same schema."""
-        return JoinedCalls(place, self._schema)
+        return JoinedCalls(place, self.schema)
 
     def read(self, statement: Executable, parameters: Parameters) -> Rows:
         """See `Calls`."""
@@ -147,8 +160,9 @@ class OwnCalls:
             connection = self._persist(lambda _: self._connect(stack, True), deadline, None)
             try:
                 with stack.pop_all():
-                    yield JoinedCalls(connection, self._schema, self._watchdog)
+                    yield JoinedCalls(connection, self.schema, self._watchdog)
                     block_ended = True
+                    _require_usable(connection)
                     stack.enter_context(self._watchdog.watch(connection, self._watchdog.deadline()))
                 return
             except CATCHABLE as error:
@@ -185,7 +199,7 @@ class OwnCalls:
                 return connection
             try:
                 with stack.pop_all(), self._watchdog.watch(connection, deadline):
-                    return attempt(executor(connection, self._schema), uncertain)
+                    return attempt(executor(connection, self.schema), uncertain)
             except CATCHABLE as error:
                 return classify(error, sent=True)
 
@@ -202,6 +216,12 @@ class OwnCalls:
                 stack.close()
         except CATCHABLE as error:
             return classify(error, sent=False)
+
+
+def _require_usable(connection: Connection) -> None:
+    """`PersistenceError`: a statement has failed and the block hid it; a COMMIT would roll back and say nothing."""
+    if driver_connection(connection).info.transaction_status is TransactionStatus.INERROR:
+        raise PersistenceError("a statement of this transaction failed: all of it is rolled back", "25P02")
 
 
 def _outcome_unknown(ids: tuple[str, ...], failure: Failure) -> WfeError:

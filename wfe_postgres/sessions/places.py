@@ -5,10 +5,12 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import psycopg
+from psycopg.adapt import AdaptersMap
 from psycopg.rows import tuple_row
 from psycopg.types.numeric import IntDumper, IntLoader
 from psycopg.types.string import StrDumper, TextLoader
 from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import StaticPool
 
@@ -20,12 +22,27 @@ Open = Callable[[bool], AbstractContextManager[Connection]]
 """Gives a connection for one call: True, in a transaction that is committed at the end; False, in autocommit."""
 
 
-def engine_source(engine: Engine) -> Open:
-    """Connections of an engine's pool."""
+def engine_source(engine: Engine, *, autocommits: bool = False) -> Open:
+    """Connections of an engine's pool; `autocommits`: that is what they do already."""
     require_psycopg(engine)
-    autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
-    transactional = engine.execution_options(isolation_level="READ COMMITTED")
-    return lambda transaction: transactional.begin() if transaction else autocommit.connect()
+
+    def opened(transaction: bool) -> AbstractContextManager[Connection]:
+        if transaction:
+            return _begun(_at_level(engine, "READ COMMITTED"))
+        return engine.connect() if autocommits else _at_level(engine, "AUTOCOMMIT")
+
+    return opened
+
+
+def _at_level(engine: Engine, level: IsolationLevel) -> Connection:
+    # On the connection: where the engine itself has such an option already, a second one on top has no effect.
+    return engine.connect().execution_options(isolation_level=level)
+
+
+@contextmanager
+def _begun(connection: Connection) -> Iterator[Connection]:
+    with connection, connection.begin():
+        yield connection
 
 
 def maker_source(make: sessionmaker[Any]) -> Open:
@@ -35,6 +52,7 @@ def maker_source(make: sessionmaker[Any]) -> Open:
     def opened(transaction: bool) -> Iterator[Connection]:
         level = "READ COMMITTED" if transaction else "AUTOCOMMIT"
         with make.begin() as session:
+            require_psycopg(session.get_bind().engine)
             yield session.connection(execution_options={"isolation_level": level})
 
     return opened
@@ -59,13 +77,14 @@ def joined_source(place: Place) -> Callable[[], Connection]:
 
 
 def _connection_of(place: Session | scoped_session[Any]) -> Connection:
-    connection = place.connection()
-    require_psycopg(connection.engine)
-    return connection
+    require_psycopg(place.get_bind().engine)
+    return place.connection()
 
 
 def require_psycopg(engine: Engine) -> None:
-    """ValueError: the engine speaks through another driver than psycopg 3."""
+    """ValueError: the engine speaks through another driver than psycopg 3, or is none."""
+    if not isinstance(engine, Engine):
+        raise ValueError(f"an engine of postgresql+psycopg (psycopg 3) is needed, not {type(engine).__name__}")
     if (engine.dialect.name, engine.dialect.driver) != ("postgresql", "psycopg"):
         spoken = f"{engine.dialect.name}+{engine.dialect.driver}"
         raise ValueError(f"the engine must be postgresql+psycopg (psycopg 3), not {spoken}")
@@ -82,11 +101,26 @@ def _borrowing_engine(connection: psycopg.Connection[Any]) -> Engine:
     return Engine(pool, template.dialect, template.url)
 
 
+class _PlainCursor(psycopg.Cursor[Any]):
+    """A cursor with psycopg's own dumpers and loaders, whatever its connection has."""
+
+    @property
+    def adapters(self) -> AdaptersMap:
+        return _PLAIN
+
+
+_PLAIN = AdaptersMap(psycopg.adapters)
+_PLAIN.register_loader("text", TextLoader)
+_PLAIN.register_loader("int8", IntLoader)
+_PLAIN.register_dumper(str, StrDumper)
+_PLAIN.register_dumper(int, IntDumper)
+
+
 class _Borrowed:
     """Somebody else's psycopg connection: neither committed, rolled back nor closed, and its cursors are plain.
 
     The caller's connection may have row factories, cursor classes, loaders and dumpers of its own (Django's
-    has); ours are set on our cursors alone.
+    has); ours have none of them.
     """
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
@@ -96,12 +130,7 @@ class _Borrowed:
         return getattr(self._connection, name)
 
     def cursor(self, *_: object, **__: object) -> psycopg.Cursor[Any]:
-        cursor = psycopg.Cursor(self._connection, row_factory=tuple_row)
-        cursor.adapters.register_loader("text", TextLoader)
-        cursor.adapters.register_loader("int8", IntLoader)
-        cursor.adapters.register_dumper(str, StrDumper)
-        cursor.adapters.register_dumper(int, IntDumper)
-        return cursor
+        return _PlainCursor(self._connection, row_factory=tuple_row)
 
     def commit(self) -> None:
         """The caller's affair."""

@@ -28,6 +28,7 @@ class Watchdog:
 
     def __init__(self, timeout: float | None) -> None:
         self._timeout = timeout
+        self._closed = False
         self._reset()
         reference = weakref.WeakMethod(self._reset)
         os.register_at_fork(after_in_child=lambda: (reset := reference()) and reset())
@@ -57,6 +58,12 @@ class Watchdog:
         finally:
             del self._watched[number]
 
+    def close(self) -> None:
+        """Let the thread end, as soon as it has nobody to watch."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
     def _add(self, deadline: float, number: int) -> None:
         with self._changed:
             heapq.heappush(self._deadlines, (deadline, number))
@@ -67,10 +74,17 @@ class Watchdog:
                 self._changed.notify()
 
     def _watch(self) -> None:
-        while True:
+        while self._is_needed():
             for number in self._due():
                 if (connection := self._watched.get(number)) is not None:
                     threading.Thread(target=self._end, args=(number, connection), daemon=True).start()
+
+    def _is_needed(self) -> bool:
+        with self._changed:
+            if self._watched or not self._closed:
+                return True
+            self._thread = None  # a call that is still to come makes another one
+            return False
 
     def _due(self) -> list[int]:
         """Waits until a deadline has come; also forgets the calls that ended in time."""

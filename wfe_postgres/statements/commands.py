@@ -5,7 +5,7 @@ notes by a trigger (migration 0004) when a claimed command is scheduled again, w
 time; so finishing removes a command only if nobody has asked for it meanwhile.
 """
 
-from sqlalchemy import Table, all_, any_, delete, false, func, null, or_, select, update
+from sqlalchemy import Table, all_, delete, false, func, null, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from wfe_postgres.mapping import ERROR_NAMES
@@ -45,7 +45,7 @@ _due = (
     .where(
         commands.c.execute_time <= bigint_parameter("as_of"),
         commands.c.id <= bigint_parameter("newest"),
-        commands.c.id != all_(bigints_parameter("seen")),
+        commands.c.id != all_(bigints_parameter("still_there")),
         _free,
     )
     .order_by(commands.c.execute_time, commands.c.id)
@@ -67,17 +67,10 @@ CLAIM = (
 )
 CLAIMED = select(*_columns).where(_claim == bigint_parameter("claim"))
 
-FINISH = (
-    delete(commands)
-    .where(commands.c.id == bigint_parameter("command_id"), _claim == bigint_parameter("claim"))
-    .where(~commands.c.rescheduled)
-    .returning(commands.c.id)
-)
-RELEASE = (
-    update(commands)
-    .where(commands.c.id == any_(bigints_parameter("command_ids")), _claim == any_(bigints_parameter("claims")))
-    .values(claim=null(), claimed_until=null(), rescheduled=false())
-)
+# One row each: who locks several in an order of its own makes a deadlock with those who have another.
+_mine = (commands.c.id == bigint_parameter("command_id")) & (_claim == bigint_parameter("claim"))
+FINISH = delete(commands).where(_mine, ~commands.c.rescheduled).returning(commands.c.id)
+RELEASE = update(commands).where(_mine).values(claim=null(), claimed_until=null(), rescheduled=false())
 
 _given_errors = records(ErrorRow, ERROR_NAMES, "errors")
 STORE_ERRORS = (

@@ -1,5 +1,6 @@
 """What applications and operators ask for, and how finished work goes."""
 
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -19,6 +20,7 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
+    true,
     tuple_,
 )
 from sqlalchemy import cast as sql_cast
@@ -59,7 +61,8 @@ _FILTERS: dict[str, ColumnElement[bool]] = {
 }
 
 
-def find_workflows(given: set[str]) -> Executable:
+@cache
+def find_workflows(given: frozenset[str]) -> Executable:
     """Newest first, `:most` of them, by those filters whose parameters are given."""
     conditions = [condition for name, condition in _FILTERS.items() if name in given]
     return (
@@ -70,7 +73,8 @@ def find_workflows(given: set[str]) -> Executable:
     )
 
 
-def find_errors(given: set[str]) -> Executable:
+@cache
+def find_errors(given: frozenset[str]) -> Executable:
     """Newest first, `:most` of them, by those filters whose parameters are given."""
     filters = {
         "workflow_id": errors.c.workflow_id == text_parameter("workflow_id"),
@@ -121,7 +125,7 @@ STATISTICS = select(
             _count(commands, _due),
             _least(commands.c.execute_time, _due),
             _count(subscriptions, IS_OPEN),
-            _count(subscriptions, ~IS_OPEN),
+            _count(subscriptions, IS_OPEN.is_not(true())),  # a token without an expiry makes it NULL
             _count(subscriptions, subscriptions.c.external_token.is_not(None), IS_OPEN),
             _count(errors),
             select(func.max(_versions.c.version_num)).scalar_subquery(),
@@ -165,4 +169,6 @@ _old_events = (
     .with_for_update(skip_locked=True)
     .cte("old_events")
 )
-PURGE_EVENTS = delete(events).where(events.c.id.in_(select(_old_events.c.id))).returning(events.c.id)
+# As an array: joined with it, the table would be read from one end to the other.
+_old_ids = func.array(select(_old_events.c.id).scalar_subquery())
+PURGE_EVENTS = delete(events).where(events.c.id == any_(_old_ids)).returning(events.c.id)

@@ -48,7 +48,7 @@ _SUBSCRIPTION_NAMES = [column.key for column in SUBSCRIPTION_COLUMNS]
 def _insert_pointers(parent: CTE, *, only_if_changed: bool = False, replace: bool = True) -> CTE:
     """Store the records in `:pointers`, if the parent row was written; `replace` those that exist."""
     given = records(PointerRow, _POINTER_NAMES, "pointers")
-    source = select(parent.c.id, *given.c).select_from(given.join(parent, true()))
+    source = select(parent.c.id, literal_column("given.*")).select_from(given.join(parent, true()))
     inserted = insert(pointers).from_select(["workflow_id", *_POINTER_NAMES], source)
     if not replace:
         return inserted.cte("written_pointers")
@@ -65,7 +65,7 @@ def _insert_pointers(parent: CTE, *, only_if_changed: bool = False, replace: boo
 
 def _insert_subscriptions(parent: CTE) -> CTE:
     given = records(SubscriptionRow, _SUBSCRIPTION_NAMES, "subscriptions")
-    source = select(*given.c).select_from(given.join(parent, true()))
+    source = select(literal_column("given.*")).select_from(given.join(parent, true()))
     return insert(subscriptions).from_select(_SUBSCRIPTION_NAMES, source).cte("new_subscriptions")
 
 

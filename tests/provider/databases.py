@@ -1,0 +1,62 @@
+"""A migrated database for a whole module, and a look at what the tables hold and what an engine is asked."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+from psycopg import sql
+from sqlalchemy import Connection, Engine, event, make_url
+
+from wfe_postgres.rows import Base
+
+
+@contextmanager
+def migrated_database(server: str, template: str) -> Iterator[str]:
+    """The URL of a copy of the template, which exists as long as the block."""
+    name = f"wfe_{uuid4().hex}"
+    database = sql.Identifier(name)
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(database, sql.Identifier(template)))
+        try:
+            yield make_url(server).set(database=name).render_as_string(hide_password=False)
+        finally:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(database))
+
+
+@contextmanager
+def statements_of(engine: Engine) -> Iterator[list[str]]:
+    """The statements that reach a cursor of the engine's pool within the block, whoever sends them."""
+    seen: list[str] = []
+
+    def note(connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
+        if connection.engine.pool is engine.pool:
+            seen.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+def contents(url: str, schema: str = "wfc") -> dict[str, list[str]]:
+    """All rows of the seven tables as text, with where they lie: a row that was rewritten is not equal."""
+    found = {}
+    with psycopg.connect(url, autocommit=True) as connection:
+        for table in Base.metadata.sorted_tables:
+            query = sql.SQL("SELECT ctid::text || t::text FROM {} AS t ORDER BY 1")
+            rows = connection.execute(query.format(sql.Identifier(schema, table.name))).fetchall()
+            found[table.name] = [row for (row,) in rows]
+    return found
+
+
+def open_transactions(connection: psycopg.Connection[Any], patience: float = 5.0) -> list[str]:
+    """The last statements of those who are in a transaction in the connection's database, and stay in it."""
+    query = "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in %'"
+    deadline = time.monotonic() + patience
+    while (found := connection.execute(query).fetchall()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return [str(query) for (query,) in found]

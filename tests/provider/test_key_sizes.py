@@ -1,0 +1,220 @@
+"""How long an id, a name or a key may be: measured on the indexes, and kept in every call."""
+
+import random
+import string
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql as compose
+
+from tests.conftest import Sql
+from tests.provider.databases import statements_of
+from wfe_postgres import ExecutionError, PostgresPersistenceProvider, ScheduledCommand
+from wfe_postgres.checks import MAX_KEY_BYTES
+from wfe_postgres.testing.conformance.refusals import refused
+from wfe_postgres.testing.conformance.support import at, created, event, from_now, pointer, subscription, workflow
+
+Provider = PostgresPersistenceProvider
+
+# Columns whose text is not the user's: their longest spelling.
+SPELLINGS = {"status": "Terminated", "command_name": "ProcessWorkflow"}
+OTHERS = {"bigint": 1, "integer": 1, "boolean": False, "timestamp with time zone": "2030-01-01T00:00:00+00"}
+
+INDEXES = """
+    SELECT indexrelid::regclass::text, array_agg(attname::text ORDER BY attnum),
+           array_agg(format_type(atttypid, NULL) ORDER BY attnum)
+      FROM pg_index JOIN pg_attribute ON attrelid = indexrelid
+     WHERE (SELECT relnamespace = 'wfc'::regnamespace AND relname <> 'alembic_version' FROM pg_class WHERE oid = indrelid)
+     GROUP BY indexrelid ORDER BY 1
+"""
+
+
+def noise(size: int, seed: int = 0) -> str:
+    """Text of so many bytes that does not compress."""
+    return "".join(random.Random(seed * 10_000 + size).choices(string.ascii_letters + string.digits, k=size))
+
+
+def largest(connection: psycopg.Connection[Any], columns: Sequence[str], types: Sequence[str], split: float) -> int:
+    """How many bytes of users' text an index of these columns takes; the first one's share of it is `split`."""
+    free = [name for name, type in zip(columns, types, strict=True) if type == "text" and name not in SPELLINGS]
+    connection.execute("DROP TABLE IF EXISTS probe")
+    definition = compose.SQL(", ").join(
+        compose.SQL(f"{{}} {type}").format(compose.Identifier(name)) for name, type in zip(columns, types, strict=True)
+    )
+    names = compose.SQL(", ").join(map(compose.Identifier, columns))
+    connection.execute(compose.SQL("CREATE TEMP TABLE probe ({})").format(definition))
+    connection.execute(compose.SQL("CREATE INDEX ON probe ({})").format(names))
+    insert = compose.SQL("INSERT INTO probe VALUES ({})").format(
+        compose.SQL(", ").join([compose.Placeholder()] * len(columns))
+    )
+
+    def fits(size: int) -> bool:
+        first = int(size * split) if len(free) > 1 else size
+        texts = dict(zip(free, (noise(first), noise(size - first, 1)), strict=False))
+        values = [
+            texts.get(name) or SPELLINGS.get(name) or OTHERS[type] for name, type in zip(columns, types, strict=True)
+        ]
+        try:
+            with connection.transaction():
+                connection.execute(insert, values)
+        except psycopg.errors.ProgramLimitExceeded:
+            return False
+        return True
+
+    low, high = 1000, 4000
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def test_the_limit_is_what_every_index_takes(database_url: str, sql: Sql, record_property: Any) -> None:
+    """Not one byte too much for any of them, however two columns share it, and little is given away."""
+    measured: dict[str, int] = {}
+    with psycopg.connect(database_url) as connection:
+        for index, columns, types in sql(INDEXES):
+            if any(type == "text" and name not in SPELLINGS for name, type in zip(columns, types, strict=True)):
+                measured[index] = min(largest(connection, columns, types, split) for split in (0.001, 0.3, 0.5, 0.999))
+        connection.rollback()
+    for index, size in measured.items():
+        record_property(index, size)
+    assert len(measured) >= 15
+    assert min(measured.values()) >= MAX_KEY_BYTES, measured
+    assert min(measured.values()) - MAX_KEY_BYTES < 128, measured
+
+
+Store = Callable[[Provider, str, str], object]
+"""Stores something under two texts whose bytes count together."""
+
+TOGETHER: dict[str, tuple[str, Store]] = {
+    "pointer": (
+        "execution_pointers[0].id",
+        lambda it, id, key: it.create_new_workflow(workflow(pointer(key), id=id, name="n", workflow_definition_id="")),
+    ),
+    "definition": (
+        "workflow_definition_id",
+        lambda it, id, key: it.create_new_workflow(workflow(id=id, name="n", workflow_definition_id=key)),
+    ),
+    "reference": (
+        "reference",
+        lambda it, id, key: it.create_new_workflow(workflow(id=id, name="n", reference=key)),
+    ),
+    "root": (
+        "root_workflow_id",
+        lambda it, id, key: it.create_new_workflow(workflow(id=id, name="n", root_workflow_id=key)),
+    ),
+    "event": ("event_key", lambda it, name, key: it.create_event(event(event_name=name, event_key=key))),
+    "subscription": (
+        "event_key",
+        lambda it, name, key: it.create_event_subscription(subscription(event_name=name, event_key=key)),
+    ),
+}
+
+
+@pytest.mark.parametrize(("path", "store"), TOGETHER.values(), ids=TOGETHER)
+@pytest.mark.parametrize("first", [10, MAX_KEY_BYTES // 2, MAX_KEY_BYTES - 10])
+def test_two_columns_of_an_index(provider: Provider, path: str, store: Store, first: int) -> None:
+    """They count together: at the limit they are stored, with one byte more refused."""
+    name, key = noise(first), noise(MAX_KEY_BYTES - first, 1)
+    with statements_of(provider.engine) as sent, refused(path):
+        store(provider, name, key + "x")
+    assert sent == []
+    store(provider, name, key)
+
+
+ALONE: dict[str, tuple[str, Callable[[Provider, str], object]]] = {
+    "workflow": (
+        "id",
+        lambda it, text: it.create_new_workflow(workflow(pointer(""), id=text, name="n", workflow_definition_id="")),
+    ),
+    "name": ("name", lambda it, text: it.create_new_workflow(workflow(name=text))),
+    "event": ("id", lambda it, text: it.create_event(event(id=text))),
+    "subscription": ("id", lambda it, text: it.create_event_subscription(subscription(id=text))),
+    "subscription's workflow": (
+        "workflow_id",
+        lambda it, text: it.create_event_subscription(subscription(workflow_id=text)),
+    ),
+    "error's workflow": (
+        "errors[0].workflow_id",
+        lambda it, text: it.persist_errors([ExecutionError(text, "p", "m", error_time=at(0))]),
+    ),
+    "sequence": ("definition_id", lambda it, text: it.next_definition_sequence(text)),
+}
+
+
+@pytest.mark.parametrize(("path", "store"), ALONE.values(), ids=ALONE)
+def test_a_column_alone(provider: Provider, path: str, store: Callable[[Provider, str], object]) -> None:
+    """At the limit it is stored, in any script; with one byte more refused."""
+    long = noise(MAX_KEY_BYTES)
+    # (a name becomes the id as well, and the id of a workflow stands beside its definition in an index)
+    with statements_of(provider.engine) as sent:
+        for text in (long + "x", "ä" * (MAX_KEY_BYTES // 2) + "x", "x" * 100_000):
+            with refused(path):
+                store(provider, text)
+    assert sent == []
+    store(provider, long)
+    store(provider, "ä" * ((MAX_KEY_BYTES - 2) // 2))
+
+
+def test_commands(provider: Provider) -> None:
+    """Name and data count together; the longest name leaves the least."""
+    for make in (ScheduledCommand.process_workflow, ScheduledCommand.process_event):
+        name = make("", 0).command_name.value
+        data = noise(MAX_KEY_BYTES - len(name))
+        provider.schedule_command(make(data, 0))
+        with statements_of(provider.engine) as sent, refused("data"):
+            provider.schedule_command(make(data + "x", 0))
+        assert sent == []
+    assert provider.process_commands(at(0), lambda _: None) == 2
+
+
+def test_in_a_save(provider: Provider) -> None:
+    """The same holds for what a save adds or changes."""
+    stored = created(provider, workflow())
+    room = MAX_KEY_BYTES - len(stored.id)
+    stored.reference = noise(room)
+    stored.execution_pointers.append(pointer(noise(room, 1)))
+    provider.persist_workflow_with_subscriptions(
+        stored, [subscription(event_name="n", event_key=noise(MAX_KEY_BYTES - 1))]
+    )
+    assert provider.get_workflow_instance(stored.id) == stored
+    stored.reference = noise(room + 1)
+    with refused("reference", stored):
+        provider.persist_workflow(stored)
+    stored.reference = None
+    stored.execution_pointers[-1].id = noise(room + 1, 1)
+    with refused(f"execution_pointers[{len(stored.execution_pointers) - 1}].id", stored):
+        provider.persist_workflow(stored)
+    stored.execution_pointers.pop()
+    bad = subscription(event_name="n", event_key=noise(MAX_KEY_BYTES))
+    with refused("subscriptions[0].event_key", stored, bad):
+        provider.persist_workflow_with_subscriptions(stored, [bad])
+
+
+def test_what_no_index_holds_may_be_long(provider: Provider) -> None:
+    """Descriptions, tokens, messages, names of steps, and what a pointer waits for."""
+    long = noise(100_000)
+    stored = created(
+        provider,
+        workflow(
+            pointer("a", step_name=long, event_name=long, event_key=long, predecessor_id=long, scope=[long]),
+            description=long,
+        ),
+    )
+    assert stored.description == stored.execution_pointers[0].event_key == long
+    waiting = subscription(execution_pointer_id=long)
+    provider.create_event_subscription(waiting)
+    assert provider.set_subscription_token(waiting.id, long, long, from_now(60))
+    assert provider.get_subscription(waiting.id).external_token == long
+    provider.persist_errors([ExecutionError("w", long, long)])
+    assert provider.get_execution_errors()[0].message == long
+
+
+def test_looking_for_what_cannot_be_there(provider: Provider) -> None:
+    """An id of any length may be asked for."""
+    long = noise(100_000)
+    assert provider.get_workflow_instances([long]) == []
+    assert provider.get_events(long, long, at(0)) == []
+    assert provider.find_workflows(definition_id=long, reference=long).items == []

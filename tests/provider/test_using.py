@@ -1,0 +1,506 @@
+"""The provider inside a caller's transaction: it sees what that wrote, never ends it, and leaves it usable."""
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from tests.conftest import Sql
+from tests.provider.app import MAKE_ORDERS, NO_ORDERS, PLACES, InTransaction, Open, Order
+from wfe_postgres import (
+    ConcurrencyError,
+    EventNotFoundError,
+    PersistenceError,
+    PostgresPersistenceProvider,
+    SubscriptionNotFoundError,
+    SubscriptionTokenError,
+    WfeError,
+    WorkflowExistsError,
+    WorkflowNotFoundError,
+    WorkflowStatus,
+)
+from wfe_postgres.testing.conformance.support import (
+    at,
+    command,
+    created,
+    event,
+    from_now,
+    has_event,
+    has_workflow,
+    pointer,
+    state,
+    subscription,
+    workflow,
+)
+
+Provider = PostgresPersistenceProvider
+Call = Callable[[Provider], object]
+
+
+@pytest.fixture
+def app_engine(database_url: str, sql: Sql) -> Iterator[Engine]:
+    """The application's own engine."""
+    sql(MAKE_ORDERS)
+    sql(NO_ORDERS)
+    engine = create_engine(make_url(database_url).set(drivername="postgresql+psycopg"))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(params=list(PLACES.values()), ids=list(PLACES))
+def begun(request: pytest.FixtureRequest, app_engine: Engine, database_url: str) -> Iterator[InTransaction]:
+    """A transaction of the application's, in each of the places."""
+    open_place: Open = request.param
+    with open_place(app_engine, database_url) as transaction:
+        yield transaction
+
+
+def insert_order(begun: InTransaction, id: str = "order-1") -> None:
+    """Write a row of the application's own."""
+    begun.run(f"INSERT INTO public.orders VALUES ('{id}')")
+
+
+def test_committed_together(provider: Provider, begun: InTransaction, sql: Sql) -> None:
+    """What the provider writes is there when the caller commits, and nowhere before."""
+    tx = provider.using(begun.place)
+    insert_order(begun)
+    instance = workflow()
+    tx.create_new_workflow(instance)
+    tx.create_event(event(id="event-1"))
+    assert not has_workflow(provider, instance.id)
+    assert not has_event(provider, "event-1")
+    begun.commit()
+    assert provider.get_workflow_instance(instance.id) == instance
+    assert has_event(provider, "event-1")
+    assert sql("SELECT id FROM public.orders") == [("order-1",)]
+
+
+def test_rolled_back_together(provider: Provider, begun: InTransaction, sql: Sql) -> None:
+    """A rollback takes away everything that any call wrote, in every table."""
+    kept = created(provider, workflow())
+    provider.schedule_command(command("kept"))
+    waiting = provider.create_event_subscription(subscription())
+    tx = provider.using(begun.place)
+    insert_order(begun)
+    instance = tx.get_workflow_instance(kept.id)
+    instance.data = {"changed": True}
+    instance.execution_pointers.append(pointer("new"))
+    tx.persist_workflow_with_subscriptions(instance, [subscription(id="new")])
+    tx.create_new_workflow(workflow())
+    tx.create_event(event())
+    assert tx.set_subscription_token(waiting, "token", "worker", from_now(60))
+    tx.schedule_command(command("new"))
+    assert tx.process_commands(at(1), lambda _: None) == 2
+    assert tx.next_definition_sequence("order") == 1
+    tx.truncate_all()
+    begun.rollback()
+    assert provider.get_workflow_instance(kept.id) == kept
+    assert len(provider.find_workflows().items) == 1
+    assert provider.get_runnable_events(at(0)) == []
+    assert [it.id for it in provider.get_subscriptions("paid", "order-1", at(0))] == [waiting]
+    assert sql("SELECT data FROM wfc.scheduled_commands") == [("kept",)]
+    assert sql("SELECT count(*) FROM wfc.definition_sequences") == [(0,)]
+    assert sql("SELECT id FROM public.orders") == []
+
+
+def test_it_sees_what_the_transaction_wrote(provider: Provider, begun: InTransaction) -> None:
+    """By the caller's own statements, and by the provider's."""
+    tx = provider.using(begun.place)
+    id = tx.create_event(event())
+    assert tx.get_event(id).id == id
+    begun.run("UPDATE wfc.events SET event_name = 'renamed'")
+    assert tx.get_event(id).event_name == "renamed"
+    assert tx.get_runnable_events(at(0)) == [id]
+    tx.mark_event_processed(id)
+    assert tx.get_runnable_events(at(0)) == []
+    begun.rollback()
+
+
+def test_the_same_place_serves_its_next_transaction(provider: Provider, begun: InTransaction) -> None:
+    """One `using` for many transactions of a place."""
+    tx = provider.using(begun.place)
+    tx.create_event(event(id="first"))
+    begun.commit()
+    tx.create_event(event(id="second"))
+    begun.rollback()
+    tx.create_event(event(id="third"))
+    begun.commit()
+    assert provider.get_runnable_events(at(0)) in (["first", "third"], ["first", "second", "third"])
+    assert has_event(provider, "first")
+
+
+REFUSALS: dict[str, tuple[type[WfeError], Call]] = {
+    "an id that is taken": (WorkflowExistsError, lambda it: it.create_new_workflow(workflow(id="there"))),
+    "a name that is taken": (WorkflowExistsError, lambda it: it.create_new_workflow(workflow(name="there"))),
+    "no workflow to get": (WorkflowNotFoundError, lambda it: it.get_workflow_instance("missing")),
+    "no workflow of the name": (WorkflowNotFoundError, lambda it: it.get_workflow_instance_by_name("missing")),
+    "no workflow to save": (WorkflowNotFoundError, lambda it: it.persist_workflow(workflow())),
+    "no workflow to save, loaded": (WorkflowNotFoundError, lambda it: it.persist_workflow(workflow(revision=1))),
+    "no workflow to delete": (WorkflowNotFoundError, lambda it: it.delete_workflow("missing")),
+    "a stale workflow": (ConcurrencyError, lambda it: it.persist_workflow(workflow(id="there", revision=1))),
+    "no event to get": (EventNotFoundError, lambda it: it.get_event("missing")),
+    "no event to mark": (EventNotFoundError, lambda it: it.mark_event_processed("missing")),
+    "no event to unmark": (EventNotFoundError, lambda it: it.mark_event_unprocessed("missing")),
+    "no subscription to get": (SubscriptionNotFoundError, lambda it: it.get_subscription("missing")),
+    "no subscription to end": (SubscriptionNotFoundError, lambda it: it.terminate_subscription("missing")),
+    "no subscription to clear": (SubscriptionNotFoundError, lambda it: it.clear_subscription_token("missing", "t")),
+    "no subscription to take": (
+        SubscriptionNotFoundError,
+        lambda it: it.set_subscription_token("missing", "t", "w", from_now(60)),
+    ),
+    "another's token": (SubscriptionTokenError, lambda it: it.clear_subscription_token("held", "mine")),
+}
+
+
+@pytest.mark.parametrize("open_place", PLACES.values(), ids=PLACES)
+def test_refusals_leave_the_transaction_usable(
+    provider: Provider, app_engine: Engine, database_url: str, open_place: Open, sql: Sql
+) -> None:
+    """They come without a failing statement: the application goes on and commits."""
+    provider.create_new_workflow(workflow(id="there", name="there"))
+    provider.create_event_subscription(subscription(id="held", external_token="another's"))
+    with open_place(app_engine, database_url) as begun:
+        tx = provider.using(begun.place)
+        insert_order(begun)
+        for kind, call in REFUSALS.values():
+            with pytest.raises(kind):
+                call(tx)
+        assert not tx.set_subscription_token("held", "mine", "worker", from_now(60))
+        tx.create_event(event())
+        begun.commit()
+    assert sql("SELECT id FROM public.orders") == [("order-1",)]
+    assert len(provider.get_runnable_events(at(0))) == 1
+
+
+def test_what_the_database_refuses(provider: Provider, begun: InTransaction) -> None:
+    """An event that is stored already: a `PersistenceError` with its constraint, and the caller rolls back."""
+    provider.create_event(event(id="there"))
+    with pytest.raises(PersistenceError) as caught:
+        provider.using(begun.place).create_event(event(id="there"))
+    assert (caught.value.sqlstate, caught.value.constraint) == ("23505", "events_pkey")
+    begun.rollback()
+    assert provider.using(begun.place).get_event("there").id == "there"
+    begun.rollback()
+
+
+def test_a_stamp_of_a_rolled_back_save(provider: Provider, begun: InTransaction) -> None:
+    """It is no state's, so the next save is refused, whatever others wrote meanwhile; a fresh load is fine."""
+    stored = created(provider, workflow())
+    instance = provider.get_workflow_instance(stored.id)
+    for attempt in ("first", "second"):
+        instance.description = attempt
+        provider.using(begun.place).persist_workflow(instance)
+    begun.rollback()
+    for retry in (instance, copy.deepcopy(instance)):
+        with pytest.raises(ConcurrencyError) as caught:
+            provider.persist_workflow(retry)
+        assert (caught.value.expected, caught.value.found) == (instance.revision, stored.revision)
+    assert provider.get_workflow_instance(stored.id) == stored
+    again = provider.get_workflow_instance(stored.id)
+    again.description = "third"
+    provider.persist_workflow(again)
+    with pytest.raises(ConcurrencyError):
+        provider.using(begun.place).persist_workflow(instance)
+    begun.rollback()
+
+
+def test_a_stamp_of_a_rolled_back_creation(provider: Provider, begun: InTransaction) -> None:
+    """The same workflow, created by another meanwhile, is not overwritten."""
+    instance = workflow()
+    provider.using(begun.place).create_new_workflow(instance)
+    begun.rollback()
+    with pytest.raises(WorkflowNotFoundError):
+        provider.persist_workflow(instance)
+    provider.create_new_workflow(workflow(id=instance.id))
+    with pytest.raises(ConcurrencyError):
+        provider.persist_workflow(instance)
+
+
+def test_commands_inside_a_transaction(provider: Provider, begun: InTransaction, sql: Sql) -> None:
+    """The removals belong to it, so does what a handler writes through it; a failed command stays."""
+    for data in ("a", "b", "c"):
+        provider.schedule_command(command(data))
+    tx = provider.using(begun.place)
+    seen: list[str] = []
+
+    def handle(due: Any) -> None:
+        if due.data == "b":
+            raise LookupError(due.data)
+        seen.append(due.data)
+        tx.create_event(event(id=due.data))
+
+    with pytest.raises(ExceptionGroup) as caught:
+        tx.process_commands(at(1), handle)
+    assert [it.args for it in caught.value.exceptions] == [("b",)]
+    assert seen == ["a", "c"]
+    assert sql("SELECT data FROM wfc.scheduled_commands ORDER BY 1") == [("a",), ("b",), ("c",)]
+    begun.commit()
+    assert sql("SELECT data FROM wfc.scheduled_commands") == [("b",)]
+    assert sql("SELECT id FROM wfc.events ORDER BY 1") == [("a",), ("c",)]
+    assert provider.process_commands(at(1), lambda _: None) == 1
+
+
+def test_commands_of_a_transaction_that_is_rolled_back(provider: Provider, begun: InTransaction) -> None:
+    """They are all there again, and at once."""
+    for data in ("a", "b"):
+        provider.schedule_command(command(data))
+    assert provider.using(begun.place).process_commands(at(1), lambda _: None) == 2
+    begun.rollback()
+    assert provider.process_commands(at(1), lambda _: None) == 2
+
+
+def test_a_token_that_expires_during_the_transaction(provider: Provider, begun: InTransaction, sql: Sql) -> None:
+    """It is judged by the clock as it is now, not as it was when the transaction began."""
+    begun.run("SELECT 1")
+    moment = sql("SELECT clock_timestamp() + interval '50 ms'")[0][0]
+    held = subscription(external_token="another's", external_token_expiry=moment)
+    provider.create_event_subscription(held)
+    tx = provider.using(begun.place)
+    sql("SELECT pg_sleep(0.1)")
+    assert [it.id for it in tx.get_subscriptions("paid", "order-1", at(0))] == [held.id]
+    first = tx.get_first_open_subscription("paid", "order-1", at(0))
+    assert first is not None
+    assert first.id == held.id
+    assert tx.get_statistics().expired_subscriptions == 1
+    assert tx.set_subscription_token(held.id, "mine", "worker", from_now(60))
+    begun.commit()
+    assert provider.get_subscription(held.id).external_token == "mine"
+
+
+def test_the_session_flushes_first(provider: Provider, app_engine: Engine, sql: Sql) -> None:
+    """What the application has added is sent before, even where the session would not do it by itself."""
+    with Session(app_engine, autoflush=False) as session:
+        session.add(Order(id="order-1"))
+        provider.using(session).create_event(event())
+        assert not session.new
+        assert sql("SELECT id FROM public.orders") == []
+        session.commit()
+    assert sql("SELECT id FROM public.orders") == [("order-1",)]
+
+
+def test_what_fails_in_the_flush_is_the_applications_own(provider: Provider, app_engine: Engine, sql: Sql) -> None:
+    """An IntegrityError of SQLAlchemy, not one of ours; nothing of the call took place."""
+    sql("INSERT INTO public.orders VALUES ('order-1')")
+    with Session(app_engine) as session:
+        session.add(Order(id="order-1"))
+        with pytest.raises(IntegrityError, match="orders_pkey"):
+            provider.using(session).create_event(event(id="event-1"))
+        session.rollback()
+        assert not has_event(provider.using(session), "event-1")
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+@pytest.mark.parametrize("open_place", PLACES.values(), ids=PLACES)
+def test_a_conflict_under_a_stricter_level(
+    provider: Provider, app_engine: Engine, database_url: str, open_place: Open, level: str
+) -> None:
+    """Nothing is retried: the caller sees 40001 and that the transaction may be run again."""
+    id = provider.create_new_workflow(workflow())
+    with open_place(app_engine, database_url) as begun:
+        begun.run(f"SET TRANSACTION ISOLATION LEVEL {level}")
+        tx = provider.using(begun.place)
+        instance = tx.get_workflow_instance(id)
+        faster = provider.get_workflow_instance(id)
+        faster.description = "faster"
+        provider.persist_workflow(faster)
+        instance.description = "slower"
+        before = state(instance)
+        with pytest.raises(PersistenceError) as caught:
+            tx.persist_workflow(instance)
+        assert caught.value.sqlstate == "40001"
+        assert caught.value.retryable
+        assert state(instance) == before
+        begun.rollback()
+    assert provider.get_workflow_instance(id) == faster
+
+
+@pytest.mark.parametrize("open_place", PLACES.values(), ids=PLACES)
+def test_an_existing_workflow_under_a_stricter_level(
+    provider: Provider, app_engine: Engine, database_url: str, open_place: Open
+) -> None:
+    """One that is there in the snapshot is a WorkflowExistsError; one that came after it is a conflict."""
+    provider.create_new_workflow(workflow(id="before"))
+    with open_place(app_engine, database_url) as begun:
+        begun.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        tx = provider.using(begun.place)
+        with pytest.raises(WorkflowExistsError):
+            tx.create_new_workflow(workflow(id="before"))
+        provider.create_new_workflow(workflow(id="after"))
+        with pytest.raises(PersistenceError) as caught:
+            tx.create_new_workflow(workflow(id="after"))
+        assert caught.value.sqlstate == "40001"
+        begun.rollback()
+
+
+def test_several_calls_in_one_transaction(provider: Provider) -> None:
+    """Committed at the end of the block, and invisible before."""
+    with provider.transaction() as tx:
+        id = tx.create_event(event())
+        tx.mark_event_processed(id)
+        instance = created(tx, workflow())
+        assert not has_event(provider, id)
+    assert provider.get_event(id).is_processed
+    assert provider.get_workflow_instance(instance.id) == instance
+
+
+class OwnError(Exception):
+    """The application's."""
+
+
+def in_block(provider: Provider, *calls: Call) -> None:
+    """Make the calls in one block, handing each the provider inside."""
+    with provider.transaction() as tx:
+        for call in calls:
+            call(tx)
+
+
+def raiser(error: BaseException) -> Call:
+    """A call that raises this."""
+
+    def call(_: Provider) -> None:
+        raise error
+
+    return call
+
+
+def store(*ids: str) -> Call:
+    """A call that stores events of these ids."""
+    return lambda it: [it.create_event(event(id=id)) for id in ids]
+
+
+def store_again(id: str) -> Call:
+    """A call that stores an event that is there already, and hides that it failed."""
+
+    def call(provider: Provider) -> None:
+        with pytest.raises(PersistenceError):
+            provider.create_event(event(id=id))
+
+    return call
+
+
+@pytest.mark.parametrize("kind", [OwnError, KeyboardInterrupt, OSError, IntegrityError, WorkflowNotFoundError])
+def test_an_exception_of_the_block(provider: Provider, kind: Any) -> None:
+    """It rolls back and passes through untouched."""
+    raised = kind("statement", {}, OwnError()) if kind is IntegrityError else kind("own")
+    with pytest.raises(kind) as caught:
+        in_block(provider, store("event-1"), raiser(raised))
+    assert caught.value is raised
+    assert caught.value.__cause__ is None
+    assert not has_event(provider, "event-1")
+
+
+@pytest.mark.parametrize("kind", [OwnError, KeyboardInterrupt, OSError, IntegrityError, WorkflowNotFoundError])
+def test_an_exception_of_a_block_inside(provider: Provider, begun: InTransaction, kind: Any) -> None:
+    """The same for a savepoint."""
+    raised = kind("statement", {}, OwnError()) if kind is IntegrityError else kind("own")
+    tx = provider.using(begun.place)
+    with pytest.raises(kind) as caught:
+        in_block(tx, store("event-1"), raiser(raised))
+    assert caught.value is raised
+    assert not has_event(tx, "event-1")
+    begun.rollback()
+
+
+def test_a_transaction_in_a_transaction(provider: Provider) -> None:
+    """Is a savepoint: its failure takes away its own part."""
+    with provider.transaction() as outer:
+        outer.create_event(event(id="outer"))
+        with pytest.raises(OwnError):
+            in_block(outer, store("inner"), raiser(OwnError()))
+        with outer.transaction() as inner:
+            inner.create_event(event(id="inner again"))
+            with pytest.raises(PersistenceError, match="23505"):
+                in_block(inner, store("outer"))
+        assert outer.get_runnable_events(at(0)) == ["inner again", "outer"]
+        assert provider.get_runnable_events(at(0)) == []
+    assert provider.get_runnable_events(at(0)) == ["inner again", "outer"]
+
+
+def test_a_savepoint_in_a_callers_transaction(provider: Provider, begun: InTransaction, sql: Sql) -> None:
+    """The same in every place; the caller's own rows before it stay."""
+    tx = provider.using(begun.place)
+    insert_order(begun)
+    with pytest.raises(PersistenceError, match="23505"):
+        in_block(tx, store("event-1", "event-1"))
+    in_block(tx, store("event-2"))
+    begun.commit()
+    assert provider.get_runnable_events(at(0)) == ["event-2"]
+    assert sql("SELECT id FROM public.orders") == [("order-1",)]
+
+
+def test_a_savepoint_flushes_before_it_begins(provider: Provider, app_engine: Engine, sql: Sql) -> None:
+    """What the application added before the block is not taken away with the block."""
+    with Session(app_engine) as session:
+        session.add(Order(id="before"))
+        with pytest.raises(OwnError):
+            in_block(provider.using(session), store("event-1"), raiser(OwnError()))
+        session.commit()
+    assert sql("SELECT id FROM public.orders") == [("before",)]
+    assert not has_event(provider, "event-1")
+
+
+def test_what_a_savepoint_took_away_is_forgotten(provider: Provider, app_engine: Engine, sql: Sql) -> None:
+    """The session knows of the savepoint: what was added inside can be added again."""
+    order = Order(id="inside")
+    with Session(app_engine) as session:
+        with pytest.raises(OwnError):
+            in_block(
+                provider.using(session),
+                lambda _: session.add(order),
+                store("event-1"),
+                raiser(OwnError()),
+            )
+        assert session.get(Order, "inside") is None
+        session.add(Order(id="inside"))
+        session.commit()
+    assert sql("SELECT id FROM public.orders") == [("inside",)]
+
+
+def test_what_fails_in_a_savepoints_flush(provider: Provider, app_engine: Engine, sql: Sql) -> None:
+    """Is the application's own, before the block and at its end."""
+    sql("INSERT INTO public.orders VALUES ('order-1')")
+    with Session(app_engine) as session:
+        session.add(Order(id="order-1"))
+        with pytest.raises(IntegrityError):
+            in_block(provider.using(session))
+        session.rollback()
+        with pytest.raises(IntegrityError):
+            in_block(provider.using(session), lambda _: session.add(Order(id="order-1")))
+        session.rollback()
+
+
+def test_a_failure_that_the_block_hid(provider: Provider) -> None:
+    """A transaction in which a statement failed cannot be committed: the block does not end as if it had been."""
+    provider.create_event(event(id="there"))
+    with pytest.raises(PersistenceError) as caught:
+        in_block(provider, store("lost"), store_again("there"))
+    assert caught.value.sqlstate == "25P02"
+    assert not has_event(provider, "lost")
+
+
+def test_a_failure_that_a_savepoint_hid(provider: Provider, begun: InTransaction) -> None:
+    """The same for a block inside a caller's transaction, which is usable after it."""
+    tx = provider.using(begun.place)
+    insert_order(begun)
+    with pytest.raises(PersistenceError) as caught:
+        in_block(tx, store("lost"), store_again("lost"))
+    assert caught.value.sqlstate == "25P02"
+    tx.create_event(event(id="kept"))
+    begun.commit()
+    assert provider.get_runnable_events(at(0)) == ["kept"]
+
+
+def test_purges_inside_a_transaction(provider: Provider, begun: InTransaction) -> None:
+    """They go with it, too."""
+    for _ in range(3):
+        provider.create_new_workflow(workflow(status=WorkflowStatus.COMPLETE, complete_time=at(0)))
+        provider.create_event(event(is_processed=True))
+    tx = provider.using(begun.place)
+    assert tx.purge_workflows(WorkflowStatus.COMPLETE, at(1), batch_size=2) == 3
+    assert tx.purge_events(at(1), batch_size=2) == 3
+    begun.rollback()
+    assert provider.get_statistics().workflows[WorkflowStatus.COMPLETE] == 3

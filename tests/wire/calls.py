@@ -1,0 +1,244 @@
+"""Every call of the provider, ready to be made, and how many statements it takes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from wfe_postgres import ExecutionError, PostgresPersistenceProvider, WorkflowInstance, WorkflowStatus
+from wfe_postgres.testing.conformance.support import (
+    at,
+    command,
+    created,
+    event,
+    from_now,
+    pointer,
+    subscription,
+    workflow,
+)
+
+Provider = PostgresPersistenceProvider
+Call = Callable[[], object]
+Prepare = Callable[[Provider], Call]
+"""Does what has to be there before, and gives the call itself."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A call, and how many statements it is, BEGIN and COMMIT left out."""
+
+    prepare: Prepare
+    statements: int = 1
+
+
+def sized(count: int) -> WorkflowInstance:
+    """A workflow of so many pointers."""
+    return workflow(*(pointer(f"pointer-{index}") for index in range(count)))
+
+
+def loaded(provider: Provider, pointers: int) -> WorkflowInstance:
+    """A workflow of so many pointers as the store gave it."""
+    return created(provider, sized(pointers))
+
+
+def save_of(pointers: int, *, changed: int) -> Prepare:
+    """A save of a loaded workflow of which so many pointers have changed, one was removed and one added."""
+
+    def prepare(provider: Provider) -> Call:
+        instance = loaded(provider, pointers)
+        for it in instance.execution_pointers[:changed]:
+            it.outcome = {"changed": True}
+        instance.execution_pointers[-1] = pointer("another")
+        return partial(provider.persist_workflow, instance)
+
+    return prepare
+
+
+def _unconditional(provider: Provider) -> Call:
+    return partial(provider.persist_workflow, replace(loaded(provider, 10), revision=None))
+
+
+def _of_a_copy(provider: Provider) -> Call:
+    return partial(provider.persist_workflow, replace(loaded(provider, 10)))
+
+
+def _with_subscriptions(provider: Provider) -> Call:
+    instance = loaded(provider, 10)
+    instance.data = {"waits": True}
+    return partial(provider.persist_workflow_with_subscriptions, instance, [subscription(), subscription()])
+
+
+def _without_subscriptions(provider: Provider) -> Call:
+    return partial(provider.persist_workflow_with_subscriptions, loaded(provider, 10), [])
+
+
+def _get_workflow(provider: Provider) -> Call:
+    return partial(provider.get_workflow_instance, loaded(provider, 100).id)
+
+
+def _get_by_name(provider: Provider) -> Call:
+    return partial(provider.get_workflow_instance_by_name, loaded(provider, 10).name)
+
+
+def _get_fifty(provider: Provider) -> Call:
+    ids = [provider.create_new_workflow(sized(3)) for _ in range(50)]
+
+    def get() -> None:
+        assert len(provider.get_workflow_instances(ids)) == 50
+
+    return get
+
+
+def _on_event(method: Callable[[Provider, str], object]) -> Prepare:
+    return lambda provider: partial(method, provider, provider.create_event(event()))
+
+
+def _on_subscription(method: Callable[[Provider, str], object], token: str | None = None) -> Prepare:
+    def prepare(provider: Provider) -> Call:
+        waiting = subscription(external_token=token, external_worker_id=token)
+        return partial(method, provider, provider.create_event_subscription(waiting))
+
+    return prepare
+
+
+def _take(provider: Provider, id: str) -> None:
+    assert provider.set_subscription_token(id, "mine", "worker", from_now(60))
+
+
+def _take_in_vain(provider: Provider, id: str) -> None:
+    assert not provider.set_subscription_token(id, "mine", "worker", from_now(60))
+
+
+def _give_back(provider: Provider, id: str) -> None:
+    provider.clear_subscription_token(id, "mine")
+
+
+def _persist_errors(provider: Provider) -> Call:
+    return partial(provider.persist_errors, [ExecutionError("w", f"p{index}", "failed") for index in range(100)])
+
+
+def _reschedule(provider: Provider) -> Call:
+    provider.schedule_command(command("again"))
+    return partial(provider.schedule_command, command("again", 5))
+
+
+def _find_all_filters(provider: Provider) -> Call:
+    return partial(
+        provider.find_workflows,
+        status=WorkflowStatus.RUNNABLE,
+        definition_id="order",
+        version=1,
+        reference="A-17",
+        root_workflow_id="root",
+        created_from=at(0),
+        created_to=at(1),
+        limit=10,
+    )
+
+
+def _find_next_page(provider: Provider) -> Call:
+    provider.create_new_workflow(workflow())
+    provider.create_new_workflow(workflow())
+    page = provider.find_workflows(limit=1)
+    assert page.next_cursor is not None
+    return partial(provider.find_workflows, limit=1, cursor=page.next_cursor)
+
+
+def _process_three(provider: Provider) -> Call:
+    provider.truncate_all()
+    for data in ("a", "b", "c"):
+        provider.schedule_command(command(data))
+
+    def process() -> None:
+        assert provider.process_commands(at(1), lambda _: None) == 3
+
+    return process
+
+
+def _delete(provider: Provider) -> Call:
+    return partial(provider.delete_workflow, loaded(provider, 3).id)
+
+
+def _purge_workflows(provider: Provider) -> Call:
+    for _ in range(3):
+        provider.create_new_workflow(workflow(status=WorkflowStatus.COMPLETE, complete_time=at(0)))
+
+    def purge() -> None:
+        assert provider.purge_workflows(WorkflowStatus.COMPLETE, at(1), batch_size=2) == 3
+
+    return purge
+
+
+def _purge_events(provider: Provider) -> Call:
+    provider.truncate_all()
+    for _ in range(3):
+        provider.create_event(event(is_processed=True))
+
+    def purge() -> None:
+        assert provider.purge_events(at(1), batch_size=2) == 3
+
+    return purge
+
+
+ONE_ROUND_TRIP: dict[str, Prepare] = {
+    "create_new_workflow": lambda it: partial(it.create_new_workflow, sized(10)),
+    "create_new_workflow of 1000": lambda it: partial(it.create_new_workflow, sized(1000)),
+    "persist_workflow of 1": save_of(1, changed=1),
+    "persist_workflow of 10, 1 changed": save_of(10, changed=1),
+    "persist_workflow of 100, 1 changed": save_of(100, changed=1),
+    "persist_workflow of 1000, 1 changed": save_of(1000, changed=1),
+    "persist_workflow of 1000, all changed": save_of(1000, changed=1000),
+    "persist_workflow of a copy": _of_a_copy,
+    "persist_workflow_with_subscriptions": _with_subscriptions,
+    "persist_workflow_with_subscriptions, none": _without_subscriptions,
+    "get_workflow_instance": _get_workflow,
+    "get_workflow_instance_by_name": _get_by_name,
+    "get_workflow_instances of 50": _get_fifty,
+    "get_runnable_instances": lambda it: partial(it.get_runnable_instances, at(0)),
+    "get_runnable_instances, limited": lambda it: partial(it.get_runnable_instances, at(0), 10),
+    "next_definition_sequence": lambda it: partial(it.next_definition_sequence, "order"),
+    "create_event": lambda it: partial(it.create_event, event(event_data={"amount": 1})),
+    "get_event": _on_event(Provider.get_event),
+    "get_runnable_events": lambda it: partial(it.get_runnable_events, at(0)),
+    "get_runnable_events, limited": lambda it: partial(it.get_runnable_events, at(0), 10),
+    "get_events": lambda it: partial(it.get_events, "paid", "order-1", at(0)),
+    "get_events_since": lambda it: partial(it.get_events_since, "paid", "order-1", at(0)),
+    "mark_event_processed": _on_event(Provider.mark_event_processed),
+    "mark_event_unprocessed": _on_event(Provider.mark_event_unprocessed),
+    "create_event_subscription": lambda it: partial(it.create_event_subscription, subscription()),
+    "get_subscription": _on_subscription(Provider.get_subscription),
+    "get_subscriptions": lambda it: partial(it.get_subscriptions, "paid", "order-1", at(0)),
+    "get_first_open_subscription": lambda it: partial(it.get_first_open_subscription, "paid", "order-1", at(0)),
+    "set_subscription_token, open": _on_subscription(_take),
+    "set_subscription_token, held": _on_subscription(_take_in_vain, token="another's"),
+    "clear_subscription_token": _on_subscription(_give_back, token="mine"),
+    "terminate_subscription": _on_subscription(Provider.terminate_subscription),
+    "get_workflow_subscriptions": lambda it: partial(it.get_workflow_subscriptions, "workflow-1"),
+    "schedule_command": lambda it: partial(it.schedule_command, command("once")),
+    "schedule_command, again": _reschedule,
+    "persist_errors of 100": _persist_errors,
+    "find_workflows": lambda it: it.find_workflows,
+    "find_workflows, all filters": _find_all_filters,
+    "find_workflows, next page": _find_next_page,
+    "get_execution_errors": lambda it: it.get_execution_errors,
+    "get_execution_errors of a workflow": lambda it: partial(it.get_execution_errors, "w", since=at(0)),
+    "get_statistics": lambda it: it.get_statistics,
+}
+"""One statement, one round trip."""
+
+OTHERS: dict[str, Counted] = {
+    "persist_workflow, unconditional": Counted(_unconditional, 2),
+    "process_commands, none due": Counted(lambda it: partial(it.process_commands, at(-1), lambda _: None), 2),
+    "process_commands of 3": Counted(_process_three, 1 + 3 * 2 + 1),
+    "delete_workflow": Counted(_delete, 2),
+    "purge_workflows, 2 batches": Counted(_purge_workflows, 2 * 2 + 1),
+    "purge_events, 2 batches": Counted(_purge_events, 2 + 1),
+    "persist_errors of none": Counted(lambda it: partial(it.persist_errors, []), 0),
+    "get_workflow_instances of none": Counted(lambda it: partial(it.get_workflow_instances, []), 0),
+    "truncate_all": Counted(lambda it: it.truncate_all, 1),
+    "ensure_store_exists": Counted(lambda it: it.ensure_store_exists, 3),
+}
+
+ALL = {name: Counted(prepare) for name, prepare in ONE_ROUND_TRIP.items()} | OTHERS
+
+NO_CALLS = {"from_engine", "using", "transaction", "close", "supports_scheduled_commands", "engine"}
+"""What is public and sends nothing by itself (a transaction: BEGIN and COMMIT, by the driver)."""

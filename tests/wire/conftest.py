@@ -1,0 +1,23 @@
+"""A provider whose way to the server leads through the proxy; one for each module."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.provider.databases import migrated_database
+from tests.wire.proxy import Proxy
+from wfe_postgres import PostgresPersistenceProvider
+
+
+@pytest.fixture(scope="module")
+def proxy(server: str, template: str) -> Iterator[Proxy]:
+    """Before a migrated database."""
+    with migrated_database(server, template) as url, Proxy(url) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def proxied(proxy: Proxy) -> Iterator[PostgresPersistenceProvider]:
+    """A provider behind it. One thread uses it, so it has one connection."""
+    with PostgresPersistenceProvider(proxy.url) as provider:
+        yield provider
