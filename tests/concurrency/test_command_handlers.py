@@ -1,0 +1,277 @@
+"""A handler may do anything: schedule its own command, use the provider, fail; and nobody waits for it."""
+
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import event as engine_events
+
+from tests.concurrency.crowd import milliseconds, together
+from tests.conftest import Sql
+from wfe_postgres import (
+    ConcurrencyError,
+    ExecutionError,
+    PersistenceProvider,
+    PostgresPersistenceProvider,
+    ScheduledCommand,
+    WorkflowStatus,
+)
+from wfe_postgres.testing.conformance.commands import Recorder, never
+from wfe_postgres.testing.conformance.support import (
+    at,
+    command,
+    created,
+    event,
+    from_now,
+    ms,
+    subscription,
+    workflow,
+)
+
+LONGEST_CALL = 2.0  # seconds
+OF_OURS = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'wfe_postgres'"
+ROWS = "SELECT data, execute_time FROM wfc.scheduled_commands ORDER BY id"
+
+
+def now() -> int:
+    """Milliseconds since the Unix epoch."""
+    return milliseconds(datetime.now(UTC))
+
+
+@pytest.mark.parametrize("delay", [0, -5])
+def test_a_handler_schedules_its_own_command(provider: PostgresPersistenceProvider, sql: Sql, delay: int) -> None:
+    """Each occurrence is handled in a call of its own, none waits, and the last leaves nothing."""
+    own = ScheduledCommand.process_workflow("order", now())
+    handled: list[int] = []
+    calls: list[float] = []
+
+    def handle(_: ScheduledCommand) -> None:
+        handled.append(now())
+        if len(handled) < 4:
+            start = time.monotonic()
+            provider.schedule_command(ScheduledCommand.process_workflow("order", now() + delay))
+            calls.append(time.monotonic() - start)
+
+    provider.schedule_command(own)
+    for _turn in range(4):
+        start = time.monotonic()
+        assert provider.process_commands(datetime.now(UTC), handle) == 1
+        calls.append(time.monotonic() - start)
+    assert provider.process_commands(datetime.now(UTC), never) == 0
+    assert len(handled) == 4
+    assert max(calls) < LONGEST_CALL
+    assert sql(ROWS) == []
+
+
+def use_everything(provider: PostgresPersistenceProvider) -> None:
+    """Every method of the provider, in an order in which each has something to do."""
+    instance = created(provider, workflow(name="all", status=WorkflowStatus.COMPLETE, complete_time=at(0)))
+    again = provider.get_workflow_instance_by_name("all")
+    provider.get_workflow_instances([instance.id])
+    instance.data = 1
+    provider.persist_workflow(instance)
+    provider.persist_workflow_with_subscriptions(instance, [subscription(workflow_id=instance.id)])
+    with pytest.raises(ConcurrencyError):
+        provider.persist_workflow(again)
+    again.revision = None
+    provider.persist_workflow(again)
+    provider.get_runnable_instances(at(0))
+    provider.next_definition_sequence("order")
+    id = provider.create_event(event())
+    provider.mark_event_processed(id)
+    provider.mark_event_unprocessed(id)
+    provider.get_event(id)
+    provider.get_runnable_events(at(1))
+    provider.get_events("paid", "order-1", at(1))
+    provider.get_events_since("paid", "order-1", at(0))
+    waiting = provider.create_event_subscription(subscription())
+    provider.get_subscription(waiting)
+    provider.get_subscriptions("paid", "order-1", at(0))
+    provider.get_first_open_subscription("paid", "order-1", at(0))
+    provider.set_subscription_token(waiting, "token", "worker", from_now(60))
+    provider.clear_subscription_token(waiting, "token")
+    provider.terminate_subscription(waiting)
+    use_the_rest(provider, instance.id)
+
+
+def use_the_rest(provider: PostgresPersistenceProvider, id: str) -> None:
+    """Errors, commands, reports, and the end of what is there."""
+    provider.persist_errors([ExecutionError(id, "first", "message")])
+    provider.schedule_command(command("another", 9999))
+    provider.process_commands(at(9999), Recorder())
+    provider.ensure_store_exists()
+    provider.find_workflows()
+    provider.get_execution_errors()
+    provider.get_workflow_subscriptions(id)
+    provider.get_statistics()
+    with provider.transaction() as joined:
+        joined.get_workflow_instance(id)
+    provider.delete_workflow(id)
+    provider.purge_workflows(WorkflowStatus.COMPLETE, at(1))
+    provider.purge_events(at(1))
+
+
+def test_a_handler_may_use_everything_on_one_connection(database_url: str, sql: Sql) -> None:
+    """A pool of one connection is enough: none is kept while a handler runs."""
+    with PostgresPersistenceProvider(database_url, pool_size=1, max_overflow=0, pool_timeout=5.0) as provider:
+        provider.schedule_command(command("all"))
+        assert provider.process_commands(at(0), lambda _: use_everything(provider)) == 1
+    assert sql(ROWS) == []
+
+
+@pytest.mark.parametrize("moved", [0, 1, -1])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_command_scheduled_by_another_meanwhile_stays(
+    provider: PostgresPersistenceProvider, database_url: str, sql: Sql, moved: int, fails: bool
+) -> None:
+    """Also for the same time: after the handler it is there with the new time, and is handled once more."""
+    again = command("order", 5 + moved)
+
+    def handle(_: ScheduledCommand) -> None:
+        with PostgresPersistenceProvider(database_url) as other:
+            other.schedule_command(again)
+            assert other.process_commands(at(999), never) == 0, "the running occurrence keeps it"
+        if fails:
+            raise ValueError
+
+    provider.schedule_command(command("order", 5))
+    if fails:
+        with pytest.raises(ExceptionGroup):
+            provider.process_commands(at(999), handle)
+    else:
+        assert provider.process_commands(at(999), handle) == 1
+    assert sql(ROWS) == [("order", again.execute_time)]
+    handled = Recorder()
+    assert provider.process_commands(at(999), handled) == 1
+    assert handled.seen == [again]
+    assert sql(ROWS) == []
+
+
+def test_no_transaction_is_open_while_a_handler_runs(provider: PostgresPersistenceProvider, sql: Sql) -> None:
+    """No connection of ours is in use, and no lock but this look's own is held, from the first handler to the last."""
+    seen: list[Any] = []
+
+    def look(_: ScheduledCommand) -> None:
+        for _sample in range(20):
+            seen.extend(sql(f"SELECT state, query {OF_OURS} AND state <> 'idle'"))
+            seen.extend(
+                sql(
+                    "SELECT locktype, mode FROM pg_locks WHERE pid <> pg_backend_pid() AND locktype <> 'virtualxid'"
+                    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+                )
+            )
+            assert provider.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+
+    for number in range(10):
+        provider.schedule_command(command(str(number)))
+    assert provider.process_commands(at(0), look) == 10
+    assert sql(f"SELECT count(*) > 0 {OF_OURS}") == [(True,)]
+    assert seen == []
+
+
+class Unreliable(Recorder):
+    """A handler that fails with some commands and is interrupted at one, the first time that it gets it."""
+
+    interrupted = False
+
+    def __call__(self, command: ScheduledCommand) -> None:
+        number = int(command.data)
+        if number == 50 and not self.interrupted:
+            self.interrupted = True
+            raise KeyboardInterrupt
+        if number % 10 == 9:
+            raise ValueError(command.data)
+        super().__call__(command)
+
+
+def test_one_bad_command_does_not_stop_the_others(provider: PostgresPersistenceProvider, sql: Sql) -> None:
+    """An interruption ends the run with the rest still due, at once and for everybody; failures come at the end."""
+    for number in random_order(100):
+        provider.schedule_command(command(str(number), number))
+    handle = Unreliable()
+    with pytest.raises(KeyboardInterrupt):
+        provider.process_commands(at(999), handle)
+    assert handle.data == [str(number) for number in range(50) if number % 10 != 9]
+    assert len(sql(ROWS)) == 55
+    with pytest.raises(ExceptionGroup) as caught:
+        provider.process_commands(at(999), handle)
+    assert handle.data == [str(number) for number in range(100) if number % 10 != 9]
+    failed = [str(number) for number in range(9, 100, 10)]
+    assert [str(error) for error in caught.value.exceptions] == failed
+    assert [data for data, _ in sorted(sql(ROWS), key=lambda row: row[1])] == failed
+    patient = Recorder()
+    assert provider.process_commands(at(999), patient) == 10
+    assert patient.data == failed
+
+
+def random_order(count: int) -> list[int]:
+    """The numbers below `count`, in an order that has nothing to do with theirs."""
+    return sorted(range(count), key=lambda number: number * 37 % count)
+
+
+def test_two_hosts_go_on_beside_failures(provider: PostgresPersistenceProvider) -> None:
+    """Each failing command is tried once by a call; all others are handled once, whoever takes them."""
+    for number in range(100):
+        provider.schedule_command(command(str(number), number))
+    hosts = [Unreliable(), Unreliable()]
+    for each in hosts:
+        each.interrupted = True
+
+    def host(number: int) -> list[str]:
+        try:
+            provider.process_commands(at(999), hosts[number])
+        except ExceptionGroup as failures:
+            return [str(error) for error in failures.exceptions]
+        return []
+
+    failures = [failure for each in together(2, host) for failure in each]
+    assert Counter(hosts[0].data + hosts[1].data) == {str(number): 1 for number in range(100) if number % 10 != 9}
+    assert set(failures) == {str(number) for number in range(9, 100, 10)}
+
+
+def test_a_long_run_costs_no_more_per_command_than_a_short_one(provider: PostgresPersistenceProvider) -> None:
+    """What is sent with each claim does not grow with the number of commands that the call has handled."""
+    sizes: list[int] = []
+
+    def measure(*sent: Any) -> None:
+        sizes.append(len(repr(sent[3])))
+
+    for number in range(300):
+        provider.schedule_command(command(str(number)))
+    engine_events.listen(provider.engine, "before_cursor_execute", measure)
+    assert provider.process_commands(at(0), Recorder()) == 300
+    assert max(sizes) < 1000
+
+
+def schedule_in(provider: PersistenceProvider, seconds: float) -> None:
+    """A command that is due so many seconds from now."""
+    provider.schedule_command(ScheduledCommand.process_event("e", now() + round(seconds * 1000)))
+
+
+def test_a_command_is_not_handled_before_its_time(provider: PostgresPersistenceProvider) -> None:
+    schedule_in(provider, 3600)
+    assert provider.process_commands(datetime.now(UTC), never) == 0
+    assert provider.process_commands(datetime.now(UTC) + timedelta(hours=2), Recorder()) == 1
+    assert ms(0) > now(), "the tests' own time lies ahead"
+
+
+def test_a_command_comes_only_once_in_a_call_under_whatever_number(
+    provider: PostgresPersistenceProvider, sql: Sql
+) -> None:
+    """A row's number is drawn before the row is there, so a new occurrence can have one that seems old."""
+    handled: list[str] = []
+
+    def handle(given: ScheduledCommand) -> None:
+        handled.append(given.data)
+        if given.data == "second":
+            sql("INSERT INTO wfc.scheduled_commands VALUES (-1, 'ProcessWorkflow', 'first', 0)")
+
+    provider.schedule_command(command("first", 1))
+    provider.schedule_command(command("second", 2))
+    assert provider.process_commands(at(999), handle) == 2
+    assert sql(ROWS) == [("first", 0)]
+    assert provider.process_commands(at(999), handle) == 1
+    assert handled == ["first", "second", "first"]
+    assert sql(ROWS) == []
