@@ -17,6 +17,7 @@ from sqlalchemy import make_url
 from wfe_postgres import PersistenceError, PostgresPersistenceProvider, StoreNotReadyError
 from wfe_postgres import schema as store
 from wfe_postgres.embedded import EmbeddedPostgresError
+from wfe_postgres.repositories.base import plain_schema
 from wfe_postgres.rows import SCHEMA
 
 RETRY_BUDGET = 2.0
@@ -64,7 +65,11 @@ def common(
 
 
 @app.command()
-def upgrade(url: Url = None, schema: Schema = SCHEMA) -> None:
+def upgrade(
+    url: Url = None,
+    schema: Schema = SCHEMA,
+    sql: Annotated[bool, typer.Option("--sql", help="Print the SQL for psql, and change nothing.")] = False,
+) -> None:
     """Create the store, or bring it up to date.
 
     Any number of programs may do so at once, and hosts may be working. No try waits longer than 2 seconds for a
@@ -79,6 +84,10 @@ def upgrade(url: Url = None, schema: Schema = SCHEMA) -> None:
       2  it is newer than this library, or may not be changed
       3  the database cannot be reached, or refuses
     """
+    if sql:
+        with complaints(url):
+            typer.echo(store.upgrade_script(plain_schema(schema)))
+        return
     with complaints(url), provider_on(url, schema) as provider:
         store.upgrade(provider.engine, schema)
     typer.echo(f"The store in schema {schema} is up to date, at revision {store.HEAD}.")

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from typing import TypeVar
 
@@ -127,6 +128,19 @@ def ensure(engine: Engine, schema: str = SCHEMA, *, patience: float = PATIENCE) 
 def upgrade(engine: Engine, schema: str = SCHEMA, *, patience: float = PATIENCE) -> None:
     """Run the migrations that are missing, each in a transaction of its own. Raises as `ensure` does."""
     _upgrade_from(_reading(engine, lambda it: current_revision(it, schema)), engine, schema, patience)
+
+
+def upgrade_script(schema: str = SCHEMA) -> str:
+    """The SQL of all migrations, for a DBA to run with psql on a database that is empty or was a Rust host's alone."""
+    from alembic import command
+    from alembic.config import Config
+
+    printed = StringIO()
+    config = Config(output_buffer=printed, attributes={"schema": schema})
+    config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
+    with _one_at_a_time(PATIENCE, schema):
+        command.upgrade(config, "head", sql=True)
+    return printed.getvalue()
 
 
 def check(engine: Engine, schema: str = SCHEMA) -> list[str]:

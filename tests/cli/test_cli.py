@@ -241,3 +241,13 @@ def test_without_its_extra_it_says_what_to_install(missing: str, arguments: list
 def test_the_library_needs_neither_typer_nor_rich() -> None:
     program = "import sys, wfe_postgres, wfe_postgres.demo.host; print({'typer', 'rich', 'alembic'} & set(sys.modules))"
     assert in_python("-c", program).stdout == "set()\n"
+
+
+def test_upgrade_prints_sql(command: Command) -> None:
+    """`upgrade --sql` needs no database, and prints every migration, for any schema."""
+    printed = command("upgrade", "--sql", "--schema", "tenant")
+    assert printed.code == 0
+    assert "tenant.workflows" in printed.output
+    assert "wfc." not in printed.output
+    assert printed.output.count("-- Running upgrade") == len(REVISIONS)
+    assert printed.complaints == ""

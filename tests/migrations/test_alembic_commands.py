@@ -15,7 +15,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import OperationalError
 
 from tests.conftest import Sql
@@ -149,8 +149,8 @@ def test_bare_alembic_takes_every_form_of_url(empty_database_url: str, bare: Bar
     assert differences(empty_database_url) == []
 
 
-def test_a_percent_sign_in_the_password_is_no_interpolation(empty_database_url: str, bare: Bare) -> None:
-    url = make_url(empty_database_url).set(password="%(here)s %s", host="127.0.0.1", port=1)
+def test_a_percent_sign_in_the_password_is_no_interpolation(bare: Bare) -> None:
+    url = URL.create("postgresql", "wfe", "%(here)s %s", "127.0.0.1", 1, "wfe")
     with pytest.raises(OperationalError, match=r"127\.0\.0\.1") as caught:
         bare(command.upgrade, "head", url=url.render_as_string(hide_password=False))
     assert "(here)s" not in str(caught.value)

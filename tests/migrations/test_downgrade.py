@@ -56,8 +56,9 @@ def test_shared_pointer_ids_are_refused_and_nothing_changes(empty_database_url: 
     assert differences(empty_database_url) == []
 
 
-@pytest.mark.parametrize("start", [HEAD, "0003", "0001"])
-@pytest.mark.parametrize("target", ["base", "relative"])
+@pytest.mark.parametrize(
+    ("start", "target"), [(HEAD, "base"), (HEAD, f"-{int(HEAD)}"), ("0003", "base"), ("0001", "base")]
+)
 def test_base_is_refused_while_a_table_holds_a_row(empty_database_url: str, sql: Sql, start: str, target: str) -> None:
     alembic(empty_database_url, command.upgrade, start)
     sql(RUST_ROWS)
@@ -68,18 +69,19 @@ def test_base_is_refused_while_a_table_holds_a_row(empty_database_url: str, sql:
         "workflows, execution_pointers, event_subscriptions, execution_errors, scheduled_commands"
     )
     with pytest.raises(CommandError, match=f"^{named}$"):
-        alembic(empty_database_url, command.downgrade, "base" if target == "base" else f"-{int(start)}")
+        alembic(empty_database_url, command.downgrade, target)
     assert revision_of(empty_database_url) == start
     assert (layout_of(empty_database_url), rows_of(empty_database_url)) == (layout, rows)
 
 
-@pytest.mark.parametrize("table", ONE_ROW)
-def test_one_row_in_any_table_is_enough(empty_database_url: str, sql: Sql, table: str) -> None:
+def test_one_row_in_any_table_is_enough(empty_database_url: str, sql: Sql) -> None:
     upgrade_store(empty_database_url)
-    sql(f"INSERT INTO wfc.{table} {ONE_ROW[table]}")
-    with pytest.raises(CommandError, match=f"these hold rows: {table}$"):
-        alembic(empty_database_url, command.downgrade, "base")
-    assert revision_of(empty_database_url) == HEAD
+    for table, row in ONE_ROW.items():
+        sql(f"INSERT INTO wfc.{table} {row}")
+        with pytest.raises(CommandError, match=f"these hold rows: {table}$"):
+            alembic(empty_database_url, command.downgrade, "base")
+        assert revision_of(empty_database_url) == HEAD
+        sql(f"DELETE FROM wfc.{table}")
 
 
 def test_base_keeps_the_schema_and_what_is_not_ours(empty_database_url: str, sql: Sql) -> None:

@@ -6,7 +6,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from alembic import command
-from sqlalchemy import Engine, event, make_url
+from sqlalchemy import URL, Engine, event, make_url
 
 from tests.conftest import Sql
 from tests.migrations.stores import alembic, differences, engine_for, make_rust_store, upgrade_store
@@ -121,8 +121,8 @@ def test_a_rust_host_without_other_rights_can_still_insert_after_the_upgrade(
         assert connection.execute("SELECT rescheduled FROM wfc.scheduled_commands").fetchall() == [(True,)]
 
 
-def test_a_server_that_is_not_there_is_one_of_our_errors(empty_database_url: str) -> None:
-    nowhere = make_url(empty_database_url).set(host="127.0.0.1", port=1, password="canary")
+def test_a_server_that_is_not_there_is_one_of_our_errors() -> None:
+    nowhere = URL.create("postgresql", "wfe", "canary", "127.0.0.1", 1, "wfe")
     for call in (store.ensure, store.upgrade, store.check):
         with (
             engine_for(nowhere.render_as_string(hide_password=False)) as engine,

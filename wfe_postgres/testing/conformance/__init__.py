@@ -14,10 +14,10 @@ from pkgutil import iter_modules
 try:
     import hypothesis  # noqa: F401
     import pytest
-except ImportError as error:
+except ImportError as _missing:
     raise ImportError(
         "the conformance suite needs pytest and hypothesis: pip install 'pytest>=8.3' 'hypothesis>=6.100'"
-    ) from error
+    ) from _missing
 
 # Before they are imported, or a failing assertion of theirs would not say what was compared.
 pytest.register_assert_rewrite(*(f"{__name__}.{part.name}" for part in iter_modules(__path__)))

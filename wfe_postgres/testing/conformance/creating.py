@@ -115,9 +115,14 @@ class CreatingConformance(Conformance):
 
     def test_the_store_keeps_its_own_copy(self, provider: PersistenceProvider) -> None:
         """What the caller does to an object after its creation, or to a loaded one, is not stored unsaved."""
-        instance = workflow()
+        instance = workflow(name="mine")
         stored = deepcopy(created(provider, instance))
-        for mine in (instance, provider.get_workflow_instance(instance.id)):
+        loads = [
+            provider.get_workflow_instance(instance.id),
+            provider.get_workflow_instance_by_name("mine"),
+            *provider.get_workflow_instances([instance.id]),
+        ]
+        for mine in (instance, *loads):
             mine.data["order"]["lines"].append("more")
             mine.execution_pointers[0].persistence_data["tries"].append(2)
             mine.execution_pointers.pop()

@@ -29,7 +29,7 @@ class Host:
     """A thread in `process_commands`, held up in its first handler until it is let go."""
 
     def __init__(self, provider: PersistenceProvider, fails: bool = False) -> None:
-        self.handled = Recorder()
+        self.handled: Recorder = Recorder()
         self.count: int | None = None
         self._fails = fails
         self._busy, self._released = threading.Event(), threading.Event()

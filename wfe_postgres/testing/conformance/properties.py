@@ -11,7 +11,7 @@ from wfe_postgres.contract.models import ExecutionPointer
 from wfe_postgres.testing.conformance.support import Conformance, created, event, pointer, workflow
 from wfe_postgres.testing.conformance.values import assert_same, store_everywhere
 
-on_one_store = settings(
+on_one_store: settings = settings(
     deadline=None,
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,
@@ -21,16 +21,18 @@ on_one_store = settings(
 )
 """The examples of one test share its store: each makes workflows of its own."""
 
-texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
-numbers = st.integers() | st.integers(-(10**60), 10**60) | st.floats(allow_nan=False, allow_infinity=False)
-json_values = st.recursive(
+texts: st.SearchStrategy[str] = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+numbers: st.SearchStrategy[Any] = (
+    st.integers() | st.integers(-(10**60), 10**60) | st.floats(allow_nan=False, allow_infinity=False)
+)
+json_values: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | numbers | texts,
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(texts, inner, max_size=5),
     max_leaves=30,
 )
-pointer_ids = st.sampled_from("abcdef")
-places = st.integers(0, 6)
-operations = st.one_of(
+pointer_ids: st.SearchStrategy[str] = st.sampled_from("abcdef")
+places: st.SearchStrategy[int] = st.integers(0, 6)
+operations: st.SearchStrategy[Any] = st.one_of(
     st.tuples(st.just("add"), pointer_ids, places),
     st.tuples(st.just("change"), places, json_values),
     st.tuples(st.just("remove"), places, st.none()),
