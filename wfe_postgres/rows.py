@@ -51,7 +51,7 @@ class WorkflowRow(Base):
     """One workflow instance without its pointers. `revision` changes with every UPDATE, whoever makes it."""
 
     __tablename__ = "workflows"
-    __table_args__: ClassVar[Any] = (
+    __table_args__: Any = (
         Index("idx_workflows_next_execution", "next_execution"),
         Index("idx_workflows_status", "status"),
         Index(
@@ -103,7 +103,7 @@ class PointerRow(Base):
     """One step of one workflow. `position` orders the pointers of a workflow; gaps mean nothing."""
 
     __tablename__ = "execution_pointers"
-    __table_args__: ClassVar[Any] = (PrimaryKeyConstraint("workflow_id", "id"),)
+    __table_args__: Any = (PrimaryKeyConstraint("workflow_id", "id"),)
 
     id: Mapped[str]
     workflow_id: Mapped[str] = mapped_column(ForeignKey(WorkflowRow.id))
@@ -133,7 +133,7 @@ class EventRow(Base):
     """One published event."""
 
     __tablename__ = "events"
-    __table_args__: ClassVar[Any] = (
+    __table_args__: Any = (
         Index("idx_events_name_key", "event_name", "event_key"),
         Index("idx_events_is_processed", "is_processed"),
         Index("idx_events_event_time", "event_time"),
@@ -152,7 +152,7 @@ class SubscriptionRow(Base):
     """One pointer's wait for an event, and the token that locks it."""
 
     __tablename__ = "event_subscriptions"
-    __table_args__: ClassVar[Any] = (
+    __table_args__: Any = (
         Index("idx_subscriptions_name_key", "event_name", "event_key"),
         Index("idx_subscriptions_workflow", "workflow_id"),
     )
@@ -174,7 +174,7 @@ class ErrorRow(Base):
     """What went wrong in one run of a step. `nonce` tells a repeated insert from a second error."""
 
     __tablename__ = "execution_errors"
-    __table_args__: ClassVar[Any] = (
+    __table_args__: Any = (
         Index("idx_errors_workflow", "workflow_id", "error_time", "id"),
         Index("idx_errors_error_time", "error_time", "id"),
         Index("idx_errors_nonce", "nonce", unique=True),
@@ -192,7 +192,7 @@ class CommandRow(Base):
     """One scheduled command; while a host runs it, `claim` and `claimed_until` say whose and how long."""
 
     __tablename__ = "scheduled_commands"
-    __table_args__: ClassVar[Any] = (
+    __table_args__: Any = (
         UniqueConstraint("command_name", "data", name="scheduled_commands_command_name_data_key"),
         Index("idx_scheduled_commands_execute_time", "execute_time"),
     )

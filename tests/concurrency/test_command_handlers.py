@@ -1,14 +1,14 @@
 """A handler may do anything: schedule its own command, use the provider, fail; and nobody waits for it."""
 
 import time
-from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine, make_url
 from sqlalchemy import event as engine_events
 
-from tests.concurrency.crowd import milliseconds, together
+from tests.concurrency.crowd import milliseconds
 from tests.conftest import Sql
 from wfe_postgres import (
     ConcurrencyError,
@@ -171,77 +171,21 @@ def test_no_transaction_is_open_while_a_handler_runs(provider: PostgresPersisten
     assert seen == []
 
 
-class Unreliable(Recorder):
-    """A handler that fails with some commands and is interrupted at one, the first time that it gets it."""
-
-    interrupted = False
-
-    def __call__(self, command: ScheduledCommand) -> None:
-        number = int(command.data)
-        if number == 50 and not self.interrupted:
-            self.interrupted = True
-            raise KeyboardInterrupt
-        if number % 10 == 9:
-            raise ValueError(command.data)
-        super().__call__(command)
-
-
-def test_one_bad_command_does_not_stop_the_others(provider: PostgresPersistenceProvider, sql: Sql) -> None:
-    """An interruption ends the run with the rest still due, at once and for everybody; failures come at the end."""
-    for number in random_order(100):
-        provider.schedule_command(command(str(number), number))
-    handle = Unreliable()
-    with pytest.raises(KeyboardInterrupt):
-        provider.process_commands(at(999), handle)
-    assert handle.data == [str(number) for number in range(50) if number % 10 != 9]
-    assert len(sql(ROWS)) == 55
-    with pytest.raises(ExceptionGroup) as caught:
-        provider.process_commands(at(999), handle)
-    assert handle.data == [str(number) for number in range(100) if number % 10 != 9]
-    failed = [str(number) for number in range(9, 100, 10)]
-    assert [str(error) for error in caught.value.exceptions] == failed
-    assert [data for data, _ in sorted(sql(ROWS), key=lambda row: row[1])] == failed
-    patient = Recorder()
-    assert provider.process_commands(at(999), patient) == 10
-    assert patient.data == failed
-
-
-def random_order(count: int) -> list[int]:
-    """The numbers below `count`, in an order that has nothing to do with theirs."""
-    return sorted(range(count), key=lambda number: number * 37 % count)
-
-
-def test_two_hosts_go_on_beside_failures(provider: PostgresPersistenceProvider) -> None:
-    """Each failing command is tried once by a call; all others are handled once, whoever takes them."""
-    for number in range(100):
-        provider.schedule_command(command(str(number), number))
-    hosts = [Unreliable(), Unreliable()]
-    for each in hosts:
-        each.interrupted = True
-
-    def host(number: int) -> list[str]:
-        try:
-            provider.process_commands(at(999), hosts[number])
-        except ExceptionGroup as failures:
-            return [str(error) for error in failures.exceptions]
-        return []
-
-    failures = [failure for each in together(2, host) for failure in each]
-    assert Counter(hosts[0].data + hosts[1].data) == {str(number): 1 for number in range(100) if number % 10 != 9}
-    assert set(failures) == {str(number) for number in range(9, 100, 10)}
-
-
-def test_a_long_run_costs_no_more_per_command_than_a_short_one(provider: PostgresPersistenceProvider) -> None:
+def test_a_long_run_costs_no_more_per_command_than_a_short_one(database_url: str) -> None:
     """What is sent with each claim does not grow with the number of commands that the call has handled."""
     sizes: list[int] = []
 
     def measure(*sent: Any) -> None:
         sizes.append(len(repr(sent[3])))
 
+    engine = create_engine(make_url(database_url).set(drivername="postgresql+psycopg"))
+    provider = PostgresPersistenceProvider.from_engine(engine)
     for number in range(300):
         provider.schedule_command(command(str(number)))
-    engine_events.listen(provider.engine, "before_cursor_execute", measure)
+    engine_events.listen(engine, "before_cursor_execute", measure)
     assert provider.process_commands(at(0), Recorder()) == 300
+    engine.dispose()
+    assert len(sizes) > 600
     assert max(sizes) < 1000
 
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -9,39 +10,37 @@ from datetime import UTC, datetime, timedelta
 from multiprocessing.synchronize import Event
 from typing import Any
 
+import psycopg
+
 from tests.concurrency.crowd import together
 from tests.conftest import InProcesses, Sql
 from wfe_postgres import PostgresPersistenceProvider, ScheduledCommand
-from wfe_postgres.testing.conformance.support import at, ms
+from wfe_postgres.testing.conformance.support import PATIENCE, at, ms
 
 COMMANDS = 3000
 RESCHEDULES = 500
 LAST_NUMBER = "SELECT last_value FROM wfc.scheduled_commands_id_seq"
+
+IN_HAND = "SELECT data FROM wfc.scheduled_commands WHERE claim IS NOT NULL LIMIT 1"
 
 Occurrence = tuple[str, int]
 """A command's data and the due time that one call of `schedule_command` gave it."""
 
 
 def schedule_all(url: str, done: Event) -> list[Occurrence]:
-    """Schedule commands that are due within two milliseconds, and every few a recent one again."""
+    """Schedule commands that are due within two milliseconds, and every few again what a host has in hand."""
     chance = random.Random(1)
-    scheduled: list[Occurrence] = []
-    with PostgresPersistenceProvider(url) as provider:
+    scheduled: dict[str, list[int]] = {}
+    with PostgresPersistenceProvider(url) as provider, psycopg.connect(url, autocommit=True) as connection:
         for number in range(COMMANDS + RESCHEDULES):
-            again = number % (COMMANDS // RESCHEDULES + 1) == COMMANDS // RESCHEDULES
-            data = chance.choice(scheduled[-10:])[0] if again else f"workflow-{number}"
-            due = _new_due(data, scheduled[-20:], time.time_ns() // 1_000_000 + chance.randint(-2, 2))
+            again = connection.execute(IN_HAND).fetchone() if number % 7 == 6 else None
+            data = again[0] if again else f"workflow-{number}"
+            dues = scheduled.setdefault(data, [])
+            due = max(time.time_ns() // 1_000_000 + chance.randint(-2, 2), *(it + 1 for it in dues), 0)
             provider.schedule_command(ScheduledCommand.process_workflow(data, due))
-            scheduled.append((data, due))
+            dues.append(due)
     done.set()
-    return scheduled
-
-
-def _new_due(data: str, recent: list[Occurrence], due: int) -> int:
-    """A due time that tells this occurrence of the command from its others."""
-    while (data, due) in recent:
-        due += 1
-    return due
+    return [(data, due) for data, dues in scheduled.items() for due in dues]
 
 
 def handle_all(url: str, done: Event) -> list[Occurrence]:
@@ -50,6 +49,7 @@ def handle_all(url: str, done: Event) -> list[Occurrence]:
 
     def handle(command: ScheduledCommand) -> None:
         handled.append((command.data, command.execute_time))
+        provider.get_runnable_events(at(0))
 
     with PostgresPersistenceProvider(url) as provider:
         finishing = False
@@ -75,6 +75,7 @@ def test_every_occurrence_is_handled_once(database_url: str, sql: Sql, in_proces
     assert all(count == 1 for count in handled.values())
     assert handled.keys() <= set(scheduled)
     assert handled.keys() >= set({data: (data, due) for data, due in scheduled}.values())
+    assert len(scheduled) - len(dict(scheduled)) > 50, "too little was scheduled again"
     assert all(shares), "both hosts have had their share"
     assert sql("SELECT * FROM wfc.scheduled_commands") == []
 
@@ -105,19 +106,26 @@ def test_a_row_that_exists_takes_no_new_number(provider: PostgresPersistenceProv
 
 
 def test_a_command_scheduled_while_it_is_removed_is_not_lost(provider: PostgresPersistenceProvider, sql: Sql) -> None:
-    """One schedules the same command over and over while another handles it: the last occurrence is handled."""
+    """Each time that its handler has begun the command is scheduled again, in a race with its removal."""
+    occurrences = [ms(0) + number for number in range(300)]
     handled: list[int] = []
-    total = 300
+    begun = threading.Semaphore(0)
+
+    def handle(command: ScheduledCommand) -> None:
+        handled.append(command.execute_time)
+        begun.release()
 
     def schedule() -> None:
-        for number in range(total):
-            provider.schedule_command(ScheduledCommand.process_event("one", ms(0) + number))
+        for due in occurrences:
+            provider.schedule_command(ScheduledCommand.process_event("one", due))
+            assert begun.acquire(timeout=5), f"the occurrence {due} was lost"
 
-    def handle() -> None:
-        while not handled or handled[-1] != ms(0) + total - 1:
-            provider.process_commands(at(999), lambda command: handled.append(command.execute_time))
+    def process() -> None:
+        until = time.monotonic() + PATIENCE
+        while len(handled) < len(occurrences) and time.monotonic() < until:
+            provider.process_commands(at(999), handle)
 
-    parts: list[Callable[[], Any]] = [schedule, handle]
+    parts: list[Callable[[], Any]] = [schedule, process]
     together(2, lambda number: parts[number]())
-    assert handled == sorted(set(handled))
+    assert handled == occurrences
     assert sql("SELECT * FROM wfc.scheduled_commands") == []

@@ -8,7 +8,6 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 import pytest
 
@@ -63,11 +62,10 @@ def run(parts: Sequence[Part], turns: int) -> None:
     together(len(parts), repeat)
 
 
-def finished(number: int, **values: Any) -> WorkflowInstance:
-    """A workflow that can be purged."""
-    return workflow(
-        id=f"w{number:02}", name=f"w{number:02}", status=WorkflowStatus.COMPLETE, complete_time=at(0), **values
-    )
+def finished(number: int) -> WorkflowInstance:
+    """A workflow that can be purged; the order in which a purge finds them is not that of their ids."""
+    id = f"w{number:02}"
+    return workflow(id=id, name=id, status=WorkflowStatus.COMPLETE, complete_time=at(-number))
 
 
 def save(provider: PostgresPersistenceProvider, ids: list[str], chance: random.Random) -> None:

@@ -177,8 +177,8 @@ def test_what_was_refused_can_be_saved_later(
     assert provider.get_subscription(waiting.id) == waiting
 
 
-def test_the_row_tells_of_a_refusal_that_waited(provider: PostgresPersistenceProvider, sql: Sql) -> None:
-    """A save that waits for another transaction's lock is refused when that commits, and made when it does not."""
+def test_a_save_that_waited_is_judged_by_what_was_committed(provider: PostgresPersistenceProvider, sql: Sql) -> None:
+    """While another transaction holds the row the save waits: made when that rolls back, refused when it commits."""
     instance = created(provider, workflow())
     for commit in (False, True):
         change_deeply(instance, f"ours {commit}")

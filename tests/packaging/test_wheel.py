@@ -45,7 +45,7 @@ def test_wheel_serves(wheel: Path, tmp_path: Path, empty_database_url: str) -> N
     """Installed with nothing but its dependencies, it sets up the store and works; the command says what it lacks."""
     venv.create(tmp_path / "clean", with_pip=True)
     python = tmp_path / "clean" / "bin" / "python"
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(wheel)]
+    pip: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(wheel)]
     subprocess.run(pip, check=True, cwd=tmp_path)
     subprocess.run([python, "-c", SERVES, empty_database_url], check=True, cwd=tmp_path)
     command = subprocess.run(

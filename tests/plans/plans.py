@@ -29,6 +29,8 @@ class Plan:
     indexes: frozenset[str]
     rows: int
     """How many rows of tables were looked at."""
+    written: int
+    """Bytes of the write-ahead log."""
     milliseconds: float
 
 
@@ -43,7 +45,7 @@ def explain(connection: psycopg.Connection, statement: Executable, values: Mappi
     with connection.transaction(force_rollback=True):
         connection.execute(sql.SQL("SET LOCAL plan_cache_mode = {}").format(sql.SQL(mode)))
         connection.execute(sql.SQL("PREPARE looked_at AS {}").format(sql.SQL(cast(Any, prepared))))
-        explained = sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE looked_at {}").format(arguments)
+        explained = sql.SQL("EXPLAIN (ANALYZE, WAL, FORMAT JSON) EXECUTE looked_at {}").format(arguments)
         row = connection.execute(explained).fetchone()
     connection.execute("DEALLOCATE looked_at")
     assert row is not None
@@ -54,6 +56,7 @@ def explain(connection: psycopg.Connection, statement: Executable, values: Mappi
         scanned=frozenset(node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"),
         indexes=frozenset(index for node in nodes for index in _indexes(node)),
         rows=sum(_rows_read(node) for node in nodes),
+        written=sum(node["WAL Bytes"] for node in nodes if node["Node Type"] == "ModifyTable"),
         milliseconds=found["Execution Time"],
     )
 

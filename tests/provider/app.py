@@ -38,6 +38,11 @@ class InTransaction:
         self.rollback: Callable[[], object] = place.rollback
 
 
+def insert_order(begun: InTransaction, id: str = "order-1") -> None:
+    """Write a row of the application's own."""
+    begun.run(f"INSERT INTO public.orders VALUES ('{id}')")
+
+
 Open = Callable[[Engine, str], AbstractContextManager[InTransaction]]
 
 
@@ -64,6 +69,13 @@ def in_connection(engine: Engine, url: str) -> Iterator[InTransaction]:
 
 
 @contextmanager
+def in_session_on_a_connection(engine: Engine, url: str) -> Iterator[InTransaction]:
+    """A Session's that was given a connection, as test suites like to do."""
+    with engine.connect() as connection, Session(connection) as session:
+        yield InTransaction(session, lambda it: session.execute(text(it)))
+
+
+@contextmanager
 def in_psycopg(engine: Engine, url: str) -> Iterator[InTransaction]:
     """A psycopg connection's."""
     with psycopg.connect(url) as connection:
@@ -83,6 +95,7 @@ def in_psycopg_like_django(engine: Engine, url: str) -> Iterator[InTransaction]:
 PLACES: dict[str, Open] = {
     "Session": in_session,
     "scoped_session": in_scoped_session,
+    "Session on a connection": in_session_on_a_connection,
     "Connection": in_connection,
     "psycopg": in_psycopg,
     "psycopg like Django's": in_psycopg_like_django,

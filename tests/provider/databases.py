@@ -1,7 +1,7 @@
 """A migrated database for a whole module, and a look at what the tables hold and what an engine is asked."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
@@ -10,7 +10,11 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import Connection, Engine, event, make_url
 
+from wfe_postgres import PostgresPersistenceProvider
 from wfe_postgres.rows import Base
+
+OURS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'wfe_postgres'"
+"""The backends of providers that have an engine of their own."""
 
 
 @contextmanager
@@ -60,3 +64,21 @@ def open_transactions(connection: psycopg.Connection[Any], patience: float = 5.0
     while (found := connection.execute(query).fetchall()) and time.monotonic() < deadline:
         time.sleep(0.01)
     return [str(query) for (query,) in found]
+
+
+@contextmanager
+def nothing_sent(provider: PostgresPersistenceProvider, url: str) -> Iterator[None]:
+    """In the block no statement is sent; at its end the store is as it was, to the place of its rows."""
+    before = contents(url)
+    with statements_of(provider.engine) as sent:
+        yield
+    assert sent == []
+    assert contents(url) == before
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Return when it is true; a failure after five seconds."""
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline, "it has not come to that"
+        time.sleep(0.005)

@@ -289,11 +289,3 @@ def test_bad_keywords(keywords: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(keywords))):
         PostgresPersistenceProvider.from_engine(engine, **keywords)
     engine.dispose()
-
-
-def test_the_pool_is_not_from_engines_affair(database_url: str) -> None:
-    """An application's engine comes with its pool."""
-    engine = create_engine(make_url(database_url).set(drivername="postgresql+psycopg"))
-    with pytest.raises(TypeError):
-        PostgresPersistenceProvider.from_engine(engine, pool_size=3)  # type: ignore[call-arg]
-    engine.dispose()

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 from sqlalchemy.orm import sessionmaker
 
 from wfe_postgres.contract.errors import CorruptRowError, SerializationError
@@ -21,6 +22,7 @@ MAX_CALL_BYTES = 200 * 1024 * 1024
 """How many bytes of values one call may carry. (json_to_recordset was seen to work beyond; memory suffers first.)"""
 
 _T = TypeVar("_T")
+_KEY_WORDS = RESERVED_WORDS | {"collation", "concurrently", "lateral", "system_user", "tablesample"}
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 
@@ -48,6 +50,8 @@ def plain_schema(schema: str) -> str:
     """The schema's name. ValueError: PostgreSQL would have to quote it, or cut it off."""
     if not isinstance(schema, str) or not _PLAIN_NAME.fullmatch(schema) or schema.startswith("pg_"):
         raise ValueError("a schema's name is lower-case letters, digits and _, at most 63, and does not begin with pg_")
+    if schema in _KEY_WORDS:
+        raise ValueError(f"a schema cannot be called {schema}: the word has a meaning in SQL")
     return schema
 
 

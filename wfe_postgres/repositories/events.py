@@ -9,7 +9,7 @@ from wfe_postgres.contract.errors import EventNotFoundError
 from wfe_postgres.contract.interfaces import EventRepository
 from wfe_postgres.contract.models import Event
 from wfe_postgres.mapping import EVENT_COLUMNS, event_from_document, event_to_record, read
-from wfe_postgres.repositories.base import Repository, id_or_new
+from wfe_postgres.repositories.base import Repository, check_call_size, id_or_new
 from wfe_postgres.statements import events as statements
 
 
@@ -20,6 +20,7 @@ class PostgresEventRepository(Repository, EventRepository):
         """See `EventRepository`. An id that is stored already: `PersistenceError` with its `constraint`."""
         id = id_or_new(event.id)
         record = event_to_record(event, id, self._max_payload_bytes)
+        check_call_size("event_data", record["event_data"])
         self._calls.write(
             lambda execute, again: execute(statements.CREATE_AGAIN if again else statements.CREATE, record), id
         )

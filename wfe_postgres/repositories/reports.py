@@ -163,7 +163,7 @@ def _statistics_of(found: list[Any], here: datetime) -> StoreStatistics:
         runnable_due=found[1],
         oldest_due=_from_milliseconds(found[2]),
         unprocessed_events=found[3],
-        oldest_unprocessed_event=None if found[4] is None else datetime.fromisoformat(found[4] + "+00:00"),
+        oldest_unprocessed_event=_from_text(found[4]),
         due_commands=found[5],
         oldest_due_command=_from_milliseconds(found[6]),
         open_subscriptions=found[7],
@@ -173,6 +173,13 @@ def _statistics_of(found: list[Any], here: datetime) -> StoreStatistics:
         schema_revision=found[11],
         clock_offset=here.timestamp() - found[12],
     )
+
+
+def _from_text(value: str | None) -> datetime | None:
+    try:
+        return None if value is None else datetime.fromisoformat(value + "+00:00")
+    except ValueError:
+        return None  # it has a time, but none that Python knows: such an event can be counted, not read
 
 
 def _from_milliseconds(value: int | None) -> datetime | None:

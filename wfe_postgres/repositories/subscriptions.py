@@ -12,7 +12,7 @@ from wfe_postgres.contract.interfaces import SubscriptionRepository
 from wfe_postgres.contract.models import EventSubscription
 from wfe_postgres.mapping import SUBSCRIPTION_COLUMNS, read, subscription_from_document, subscription_to_record
 from wfe_postgres.payloads import encode
-from wfe_postgres.repositories.base import Repository, id_or_new, read_all
+from wfe_postgres.repositories.base import Repository, check_call_size, id_or_new, read_all
 from wfe_postgres.sessions import Execute
 from wfe_postgres.statements import subscriptions as statements
 
@@ -28,6 +28,7 @@ class PostgresSubscriptionRepository(Repository, SubscriptionRepository):
         record["subscription_data"] = (
             None if data is None else encode(data, "subscription_data", self._max_payload_bytes)
         )
+        check_call_size("subscription_data", record["subscription_data"])
         self._calls.write(
             lambda execute, again: execute(statements.CREATE_AGAIN if again else statements.CREATE, record), id
         )
@@ -47,7 +48,10 @@ class PostgresSubscriptionRepository(Repository, SubscriptionRepository):
 
     def get_first_open_subscription(self, event_name: str, event_key: str, as_of: datetime) -> EventSubscription | None:
         """See `SubscriptionRepository`."""
-        return next(iter(self._read(statements.FIRST_OPEN, _matching(event_name, event_key, as_of))), None)
+        given = _matching(event_name, event_key, as_of)
+        first = self._calls.read(statements.FIRST_OPEN, given)
+        # One that cannot be read must not stand before the others for ever.
+        return next(iter(_readable(first) or (first and self._read(statements.OPEN, given))), None)
 
     def get_workflow_subscriptions(self, workflow_id: str) -> list[EventSubscription]:
         """What the workflow waits for, oldest first: its subscriptions, held ones too."""
@@ -88,8 +92,11 @@ class PostgresSubscriptionRepository(Repository, SubscriptionRepository):
             raise SubscriptionNotFoundError(id)
 
     def _read(self, statement: Executable, given: dict[str, Any]) -> list[EventSubscription]:
-        documents = (document for (document,) in self._calls.read(statement, given))
-        return read_all(documents, subscription_from_document, SUBSCRIPTION_COLUMNS)
+        return _readable(self._calls.read(statement, given))
+
+
+def _readable(rows: Sequence[Any]) -> list[EventSubscription]:
+    return read_all((document for (document,) in rows), subscription_from_document, SUBSCRIPTION_COLUMNS)
 
 
 def _matching(event_name: str, event_key: str, as_of: datetime) -> dict[str, str]:

@@ -47,7 +47,7 @@ class PostgresWorkflowRepository(Repository, WorkflowRepository):
         record["data"] = self._encode_data(instance)
         record["pointers"] = self._encode_pointers(instance, id, changes)
         record["revision"] = revision
-        check_call_size("execution_pointers", record["data"], record["pointers"])
+        check_call_size("execution_pointers", record["description"], record["data"], record["pointers"])
 
         def attempt(execute: Execute, again: bool) -> None:
             if not execute(statements.CREATE, record):
@@ -126,7 +126,8 @@ class PostgresWorkflowRepository(Repository, WorkflowRepository):
             record["kept"] = list(changes.after)
         if subscriptions:
             record["subscriptions"] = self._encode_subscriptions(subscriptions, ids)
-        check_call_size("execution_pointers", record["data"], record["pointers"], record.get("subscriptions"))
+        sent = (record["description"], record["data"], record["pointers"], record.get("subscriptions"))
+        check_call_size("execution_pointers", *sent)
         self._write(statements.save(complete=not before, with_subscriptions=bool(subscriptions)), instance, record)
         for subscription, id in zip(subscriptions, ids, strict=True):
             subscription.id = id

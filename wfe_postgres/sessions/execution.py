@@ -18,7 +18,7 @@ Parameters = Mapping[str, Any]
 Execute = Callable[[Executable, Parameters], Rows]
 """Runs one statement and gives all its rows, if it has any."""
 
-_DIALECT = PGDialect_psycopg()
+_DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call]
 
 
 def executor(connection: Connection, schema: str) -> Execute:

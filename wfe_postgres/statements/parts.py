@@ -15,6 +15,7 @@ from sqlalchemy import (
     ColumnElement,
     DateTime,
     Double,
+    FunctionElement,
     Integer,
     Table,
     TableValuedAlias,
@@ -98,7 +99,8 @@ def document(columns: Columns) -> ColumnElement[str]:
 
 def json_array(columns: Columns) -> ColumnElement[Any]:
     """The row's columns as one JSON array, times in UTC without offset."""
-    return builtin.json_build_array(*map(_readable, columns))
+    array: ColumnElement[Any] = builtin.json_build_array(*map(_readable, columns))
+    return array
 
 
 def records(row: type[Base], names: Iterable[str], parameter: str) -> TableValuedAlias:
@@ -107,7 +109,7 @@ def records(row: type[Base], names: Iterable[str], parameter: str) -> TableValue
     (json_to_recordset: its jsonb sister gives up on a parameter of some 256 MB.)
     """
     columns = (column(name, _record_type(table_of(row).columns[name])) for name in names)
-    rows = builtin.json_to_recordset(sql_cast(text_parameter(parameter), JSON()))
+    rows: FunctionElement[Any] = builtin.json_to_recordset(sql_cast(text_parameter(parameter), JSON()))
     return rows.table_valued(*columns, name="given").render_derived(name="given", with_types=True)
 
 

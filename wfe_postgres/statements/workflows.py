@@ -6,6 +6,7 @@ from sqlalchemy import (
     CTE,
     ColumnElement,
     Executable,
+    Select,
     Table,
     Text,
     all_,
@@ -65,7 +66,7 @@ def _insert_pointers(parent: CTE, *, only_if_changed: bool = False, replace: boo
 
 def _insert_subscriptions(parent: CTE) -> CTE:
     given = records(SubscriptionRow, _SUBSCRIPTION_NAMES, "subscriptions")
-    source = select(literal_column("given.*")).select_from(given.join(parent, true()))
+    source: Select[Any] = select(literal_column("given.*")).select_from(given.join(parent, true()))
     return insert(subscriptions).from_select(_SUBSCRIPTION_NAMES, source).cte("new_subscriptions")
 
 

@@ -1,0 +1,217 @@
+"""The benchmark's machinery, on tiny sizes: what it finds is not looked at here, that it is found fairly is."""
+
+import gc
+import json
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from benchmarks.harness import race
+from benchmarks.plan import QUICK
+from benchmarks.progress import Silent
+from benchmarks.proxy import DelayProxy
+from benchmarks.run import run
+from benchmarks.samples import BEGIN, order, take_step
+from benchmarks.sections import SECTIONS
+from benchmarks.server import Server
+from benchmarks.stage import Row, Target, at_least, at_most
+from benchmarks.ways import orm, rust
+from benchmarks.ways.floor import Floor, ToldFloor
+from benchmarks.ways.floor_calls import FloorCalls
+from benchmarks.ways.orm import Orm
+from benchmarks.ways.ours import Ours
+from benchmarks.ways.rust import Rust
+from benchmarks.ways.store import Store
+from tests.conftest import Sql
+from wfe_postgres import Event, EventSubscription, ExecutionError, PostgresPersistenceProvider, WorkflowInstance
+
+TINY = replace(
+    QUICK,
+    name="tiny",
+    sizes=(1, 3),
+    growth=(1, 3),
+    race=0.02,
+    fewest=2,
+    slow_behind_delay=3,
+    crowd=200,
+    pointers_in_crowd=2,
+    purged=60,
+    listed=5,
+    errors=5,
+    steps=3,
+    threads=2,
+    slice=0.05,
+    slices=1,
+    remembered=20,
+)
+HERE = SECTIONS.keys() - {"imports"}  # which starts interpreters for seconds
+
+# All but the stamp, and of the heartbeat only whether there is one.
+WORKFLOW = """
+SELECT to_jsonb(w) - 'revision' - 'last_heartbeat_at', last_heartbeat_at IS NULL FROM wfc.workflows w
+"""
+POINTERS = "SELECT to_jsonb(p) FROM wfc.execution_pointers p ORDER BY position"
+WAYS: dict[str, Callable[[str], Store]] = {"ours": Ours, "floor": Floor, "told": ToldFloor, "rust": Rust, "orm": Orm}
+
+
+def test_a_run_writes_its_results(server: str, tmp_path: Path) -> None:
+    """Every section runs, and what it found stands in the three files."""
+    report = run(TINY, Server(server), Silent(), [name for name in SECTIONS if name in HERE])
+    document, table, picture = report.write(tmp_path)
+
+    found = json.loads(document.read_text())
+    assert {row["section"] for row in found["rows"]} == HERE
+    assert all(row["met"] in (True, False) for row in found["rows"] if row["target"])
+    assert found["server"]["fsync"] in ("on", "off")
+    assert all(way["calls"] > 0 for race in found["races"] for way in race["ways"].values())
+
+    lines = table.read_text().splitlines()
+    assert len([line for line in lines if line.startswith("| save, 3 pointers | of the floor | ")]) == 1
+    assert "| save, 3 pointers, 1 ms each way | round trips | 1 | ≤ 1 | met |" in lines
+
+    assert ElementTree.fromstring(picture.read_text()).tag.endswith("svg")
+
+
+def test_no_database_is_left_behind(server: str) -> None:
+    """A run drops the databases that it has made."""
+    run(TINY, Server(server), Silent(), ["threads"])
+    with psycopg.connect(server) as connection:
+        names = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'wfe_bench_%'").fetchall()
+    assert names == []
+
+
+@pytest.mark.parametrize("way", [Floor, ToldFloor])
+def test_the_floor_leaves_what_the_provider_leaves(way: Callable[[str], Store], database_url: str, sql: Sql) -> None:
+    """After the same life two workflows are stored alike, pointers' ids and positions included."""
+    stored = []
+    for make in (Ours, way):
+        with closing(make(database_url)) as store:
+            _live(store)
+        stored.append((sql(WORKFLOW), sql(POINTERS)))
+        sql("TRUNCATE wfc.workflows CASCADE")
+    assert len(stored[0][1]) == 6
+    assert stored[0] == stored[1]
+
+
+def test_the_floor_guards_its_saves(database_url: str) -> None:
+    """As the provider's, a save of it on a stale stamp writes nothing."""
+    with closing(Floor(database_url)) as floor:
+        instance = order(2)
+        floor.create(instance)
+        stale = floor.load(instance.id)
+        take_step(instance)
+        floor.save(instance)
+        with pytest.raises(AssertionError):
+            floor.save(stale)
+        assert floor.load(instance.id) == instance
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_keeps_the_same_workflow(way: str, empty_database_url: str) -> None:
+    """What one has lived through, and what is loaded of it, are equal."""
+    with PostgresPersistenceProvider(empty_database_url) as provider:
+        provider.ensure_store_exists()
+    rust.lay_out(empty_database_url)
+    orm.lay_out(empty_database_url)
+    with closing(WAYS[way](empty_database_url)) as store:
+        instance = _live(store)
+        assert len(instance.execution_pointers) == 6
+        assert store.load(instance.id) == instance
+        store.clear()
+        store.create(instance)
+
+
+def test_the_small_calls_of_the_floor_do_the_same(database_url: str, sql: Sql) -> None:
+    """Events, tokens and errors are stored and read alike."""
+    with PostgresPersistenceProvider(database_url) as provider, closing(FloorCalls(database_url)) as floor:
+        events = [Event("paid", "O-1", {"amount": 1995}, event_time=BEGIN) for _ in range(2)]
+        held = [provider.create_event_subscription(EventSubscription("w", 1, "p", "paid", "O-1")) for _ in events]
+        provider.create_event(events[0])
+        floor.create_event(events[1])
+        assert floor.get_event(events[0].id) == provider.get_event(events[0].id) == events[0]
+        provider.mark_event_processed(events[0].id)
+        floor.mark_event_processed(events[1].id)
+        stored = sql("SELECT to_jsonb(e) - 'id' FROM wfc.events e")
+        assert stored == [stored[0], stored[0]]
+        assert stored[0][0]["is_processed"]
+
+        assert provider.set_subscription_token(held[0], "token", "host", BEGIN)
+        assert floor.set_subscription_token(held[1], "token", "host", BEGIN)
+        provider.create_new_workflow(order(1))
+        now = datetime.now(UTC)
+        assert len(floor.get_runnable_instances(now)) == 1
+        assert floor.get_runnable_instances(now) == provider.get_runnable_instances(now)
+
+        errors = [ExecutionError("w", "p", f"failure {n}", error_time=BEGIN) for n in range(3)]
+        provider.persist_errors(errors)
+        floor.persist_errors(errors)
+    alike = "SELECT to_jsonb(e) - 'id' - 'nonce' FROM wfc.execution_errors e ORDER BY id"
+    stored = sql(alike)
+    assert len(stored) == 6
+    assert stored[:3] == stored[3:]
+
+
+def test_a_slow_way_takes_no_rounds_away() -> None:
+    """It sits out, but is timed as often as was asked for; and the ratio says how much slower it is."""
+    turns: list[str] = []
+    slow = partial(time.sleep, 0.02)
+    done = race(
+        "sleeping",
+        {"quick": lambda: partial(turns.append, "quick"), "slow": lambda: slow},
+        seconds=0.1,
+        fewest=3,
+        progress=Silent(),
+    )
+    gc.unfreeze()
+    assert len(done.times["quick"]) > 3 <= len(done.times["slow"]) < 10
+    assert done.ratio("slow", "quick").low > 10
+    assert done.median("slow") >= 0.02 > sum(done.cpu["slow"])
+
+
+def test_the_proxy_delays_and_counts(server: str) -> None:
+    """A statement is one round trip, and takes the delay twice; so does a pipeline of two."""
+    with DelayProxy(server, 0.01) as proxy, psycopg.connect(proxy.through(server), autocommit=True) as connection:
+        for statements in (1, 2):
+            before, begin = proxy.round_trips, time.monotonic()
+            with connection.pipeline():
+                for _ in range(statements):
+                    connection.execute("SELECT 1")
+            assert time.monotonic() - begin >= 0.02
+            assert proxy.round_trips - before == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "value", "met"),
+    [(at_most(1.2), 1.2, True), (at_most(1.2), 1.21, False), (at_least(3), 2.9, False), (at_least(3), 3, True)],
+)
+def test_a_target_is_met_or_not(target: Target, value: float, met: bool) -> None:
+    """At most and at least, the limit itself included."""
+    assert Row("saves", "a save", "of the floor", value, target=target).met is met
+
+
+def _live(store: Store) -> WorkflowInstance:
+    """A workflow's life: created, changed and loaded, with pointers that come and one that goes."""
+    instance = order(4, id="order-1")
+    store.create(instance)
+    for _ in range(3):
+        _step(store, instance)
+    store.take_back(instance)
+    _step(store, instance)
+    store.take_back(instance)
+    return instance
+
+
+def _step(store: Store, instance: WorkflowInstance) -> None:
+    take_step(instance)
+    if isinstance(store, ToldFloor):
+        last = len(instance.execution_pointers) - 1
+        store.changed, store.removed = (last - 1, last), ()
+    store.save(instance)

@@ -1,0 +1,267 @@
+"""One database, a Rust host's statements and this provider at the same time: neither loses what is not its own."""
+
+import random
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+from tests.compatibility.rust_host import Row, RustHost, ids_of, pointer_row, rust_host, rust_workflow
+from tests.concurrency.crowd import together
+from wfe_postgres import (
+    CommandName,
+    ConcurrencyError,
+    PointerStatus,
+    PostgresPersistenceProvider,
+    ScheduledCommand,
+    SubscriptionTokenError,
+    WorkflowInstance,
+    WorkflowNotFoundError,
+)
+from wfe_postgres.testing.conformance.commands import Recorder, never
+from wfe_postgres.testing.conformance.support import (
+    PATIENCE,
+    at,
+    command,
+    created,
+    from_now,
+    ms,
+    pointer,
+    state,
+    subscription,
+    workflow,
+)
+
+# Saves beside saves ---------------------------------------------------------------------------------------
+
+
+def _changing_nothing(row: Row, pointers: list[Row]) -> None:
+    """A save of what was loaded."""
+
+
+def _finishing(row: Row, pointers: list[Row]) -> None:
+    row["status"] = "Complete"
+    pointers.reverse()
+
+
+def _emptying(row: Row, pointers: list[Row]) -> None:
+    pointers.clear()
+
+
+@pytest.mark.parametrize("change", [_changing_nothing, _finishing, _emptying])
+def test_its_save_between_our_load_and_save_is_noticed(
+    provider: PostgresPersistenceProvider, rust: RustHost, change: Callable[[Row, list[Row]], None]
+) -> None:
+    """We are refused, and what it wrote stands."""
+    ours = created(provider, workflow(pointer("a"), pointer("b")))
+    row, pointers = rust.load(ours.id)
+    change(row, pointers)
+    rust.save(row, pointers)
+    theirs = rust.load(ours.id)
+    ours.data = "ours"
+    ours.execution_pointers[0].status = PointerStatus.COMPLETE
+    before = state(ours)
+    with pytest.raises(ConcurrencyError) as caught:
+        provider.persist_workflow_with_subscriptions(ours, [subscription(workflow_id=ours.id)])
+    assert caught.value.found == theirs[0]["revision"] != ours.revision
+    assert rust.load(ours.id) == theirs
+    assert state(ours) == before
+    assert rust.rows("event_subscriptions") == []
+
+
+def test_its_deletion_is_noticed(provider: PostgresPersistenceProvider, rust: RustHost) -> None:
+    ours = created(provider, workflow())
+    rust.run("DELETE FROM wfc.execution_pointers WHERE workflow_id = %s", ours.id)
+    rust.run("DELETE FROM wfc.workflows WHERE id = %s", ours.id)
+    with pytest.raises(WorkflowNotFoundError):
+        provider.persist_workflow(ours)
+
+
+def test_each_goes_on_with_what_the_other_saved(provider: PostgresPersistenceProvider, rust: RustHost) -> None:
+    """In turn they add, change, move and remove pointers, and fields of the workflow; nothing is lost or out of place.
+
+    The places that a Rust host's pointers get leave no room between them, those of ours do.
+    """
+    chance = random.Random(7)
+    id = rust_workflow(rust, "a", "b", "c")
+    expected = ["a", "b", "c"]
+    for turn in range(12):
+        row, pointers = rust.load(id)
+        by_id = {it["id"]: it for it in pointers}
+        assert by_id.keys() == set(expected)
+        expected.insert(chance.randint(0, len(expected)), f"rust-{turn}")
+        by_id[f"rust-{turn}"] = pointer_row(f"rust-{turn}", step_id=turn)
+        rust.save(row | {"description": f"rust {turn}"}, [by_id[it] for it in expected])
+
+        for part in range(2):
+            instance = provider.get_workflow_instance(id)
+            assert ids_of(instance) == expected
+            assert instance.description == (f"rust {turn}" if part == 0 else "ours")
+            place = chance.randint(0, len(expected))
+            instance.execution_pointers.insert(place, pointer(f"ours-{turn}-{part}", step_id=turn))
+            instance.execution_pointers.pop(chance.randrange(len(expected)))
+            instance.description = "ours"
+            provider.persist_workflow(instance)
+            expected = ids_of(instance)
+    assert provider.get_workflow_instance(id) == instance
+
+
+def test_saves_of_both_at_once_are_not_mixed(provider: PostgresPersistenceProvider, database_url: str) -> None:
+    """Whoever reads sees the pointers of one save, whose mark is in the workflow; ours overwrite none of theirs."""
+    with rust_host(database_url) as rust:
+        id = rust_workflow(rust)
+    ended = threading.Event()
+    last = threading.Barrier(4, ended.set, PATIENCE)
+
+    def write_as_rust(number: int) -> None:
+        with rust_host(database_url) as own:
+            row, _ = own.load(id)
+            for turn in range(30):
+                mark = f"{number}-{turn}"
+                own.save(row | {"description": mark}, [pointer_row(f"{mark}-{it}") for it in range(turn % 5)])
+        last.wait()
+
+    def write(number: int) -> None:
+        for turn in range(30):
+            instance = provider.get_workflow_instance(id)
+            instance.description = f"{number}-{turn}"
+            instance.execution_pointers = [pointer(f"{number}-{turn}-{it}") for it in range(turn % 5)]
+            if turn % 3 == 0:
+                instance.revision = None
+            with suppress(ConcurrencyError):
+                provider.persist_workflow(instance)
+        last.wait()
+
+    def read(_: int) -> None:
+        while not ended.is_set():
+            check_whole(provider.get_workflow_instance(id))
+
+    parts = [write_as_rust, write_as_rust, write, write, read, read]
+    together(len(parts), lambda number: parts[number](number))
+    check_whole(provider.get_workflow_instance(id))
+
+
+def check_whole(instance: WorkflowInstance) -> None:
+    """Its pointers are those of the save that its description names."""
+    if instance.description is not None:
+        turn = int(instance.description.split("-")[1])
+        assert ids_of(instance) == [f"{instance.description}-{it}" for it in range(turn % 5)]
+
+
+# Tokens, commands, sequences ------------------------------------------------------------------------------
+
+
+def test_one_of_both_gets_the_token(provider: PostgresPersistenceProvider, database_url: str) -> None:
+    ids = [provider.create_event_subscription(subscription()) for _ in range(40)]
+    turn = threading.Barrier(6, timeout=PATIENCE)
+
+    def race(number: int) -> list[bool]:
+        answers = []
+        with rust_host(database_url) as own:
+            for id in ids:
+                turn.wait()
+                take = own.take_token if number % 2 else provider.set_subscription_token
+                answers.append(take(id, str(number), "worker", from_now(60)))
+        return answers
+
+    rounds = list(zip(*together(6, race), strict=True))
+    assert all(answers.count(True) == 1 for answers in rounds)
+    winners = [str(answers.index(True)) for answers in rounds]
+    assert [provider.get_subscription(id).external_token for id in ids] == winners
+
+
+def test_each_respects_the_others_token(provider: PostgresPersistenceProvider, rust: RustHost) -> None:
+    """And an expired one of its may be taken over; it then no longer holds anything."""
+    id = provider.create_event_subscription(subscription())
+    assert rust.take_token(id, "rust", "worker", from_now(60))
+    assert not provider.set_subscription_token(id, "ours", "worker", from_now(60))
+    assert provider.get_subscriptions("paid", "order-1", at(0)) == []
+    with pytest.raises(SubscriptionTokenError):
+        provider.clear_subscription_token(id, "ours")
+    assert rust.clear_token(id, "rust")
+    assert rust.take_token(id, "rust", "worker", from_now(-1))
+    assert provider.set_subscription_token(id, "ours", "worker", from_now(60))
+    assert not rust.take_token(id, "rust", "worker", from_now(60))
+    assert not rust.clear_token(id, "rust")
+    provider.clear_subscription_token(id, "ours")
+    assert rust.take_token(id, "rust", "worker", from_now(60))
+
+
+@pytest.mark.parametrize("moved", [0, 5, -5], ids=["same time", "later", "earlier"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_it_schedules_while_our_handler_runs_is_not_lost(
+    provider: PostgresPersistenceProvider, rust: RustHost, moved: int, fails: bool
+) -> None:
+    def handle(given: ScheduledCommand) -> None:
+        rust.schedule(given.command_name, given.data, given.execute_time + moved)
+        if fails:
+            raise ValueError
+
+    provider.schedule_command(command("w", 5))
+    with suppress(ExceptionGroup):
+        provider.process_commands(at(999), handle)
+    handled = Recorder()
+    assert provider.process_commands(at(999), handled) == 1
+    assert handled.seen == [ScheduledCommand(CommandName.PROCESS_WORKFLOW, "w", ms(5) + moved)]
+    assert provider.process_commands(at(999), never) == 0
+    assert rust.rows("scheduled_commands") == []
+
+
+def test_what_it_schedules_in_an_open_transaction_is_not_lost(
+    provider: PostgresPersistenceProvider, database_url: str, rust: RustHost
+) -> None:
+    """Scheduled while our handler runs, committed when its end has begun already: that end waits, and leaves it."""
+    scheduled, handled = threading.Event(), threading.Event()
+
+    def schedule_late(_: int) -> None:
+        with rust_host(database_url) as other:
+            assert handled.wait(PATIENCE)
+            with other.transaction():
+                other.schedule("ProcessWorkflow", "w", ms(5))
+                scheduled.set()
+                while not rust.query(
+                    "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+                ):
+                    pass
+
+    def handle(_: ScheduledCommand) -> None:
+        handled.set()
+        assert scheduled.wait(PATIENCE)
+
+    def process(_: int) -> None:
+        assert provider.process_commands(at(999), handle) == 1
+
+    provider.schedule_command(command("w", 5))
+    parts = [process, schedule_late]
+    together(2, lambda number: parts[number](number))
+    assert provider.process_commands(at(999), Recorder()) == 1
+
+
+def test_commands_that_it_takes_away_disturb_nobody(provider: PostgresPersistenceProvider, rust: RustHost) -> None:
+    """It deletes what is due, claimed or not: our call ends as if that were done, and what it schedules then stays."""
+    for number in range(4):
+        provider.schedule_command(command(str(number), number))
+    assert [it["data"] for it in sorted(rust.due(ms(4)), key=lambda row: row["execute_time"])] == ["0", "1", "2", "3"]
+    handled = Recorder()
+
+    def handle(given: ScheduledCommand) -> None:
+        handled(given)
+        rust.delete_due(ms(4))
+        rust.schedule("ProcessWorkflow", given.data, ms(6))
+
+    assert provider.process_commands(at(999), handle) == 1
+    assert handled.data == ["0"]
+    [row] = rust.rows("scheduled_commands")
+    assert (row["data"], row["execute_time"]) == ("0", ms(6))
+    assert provider.process_commands(at(999), Recorder()) == 1
+
+
+def test_both_take_numbers_of_one_sequence(provider: PostgresPersistenceProvider, database_url: str) -> None:
+    def take(number: int) -> list[int]:
+        with rust_host(database_url) as own:
+            next_number = own.next_number if number % 2 else provider.next_definition_sequence
+            return [next_number("order") for _ in range(25)]
+
+    taken = [number for numbers in together(8, take) for number in numbers]
+    assert sorted(taken) == list(range(1, 201))

@@ -1,0 +1,72 @@
+"""What errors carry, and that they can be sent and copied."""
+
+import copy
+import pickle
+from collections.abc import Callable
+
+import pytest
+
+import wfe_postgres
+from tests.provider.canaries import CANARY, shown
+from wfe_postgres import (
+    ConcurrencyError,
+    CorruptRowError,
+    EventNotFoundError,
+    OutcomeUnknownError,
+    PersistenceError,
+    SerializationError,
+    StoreNotReadyError,
+    SubscriptionNotFoundError,
+    SubscriptionTokenError,
+    WfeError,
+    WorkflowExistsError,
+    WorkflowNotFoundError,
+)
+
+EXAMPLES: list[WfeError] = [
+    WfeError("anything"),
+    WorkflowNotFoundError("w"),
+    EventNotFoundError("e"),
+    SubscriptionNotFoundError("s"),
+    WorkflowExistsError("w", "n"),
+    SubscriptionTokenError("s"),
+    ConcurrencyError("w", 1, 2),
+    SerializationError("data.x", "no such thing"),
+    PersistenceError("refused", "23505", "events_pkey", True, original=LookupError(CANARY)),
+    StoreNotReadyError("run it", "42P01", original=LookupError(CANARY)),
+    OutcomeUnknownError("lost", ("w", "s"), original=LookupError(CANARY)),
+    CorruptRowError("workflows", "w", "data"),
+]
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda it: type(it).__name__)
+@pytest.mark.parametrize("again", [lambda it: pickle.loads(pickle.dumps(it)), copy.copy, copy.deepcopy])
+def test_an_error_can_be_sent_and_copied(error: WfeError, again: Callable[[WfeError], WfeError]) -> None:
+    """It comes out the same, without the driver's own."""
+    other = again(error)
+    assert type(other) is type(error)
+    assert str(other) == str(error)
+    assert other.args == error.args
+    for name in ("workflow_id", "event_id", "subscription_id", "name", "expected", "found", "path", "reason"):
+        assert getattr(other, name, None) == getattr(error, name, None)
+    for name in ("sqlstate", "constraint", "retryable", "ids", "table", "row_id", "column"):
+        assert getattr(other, name, None) == getattr(error, name, None)
+    assert CANARY not in shown(other)
+
+
+def test_no_error_is_left_out() -> None:
+    """Every public error has an example above, and WfeError for its root."""
+    public = {it for it in vars(wfe_postgres).values() if isinstance(it, type) and issubclass(it, Exception)}
+    assert public == {type(it) for it in EXAMPLES}
+    assert issubclass(PersistenceError, WfeError)
+    assert all(issubclass(it, PersistenceError) for it in (StoreNotReadyError, OutcomeUnknownError, CorruptRowError))
+
+
+@pytest.mark.parametrize("error", EXAMPLES[1:], ids=lambda it: type(it).__name__)
+def test_an_error_says_what_it_carries(error: WfeError) -> None:
+    """Ids, constraint and state stand in its sentence, on one line."""
+    text = str(error)
+    assert "\n" not in text
+    for name in ("workflow_id", "event_id", "subscription_id", "sqlstate", "constraint", "path", "row_id", "column"):
+        if value := getattr(error, name, None):
+            assert str(value) in text

@@ -1,0 +1,71 @@
+"""A store that is missing or too old: each call says which command helps."""
+
+import time
+from collections.abc import Callable
+
+import psycopg
+import pytest
+
+from wfe_postgres import ExecutionError, PostgresPersistenceProvider, StoreNotReadyError
+from wfe_postgres.testing.conformance.support import at, command, event, from_now, subscription, workflow
+
+Provider = PostgresPersistenceProvider
+Call = Callable[[Provider], object]
+
+EACH_CALL: dict[str, Call] = {
+    "create_new_workflow": lambda it: it.create_new_workflow(workflow()),
+    "persist_workflow": lambda it: it.persist_workflow(workflow(revision=1)),
+    "persist_workflow, unconditional": lambda it: it.persist_workflow(workflow()),
+    "get_workflow_instance": lambda it: it.get_workflow_instance("w"),
+    "get_runnable_instances": lambda it: it.get_runnable_instances(at(0)),
+    "next_definition_sequence": lambda it: it.next_definition_sequence("order"),
+    "create_event": lambda it: it.create_event(event()),
+    "get_runnable_events": lambda it: it.get_runnable_events(at(0)),
+    "create_event_subscription": lambda it: it.create_event_subscription(subscription()),
+    "set_subscription_token": lambda it: it.set_subscription_token("s", "t", "w", from_now(1)),
+    "schedule_command": lambda it: it.schedule_command(command("a")),
+    "process_commands": lambda it: it.process_commands(at(0), lambda _: None),
+    "persist_errors": lambda it: it.persist_errors([ExecutionError("w", "p", "m")]),
+    "find_workflows": lambda it: it.find_workflows(),
+    "get_statistics": lambda it: it.get_statistics(),
+    "truncate_all": lambda it: it.truncate_all(),
+}
+
+
+def test_a_store_that_was_never_made(empty_database_url: str) -> None:
+    """Each call says which command helps, at once."""
+    began = time.monotonic()
+    with Provider(empty_database_url) as provider:
+        for call in EACH_CALL.values():
+            with pytest.raises(StoreNotReadyError, match="wfe-postgres upgrade") as caught:
+                call(provider)
+            assert not caught.value.retryable
+        with pytest.raises(StoreNotReadyError, match="wfe-postgres upgrade"), provider.transaction() as tx:
+            tx.create_event(event())
+    assert time.monotonic() - began < 2
+
+
+def save_new(provider: Provider, revision: int | None) -> None:
+    """Create a workflow, past what the provider knows of it, and save it."""
+    instance = workflow()
+    provider.create_new_workflow(instance)
+    instance.revision = revision
+    provider.persist_workflow(instance)
+
+
+OLDER = {
+    "before the stamp": "ALTER TABLE wfc.workflows DROP COLUMN revision CASCADE",
+    "before the order": "ALTER TABLE wfc.execution_pointers DROP COLUMN position",
+    "before pointers of one id": "ALTER TABLE wfc.execution_pointers DROP CONSTRAINT execution_pointers_pkey",
+}
+
+
+@pytest.mark.parametrize("change", OLDER.values(), ids=OLDER)
+def test_a_store_that_is_older(own_database: str, change: str) -> None:
+    """A save says which command helps."""
+    with psycopg.connect(own_database, autocommit=True) as connection:
+        connection.execute(change.encode())
+    with Provider(own_database) as provider:
+        for revision in (1, None):
+            with pytest.raises(StoreNotReadyError, match="wfe-postgres upgrade"):
+                save_new(provider, revision)
