@@ -19,6 +19,15 @@ $(VENV)/.made: pyproject.toml
 	fi
 	@touch $@
 
+# The peers that the benchmark compares with.
+$(VENV)/.bench: $(VENV)/.made
+	@if command -v uv >/dev/null; then \
+	  uv pip install --quiet --python $(BIN)/python --editable '.[bench]'; \
+	else \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'; \
+	fi
+	@touch $@
+
 demo: $(VENV)/.made ## an order workflow on a private PostgreSQL, with a worker killed half-way
 	@$(BIN)/wfe-postgres demo
 
@@ -36,7 +45,13 @@ format: $(VENV)/.made ## put the code into its form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+bench: $(VENV)/.bench ## against the floor, the Rust algorithm, the ORM and the peers, with fsync on; under 10 minutes
+	@$(BIN)/python -m benchmarks
+
+bench-quick: $(VENV)/.bench ## the same in small, under a minute; expect noise
+	@$(BIN)/python -m benchmarks --quick
+
 clean: ## remove the environment and everything made
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test check format bench bench-quick clean

@@ -15,16 +15,13 @@ _REQUIRE_AUTH_SINCE = 160000  # libpq's version
 
 
 def make_engine(url: str | URL, call_timeout: float | None, options: dict[str, Any]) -> Engine:
-    """An engine in autocommit with a pool of up to 10 connections; `options` are `create_engine`'s and win over ours.
+    """An engine with a pool of up to 10 connections; `options` are `create_engine`'s and win over ours.
 
-    ValueError: the URL is none of PostgreSQL's (its text is not repeated, because a password may be in it), or an
-    isolation level is asked for: which one a statement runs at is the provider's affair.
+    ValueError: the URL is none of PostgreSQL's; its text is not repeated, because a password may be in it.
     """
-    if "isolation_level" in options:
-        raise ValueError("the isolation level is not to be chosen: single statements commit by themselves")
     parsed = _parse(url)
     waiting = _LONGEST_CONNECT if call_timeout is None else max(2, min(_LONGEST_CONNECT, int(call_timeout)))
-    ours: dict[str, Any] = {"hide_parameters": True, "isolation_level": "AUTOCOMMIT"}
+    ours: dict[str, Any] = {"hide_parameters": True}
     if "poolclass" not in options:
         ours |= {"pool_size": 10, "max_overflow": 0, "pool_timeout": min(30.0, call_timeout or 30.0)}
     ours |= options

@@ -59,7 +59,7 @@ class PostgresPersistenceProvider(
     ) -> None:
         engine = make_engine(url, call_timeout, engine_options)
         calls = OwnCalls(
-            engine_source(engine, autocommits=True),
+            engine_source(engine),
             plain_schema(schema),
             retry_budget=retry_budget,
             watchdog=Watchdog(call_timeout),
@@ -91,12 +91,8 @@ class PostgresPersistenceProvider(
     def _set_up(self, calls: OwnCalls, engine: Engine, command_lease: float, max_payload_bytes: int) -> None:
         super().__init__(calls, schema=calls.schema, command_lease=command_lease, max_payload_bytes=max_payload_bytes)
         self._own = calls
-        self._engine = engine
-
-    @property
-    def engine(self) -> Engine:
-        """The engine that the provider works on, the application's or its own, for transactions (READ COMMITTED)."""
-        return self._engine.execution_options(isolation_level="READ COMMITTED") if self._owns_engine else self._engine
+        self.engine: Engine = engine
+        """The engine that the provider works on, the application's or its own: the place for event listeners."""
 
     def using(self, place: Place) -> Self:
         """The same provider inside the caller's transaction: it sees what that wrote, and never ends it.
@@ -134,7 +130,7 @@ class PostgresPersistenceProvider(
         A store that is up to date is only looked at, for which USAGE and SELECT are enough.
         """
         self._own.require_open()
-        store.ensure(self._engine, self._schema)
+        store.ensure(self.engine, self._schema)
 
     def truncate_all(self) -> None:
         """Empty every table and restart its sequences, in one transaction: for tests."""
@@ -146,7 +142,7 @@ class PostgresPersistenceProvider(
         """Release the pool, if it is the provider's own. Any number of times; a later call is a `PersistenceError`."""
         self._own.close()
         if self._owns_engine:
-            self._engine.dispose()
+            self.engine.dispose()
 
     def __enter__(self) -> Self:
         return self
@@ -157,7 +153,7 @@ class PostgresPersistenceProvider(
         self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._engine.url!r}, schema={self._schema!r})"
+        return f"{type(self).__name__}({self.engine.url!r}, schema={self._schema!r})"
 
     def _with(self, calls: Any) -> Self:
         joined = copy.copy(self)

@@ -244,5 +244,5 @@ OTHERS: dict[str, Counted] = {
 
 ALL = {name: Counted(prepare) for name, prepare in (ONE_ROUND_TRIP | LARGE).items()} | OTHERS
 
-NO_CALLS = {"from_engine", "using", "transaction", "close", "supports_scheduled_commands", "engine"}
+NO_CALLS = {"from_engine", "using", "transaction", "close", "supports_scheduled_commands"}
 """What is public and sends nothing by itself (a transaction: BEGIN and COMMIT, by the driver)."""

@@ -29,7 +29,7 @@ def test_the_statements_of_a_call(shared: PostgresPersistenceProvider, counted: 
     assert len(seen) == counted.statements, seen
 
 
-@pytest.mark.parametrize("name", ["before_execute", "before_cursor_execute", "after_cursor_execute"])
+@pytest.mark.parametrize("name", ["before_cursor_execute", "after_cursor_execute"])
 def test_engine_events(shared: PostgresPersistenceProvider, name: str) -> None:
     """A listener on the provider's engine hears of each call once, as of a statement of the application's own."""
     heard: list[Any] = []

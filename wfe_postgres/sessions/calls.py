@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from wfe_postgres.contract.errors import OutcomeUnknownError, PersistenceError, WfeError
 from wfe_postgres.sessions.execution import Execute, Parameters, Rows, executor
-from wfe_postgres.sessions.failures import CATCHABLE, Failure, Kind, classify
+from wfe_postgres.sessions.failures import CATCHABLE, READ_ONLY, Failure, Kind, classify, sqlstate_of
 from wfe_postgres.sessions.places import Open, Place, joined_source, maker_source
-from wfe_postgres.sessions.sockets import driver_connection, is_closed
+from wfe_postgres.sessions.sockets import driver_connection
 from wfe_postgres.sessions.watchdog import Watchdog
 
 _T = TypeVar("_T")
@@ -155,21 +155,26 @@ class OwnCalls:
     def transaction(self) -> Iterator[JoinedCalls]:
         """See `Calls`."""
         block_ended = False
-        deadline = self._watchdog.deadline()
-        with ExitStack() as stack:
-            connection = self._persist(lambda _: self._connect(stack, True), deadline, None)
-            try:
-                with stack.pop_all():
-                    yield JoinedCalls(connection, self.schema, self._watchdog)
-                    block_ended = True
-                    _require_usable(connection)
-                    stack.enter_context(self._watchdog.watch(connection, self._watchdog.deadline()))
-                return
-            except CATCHABLE as error:
-                if not block_ended:
-                    raise
-                failure = classify(error, sent=True)
+        opened = self._persist(lambda _: self._opened(), self._watchdog.deadline(), None)
+        try:
+            with ExitStack() as watched, opened as connection:
+                yield JoinedCalls(connection, self.schema, self._watchdog)
+                block_ended = True
+                _require_usable(connection)
+                watched.enter_context(self._watchdog.watch(connection, self._watchdog.deadline()))
+            return
+        except CATCHABLE as error:
+            if not block_ended:
+                raise
+            failure = classify(error, sent=True)
         raise _outcome_unknown((), failure) if failure.kind is Kind.LOST else failure.error
+
+    def _opened(self) -> AbstractContextManager[Connection] | Failure:
+        try:
+            self.require_open()
+            return self._open(True)
+        except CATCHABLE as error:
+            return classify(error, sent=False)
 
     def _run(self, attempt: Attempt[_T], *, transaction: bool, ids: tuple[str, ...] | None) -> _T:
         deadline = self._watchdog.deadline()
@@ -193,29 +198,19 @@ class OwnCalls:
         raise _outcome_unknown(ids or (), result) if uncertain else result.error
 
     def _try(self, attempt: Attempt[_T], uncertain: bool, transaction: bool, deadline: float) -> _T | Failure:
-        with ExitStack() as stack:
-            connection = self._connect(stack, transaction)
-            if isinstance(connection, Failure):
-                return connection
-            try:
-                with stack.pop_all(), self._watchdog.watch(connection, deadline):
-                    return attempt(executor(connection, self.schema), uncertain)
-            except CATCHABLE as error:
-                return classify(error, sent=True)
-
-    def _connect(self, stack: ExitStack, transaction: bool) -> Connection | Failure:
-        """A live connection, left open on the stack."""
-        if self._closed:
-            return Failure(Kind.FINAL, PersistenceError("the provider is closed"))
+        connection: Connection | None = None
         try:
-            while True:
-                connection = stack.enter_context(self._open(transaction))
-                if not is_closed(connection):
-                    return connection
-                connection.invalidate()
-                stack.close()
+            self.require_open()
+            with ExitStack() as watched, self._open(transaction) as connection:
+                watched.enter_context(self._watchdog.watch(connection, deadline))  # until after the commit
+                try:
+                    return attempt(executor(connection, self.schema), uncertain)
+                except CATCHABLE as error:
+                    if sqlstate_of(error) == READ_ONLY:
+                        connection.invalidate()  # the primary has moved: the next one may lead there
+                    raise
         except CATCHABLE as error:
-            return classify(error, sent=False)
+            return classify(error, sent=connection is not None)
 
 
 def _require_usable(connection: Connection) -> None:

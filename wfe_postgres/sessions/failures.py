@@ -44,7 +44,7 @@ class Failure:
 
 _ROLLED_BACK = {"40001", "40P01"}
 _STORE_MISSING = {"42P01", "3F000", "42703", "42883", "42P10"}  # 42P10: no such unique key for ON CONFLICT
-_READ_ONLY = "25006"
+READ_ONLY = "25006"
 _LOST = re.compile("08...|57P0[1235]|25P03")
 _PASSING = re.compile("40001|40P01|55P03|53...|57P0.|08...|25006")
 
@@ -104,7 +104,7 @@ def _kind(error: BaseException, state: str | None, sent: bool) -> Kind:
         return Kind.NOT_SENT if _PASSING.fullmatch(state) else Kind.FINAL
     if state in _ROLLED_BACK:
         return Kind.ROLLED_BACK
-    if state == _READ_ONLY:
+    if state == READ_ONLY:
         return Kind.READ_ONLY
     return Kind.LOST if _LOST.fullmatch(state) else Kind.FINAL
 

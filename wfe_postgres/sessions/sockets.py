@@ -20,8 +20,11 @@ def is_closed(connection: Connection) -> bool:
 
     One system call without waiting, so a connection that died in the pool costs no failed call.
     """
+    driver = driver_connection(connection)
+    if driver.closed:
+        return True
     poll = select.poll()
-    poll.register(driver_connection(connection).fileno(), select.POLLIN)
+    poll.register(driver.fileno(), select.POLLIN)
     return bool(poll.poll(0))
 
 

@@ -1,0 +1,58 @@
+"""The command: `python -m benchmarks [--quick] [--only SECTION ...]`."""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.peers import installed_peers
+from benchmarks.plan import FULL, QUICK
+from benchmarks.progress import bars
+from benchmarks.report import RESULTS, Report, show_met, show_target, show_value
+from benchmarks.run import run
+from benchmarks.sections import SECTIONS
+from benchmarks.server import durable_server
+
+WIDTH = 130  # characters, in a file or a pipe
+COLOURS = {None: "", True: "green", False: "red"}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run, show the table, and write `benchmarks/results/<name>.json`, `.md` and `.svg`."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes, under a minute; expect noise")
+    parser.add_argument("--only", action="append", default=[], choices=[*SECTIONS], help="this section (repeatable)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the results go")
+    chosen = parser.parse_args(arguments)
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDTH
+    if missing := {"DBOS", "LangGraph"} - installed_peers().keys():
+        console.print(f"not installed, so left out: {', '.join(sorted(missing))} (the extra `bench`)")
+    with durable_server() as server, bars(console, len(chosen.only or SECTIONS)) as progress:
+        report = run(QUICK if chosen.quick else FULL, server, progress, chosen.only)
+    console.print(_table(report))
+    for path in report.write(chosen.results):
+        console.print(f"written: {path}", soft_wrap=True)
+
+
+def _table(report: Report) -> Table:
+    table = Table(title=f"{report.name} form, {report.seconds:.0f} s: {report.machine['machine']}")
+    for heading in ("work", "measured"):
+        table.add_column(heading)
+    for heading in ("value", "target"):
+        table.add_column(heading, justify="right")
+    table.add_column()
+    section: tuple[str, bool] | None = None
+    for row in sorted(report.rows, key=lambda row: row.target is None):
+        if section not in (None, (row.section, row.target is None)):
+            table.add_section()
+        section = row.section, row.target is None
+        cells = (row.work, row.measured, show_value(row), show_target(row.target), show_met(row))
+        table.add_row(*cells, style=COLOURS[row.met])
+    return table
+
+
+if __name__ == "__main__":
+    main()

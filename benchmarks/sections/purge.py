@@ -1,0 +1,109 @@
+"""A purge of finished workflows beside live saves, in the crowded store."""
+
+import statistics
+import threading
+import time
+from collections import Counter
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import psycopg
+from sqlalchemy import create_engine, event, make_url
+
+from benchmarks.crowds import fill
+from benchmarks.harness import Prepare, Race
+from benchmarks.sections.saves import saving, stepped
+from benchmarks.stage import Stage, at_most
+from benchmarks.ways.ours import Ours
+from wfe_postgres import PostgresPersistenceProvider, WorkflowStatus
+
+POINTERS = 10
+ALONE, BESIDE = "saves alone", "saves beside the purge"
+
+_SCANS = "SELECT relname, seq_scan FROM pg_stat_user_tables WHERE schemaname = 'wfc'"
+_OTHERS = """
+SELECT count(*) FROM pg_stat_activity
+ WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
+
+
+def run(stage: Stage) -> None:
+    """Saves alone, saves beside the purge, saves alone again."""
+    stage.progress.race(f"purge of {stage.plan.purged:,} workflows")
+    url = stage.database("crowded", fill)
+    alone = stage.plan.race / 3
+    scans = _sequential_scans(url)
+    with closing(Ours(url)) as live:
+        prepare = saving(live, stepped(live, live, POINTERS))
+        _saves(prepare, alone)
+        before = _saves(prepare, alone)
+        purge = _Purge(url, stage.plan.purged)
+        beside = purge.while_running(prepare)
+        after = _saves(prepare, alone)
+    race = stage.keep(Race(f"purge of {purge.purged:,} workflows", {ALONE: before + after, BESIDE: beside}))
+    assert purge.purged >= stage.plan.purged, "the purge left some"
+    stage.value(race.title, "longest batch", max(purge.batches) * 1000, "ms", at_most(100))
+    stage.value(race.title, "median batch", statistics.median(purge.batches) * 1000, "ms")
+    more = _sequential_scans(url) - scans
+    stage.value(race.title, f"sequential scans{_named(more)}", more.total(), target=at_most(0))
+    stage.ratio(race.title, "live saves meanwhile, of saves alone", race.ratio(BESIDE, ALONE), at_most(1.5))
+
+
+class _Purge:
+    """A purge in a thread of its own; `batches` are the seconds that each of its transactions took."""
+
+    def __init__(self, url: str, count: int) -> None:
+        self._engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
+        # The n-th workflow was complete at second n of the month, and six of ten are.
+        self._older_than = datetime(2025, 2, 1, tzinfo=UTC) + timedelta(seconds=-(-count * 10 // 6) + 5)
+        self._failure: BaseException | None = None
+        self.purged = 0
+        self.batches: list[float] = []
+
+    def while_running(self, prepare: Prepare) -> list[float]:
+        """Saves, timed, until it is done."""
+        thread = threading.Thread(target=self._run)
+        thread.start()
+        times: list[float] = []
+        while thread.is_alive():
+            times += _saves(prepare, 0)
+        thread.join()
+        if self._failure:
+            raise self._failure
+        return times
+
+    def _run(self) -> None:
+        begun: list[float] = []
+        event.listen(self._engine, "begin", lambda _: begun.append(time.perf_counter()))
+        try:
+            provider = PostgresPersistenceProvider.from_engine(self._engine)
+            self.purged = provider.purge_workflows(WorkflowStatus.COMPLETE, self._older_than)
+        except BaseException as failure:
+            self._failure = failure
+        self._engine.dispose()
+        self.batches = [later - earlier for earlier, later in pairwise(begun)]
+
+
+def _named(tables: Counter[str]) -> str:
+    return f" ({', '.join(tables)})" if tables else ""
+
+
+def _saves(prepare: Prepare, seconds: float) -> list[float]:
+    """The seconds of each save, of as many as there is time for, and at least one."""
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while not times or time.perf_counter() < end:
+        call = prepare()
+        begin = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begin)
+    return times
+
+
+def _sequential_scans(url: str) -> Counter[str]:
+    """How many there were so far, by table: backends tell at the latest when they end, so all others are waited for."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        while connection.execute(_OTHERS).fetchone() != (0,):
+            time.sleep(0.01)
+        return Counter(dict(connection.execute(_SCANS).fetchall()))

@@ -1,0 +1,1 @@
+"""The ways of doing the same work, behind one small interface."""
