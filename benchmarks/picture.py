@@ -39,7 +39,8 @@ _LINES = {
     "Rust algorithm": ("the Rust provider's algorithm", "rust", False),
     "plain ORM": ("plain SQLAlchemy ORM", "orm", False),
     "wfe_postgres": ("wfe_postgres", "ours", False),
-    "floor": ("the floor: hand-written psycopg", "ink", True),
+    "floor": ("the floor: psycopg by hand", "ink", True),
+    "told floor": ("the floor, told what has changed", "other", True),
 }
 _BARS = ("wfe_postgres", "wfe_postgres, reloading each step", "LangGraph", "DBOS")
 

@@ -106,10 +106,10 @@ class PostgresWorkflowRepository(Repository, WorkflowRepository):
         return int(number)
 
     def _get(self, statement: Executable, parameter: str, value: str) -> WorkflowInstance:
-        rows = self._calls.read(statement, {parameter: value})
+        rows = list(self._calls.read(statement, {parameter: value}))
         if not rows:
             raise WorkflowNotFoundError(value)
-        return _instance_of(rows[0])
+        return _instance_of(rows.pop())
 
     def _save(self, instance: WorkflowInstance, subscriptions: Sequence[EventSubscription]) -> None:
         before = recall(instance)
@@ -245,5 +245,6 @@ def _instance_of(row: Any) -> WorkflowInstance:
     _, document, pointers = row
     instance = read(document, workflow_from_document, WORKFLOW_COLUMNS)
     instance.execution_pointers, positions = read_pointers(pointers)
+    del row, document, pointers  # large texts need not be there while the snapshot is made
     loaded(instance, positions)
     return instance
