@@ -7,16 +7,14 @@ depends on no loader, DateStyle or TimeZone of the connection.
 """
 
 import json
-import re
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy.orm import InstrumentedAttribute
 
 from wfe_postgres.checks import big_integer, boolean, integer, key, keys, member, moment, optional, text
-from wfe_postgres.contract.errors import CorruptRowError, SerializationError
+from wfe_postgres.contract.errors import SerializationError
 from wfe_postgres.contract.models import (
     CommandName,
     Event,
@@ -29,7 +27,7 @@ from wfe_postgres.contract.models import (
     WorkflowStatus,
 )
 from wfe_postgres.contract.reports import WorkflowSummary
-from wfe_postgres.payloads import decode, encode
+from wfe_postgres.payloads import encode
 from wfe_postgres.rows import ErrorRow, EventRow, PointerRow, SubscriptionRow, WorkflowRow
 
 Record = dict[str, Any]
@@ -401,84 +399,6 @@ def _encode_record(record: Record, payloads: Record, path: str, limit: int) -> s
         f'"{name}":{encode(value, start + name, limit)}' for name, value in payloads.items() if value is not None
     ]
     return f"{','.join((_dump(record)[:-1], *members))}}}"
-
-
-# What cannot be read --------------------------------------------------------------------------------------
-
-_SEPARATOR = re.compile(r"[\s,]*")
-_UNREADABLE = (ValueError, TypeError, LookupError, RecursionError)
-
-
-def read(text: str, convert: Callable[[Document], _T], columns: Columns) -> _T:
-    """What `convert` makes of one row's document. `CorruptRowError`: something in it cannot be read."""
-    try:
-        return convert(decode(text))
-    except _UNREADABLE:
-        blamed = _blame(text, convert, columns)
-    raise blamed
-
-
-def read_pointers(text: str) -> tuple[list[ExecutionPointer], list[int]]:
-    """The pointers of one workflow, from an array of their documents, and their positions."""
-    try:
-        documents = decode(text)
-        pointers = [pointer_from_document(document) for document in documents]
-    except _UNREADABLE:
-        blamed = _blame_pointer(text)
-    else:
-        return pointers, [document[-1] for document in documents]
-    raise blamed
-
-
-class _Watched(list[Any]):
-    """A document that remembers which column was asked for last: the one a conversion stumbled on."""
-
-    last = 0
-
-    def __getitem__(self, index: Any) -> Any:
-        self.last = index
-        return super().__getitem__(index)
-
-
-def _blame(text: str, convert: Callable[[Document], object], columns: Columns) -> CorruptRowError:
-    table = columns[0].class_.__tablename__
-    try:
-        document = _Watched(decode(text))
-    except _UNREADABLE:
-        readable, _ = _readable_elements(text, 0)
-        return CorruptRowError(table, str(readable[0]), columns[len(readable)].key)
-    with suppress(*_UNREADABLE):
-        convert(document)
-    return CorruptRowError(table, str(next(iter(document))), columns[document.last].key)
-
-
-def _blame_pointer(text: str) -> CorruptRowError:
-    documents, offset = _readable_elements(text, 0)
-    for document in documents:
-        try:
-            pointer_from_document(document)
-        except _UNREADABLE:
-            return _blame(_dump(document), pointer_from_document, POINTER_COLUMNS)
-    readable, _ = _readable_elements(text, offset)
-    return CorruptRowError("execution_pointers", str(readable[0]), POINTER_COLUMNS[len(readable)].key)
-
-
-def _readable_elements(text: str, offset: int) -> tuple[list[Any], int]:
-    """The elements of the JSON array that begins at `offset`, up to one that cannot be read, and its offset."""
-    elements: list[Any] = []
-    decoder = json.JSONDecoder()
-    while True:
-        offset = _end(_SEPARATOR.match(text, offset + (not elements)))
-        try:
-            element, offset = decoder.raw_decode(text, offset)
-        except (ValueError, RecursionError):
-            return elements, offset
-        elements.append(element)
-
-
-def _end(match: re.Match[str] | None) -> int:
-    assert match is not None, "a pattern of stars alone matches everywhere"
-    return match.end()
 
 
 def _given(value: Any) -> Any:

@@ -11,8 +11,9 @@ from sqlalchemy.orm import sessionmaker
 
 from wfe_postgres.contract.errors import CorruptRowError, SerializationError
 from wfe_postgres.contract.models import new_id
-from wfe_postgres.mapping import Columns, Document, read
+from wfe_postgres.mapping import Columns, Document
 from wfe_postgres.payloads import MAX_PAYLOAD_BYTES
+from wfe_postgres.reading import read
 from wfe_postgres.rows import SCHEMA
 from wfe_postgres.sessions import Calls, Place, calls_for
 

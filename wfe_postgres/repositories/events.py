@@ -8,7 +8,8 @@ from wfe_postgres.checks import count, moment, text
 from wfe_postgres.contract.errors import EventNotFoundError
 from wfe_postgres.contract.interfaces import EventRepository
 from wfe_postgres.contract.models import Event
-from wfe_postgres.mapping import EVENT_COLUMNS, event_from_document, event_to_record, read
+from wfe_postgres.mapping import EVENT_COLUMNS, event_from_document, event_to_record
+from wfe_postgres.reading import read
 from wfe_postgres.repositories.base import Repository, check_call_size, id_or_new
 from wfe_postgres.statements import events as statements
 

@@ -10,8 +10,9 @@ from wfe_postgres.checks import moment, text
 from wfe_postgres.contract.errors import OutcomeUnknownError, SubscriptionNotFoundError, SubscriptionTokenError
 from wfe_postgres.contract.interfaces import SubscriptionRepository
 from wfe_postgres.contract.models import EventSubscription
-from wfe_postgres.mapping import SUBSCRIPTION_COLUMNS, read, subscription_from_document, subscription_to_record
+from wfe_postgres.mapping import SUBSCRIPTION_COLUMNS, subscription_from_document, subscription_to_record
 from wfe_postgres.payloads import encode
+from wfe_postgres.reading import read
 from wfe_postgres.repositories.base import Repository, check_call_size, id_or_new, read_all
 from wfe_postgres.sessions import Execute
 from wfe_postgres.statements import subscriptions as statements

@@ -22,12 +22,11 @@ from wfe_postgres.mapping import (
     encode_pointer,
     encode_records,
     encode_subscription,
-    read,
-    read_pointers,
     workflow_from_document,
     workflow_to_record,
 )
 from wfe_postgres.payloads import encode
+from wfe_postgres.reading import read, read_pointers
 from wfe_postgres.repositories.base import Repository, check_call_size, id_or_new, logger, new_revision
 from wfe_postgres.sessions import Execute
 from wfe_postgres.snapshots import Changes, Snapshot, compare, loaded, recall, remember
