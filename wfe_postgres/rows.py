@@ -58,9 +58,9 @@ class WorkflowRow(Base):
             "idx_workflows_runnable",
             "next_execution",
             "id",
-            postgresql_where=text("status = 'Runnable' AND next_execution IS NOT NULL"),
+            postgresql_where=text("(status = 'Runnable') IS TRUE AND next_execution IS NOT NULL"),
         ),
-        Index("idx_workflows_create_time", "create_time", "id"),
+        Index("idx_workflows_create_time", "create_time", "id", postgresql_where=text("id >= ''")),
         Index("idx_workflows_definition", "definition_id", "create_time"),
         Index("idx_workflows_status_create_time", "status", "create_time"),
         Index(
@@ -137,7 +137,7 @@ class EventRow(Base):
         Index("idx_events_name_key", "event_name", "event_key"),
         Index("idx_events_is_processed", "is_processed"),
         Index("idx_events_event_time", "event_time"),
-        Index("idx_events_unprocessed", "event_time", "id", postgresql_where=text("is_processed = false")),
+        Index("idx_events_unprocessed", "event_time", "id", postgresql_where=text("(is_processed = false) IS TRUE")),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)

@@ -1,5 +1,6 @@
 """Every statement of the library, with values for a store as `filling` makes it, and what it may use and read."""
 
+import itertools
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -109,14 +110,13 @@ CASES = [
     Case("get_workflow_instances", workflows.GET_MANY, {"workflow_ids": MANY}, BY_ID, 250),
     *(
         Case(
-            f"persist_workflow{' complete' * complete}{' with subscriptions' * with_subscriptions}",
-            workflows.save(complete=complete, with_subscriptions=with_subscriptions),
+            f"persist_workflow{' complete' * complete}{' removing' * removes}{' with subscriptions' * subscribes}",
+            workflows.save(complete=complete, removes=removes, with_subscriptions=subscribes),
             SAVE,
             BY_ID,
             10,
         )
-        for complete in (False, True)
-        for with_subscriptions in (False, True)
+        for complete, removes, subscribes in itertools.product((False, True), repeat=3)
     ),
     Case("create_new_workflow", workflows.CREATE, CREATE, set(), 2),
     Case("the revision", workflows.REVISION, {"workflow_id": "w45000"}, {"workflows_pkey"}, 1),

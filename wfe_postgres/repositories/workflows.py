@@ -127,7 +127,10 @@ class PostgresWorkflowRepository(Repository, WorkflowRepository):
             record["subscriptions"] = self._encode_subscriptions(subscriptions, ids)
         sent = (record["description"], record["data"], record["pointers"], record.get("subscriptions"))
         check_call_size("execution_pointers", *sent)
-        self._write(statements.save(complete=not before, with_subscriptions=bool(subscriptions)), instance, record)
+        statement = statements.save(
+            complete=not before, removes=bool(changes.removed), with_subscriptions=bool(subscriptions)
+        )
+        self._write(statement, instance, record)
         for subscription, id in zip(subscriptions, ids, strict=True):
             subscription.id = id
         _settle(instance, record["new_revision"], changes)

@@ -28,7 +28,7 @@ GET = select(document(EVENT_COLUMNS)).where(_by_id)
 # Spelled out, not a parameter: only so can the planner prove that the partial index applies.
 RUNNABLE = (
     select(events.c.id)
-    .where(text("is_processed = false"), events.c.event_time <= moment_parameter("as_at"))
+    .where(text("(is_processed = false) IS TRUE"), events.c.event_time <= moment_parameter("as_at"))
     .order_by(*_oldest_first)
     .limit(bigint_parameter("most"))
 )

@@ -1,5 +1,6 @@
 """Workflows and their pointers: a save, a creation and a load are one statement each, at any size."""
 
+import itertools
 from typing import Any
 
 from sqlalchemy import (
@@ -75,11 +76,12 @@ def _delete_pointers(parent: CTE, which: ColumnElement[bool]) -> CTE:
     return delete(pointers).where(of_parent, which).cte("removed_pointers")
 
 
-def _save(*, complete: bool, with_subscriptions: bool) -> Executable:
+def _save(*, complete: bool, removes: bool, with_subscriptions: bool) -> Executable:
     """The parent row first, under its stamp; only if it was written, pointers and subscriptions.
 
     Complete: nothing is known of what the store holds, so `:kept` names all pointers there are, and those
-    that are stored as they should be are not rewritten. Otherwise `:removed` names those that are gone.
+    that are stored as they should be are not rewritten. Otherwise `:removed` names those that are gone; where none
+    is, nothing looks for them, because that can cost a look at each pointer of the workflow.
     """
     values: dict[str, Any] = parameters(WorkflowRow, "id", "data", "last_heartbeat_at")
     values["revision"] = bigint_parameter("new_revision")
@@ -94,8 +96,10 @@ def _save(*, complete: bool, with_subscriptions: bool) -> Executable:
         .returning(workflows.c.id)
         .cte("saved")
     )
-    gone = pointers.c.id != all_(texts_parameter("kept")) if complete else _is_any(pointers.c.id, "removed")
-    parts = [_delete_pointers(saved, gone), _insert_pointers(saved, only_if_changed=complete)]
+    parts = [_insert_pointers(saved, only_if_changed=complete)]
+    if complete or removes:
+        gone = pointers.c.id != all_(texts_parameter("kept")) if complete else _is_any(pointers.c.id, "removed")
+        parts.append(_delete_pointers(saved, gone))
     if with_subscriptions:
         parts.append(_insert_subscriptions(saved))
     return select(saved.c.id).add_cte(*parts)
@@ -123,19 +127,19 @@ def _load(condition: ColumnElement[bool]) -> Executable:
     return select(workflows.c.id, document(WORKFLOW_COLUMNS), own_pointers).where(condition)
 
 
-def save(*, complete: bool, with_subscriptions: bool) -> Executable:
+def save(*, complete: bool, removes: bool, with_subscriptions: bool) -> Executable:
     """The statement that saves a workflow, under `:expected_revision`; it gives no row if that is not its stamp.
 
-    Complete: with all its pointers, whatever the store holds; otherwise with those that have changed.
+    Complete: with all its pointers, whatever the store holds; otherwise with those that have changed, and
+    `removes`, if some are gone.
     """
-    return _SAVES[complete, with_subscriptions]
+    return _SAVES[complete, removes, with_subscriptions]
 
 
 CREATE = _create()
 _SAVES = {
-    (complete, with_subscriptions): _save(complete=complete, with_subscriptions=with_subscriptions)
-    for complete in (False, True)
-    for with_subscriptions in (False, True)
+    form: _save(complete=form[0], removes=form[1], with_subscriptions=form[2])
+    for form in itertools.product((False, True), repeat=3)
 }
 
 GET = _load(workflows.c.id == text_parameter("workflow_id"))
@@ -148,7 +152,7 @@ LOCKED_REVISION = REVISION.with_for_update()
 # The status is spelled out, not a parameter: only so can the planner prove that the partial index applies.
 RUNNABLE = (
     select(workflows.c.id)
-    .where(text("status = 'Runnable'"))
+    .where(text("(status = 'Runnable') IS TRUE"))
     .where(workflows.c.next_execution <= bigint_parameter("as_at"))
     .order_by(workflows.c.next_execution, workflows.c.id)
     .limit(bigint_parameter("most"))
