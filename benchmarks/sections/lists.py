@@ -30,13 +30,13 @@ def run(stage: Stage) -> None:
 
 def _load_many(stage: Stage, line: Line, provider: PostgresPersistenceProvider, rust: Rust) -> None:
     ids = [provider.create_new_workflow(order(POINTERS)) for _ in range(stage.plan.listed)]
-    for id in ids:
-        rust.create(order(POINTERS, id=id))
     ways: dict[str, Prepare] = {
         OURS: partial(partial, provider.get_workflow_instances, ids),
         ONE_BY_ONE: partial(partial, _one_by_one, provider, ids),
     }
     if _with_rust(stage, line, len(ids)):
+        for id in ids:
+            rust.create(order(POINTERS, id=id))
         ways[RUST] = partial(partial, rust.load_all, ids)
     race = stage.race(f"get_workflow_instances of {len(ids)}", ways, line=line, seconds=stage.plan.race * 0.7)
     far = line is stage.far

@@ -1,4 +1,4 @@
-"""A purge of finished workflows beside live saves, in the crowded store."""
+"""A purge of finished workflows beside live saves of the same program, in the crowded store."""
 
 import statistics
 import threading
