@@ -40,7 +40,7 @@ _LINES = {
     "plain ORM": ("plain SQLAlchemy ORM", "orm", False),
     "wfe_postgres": ("wfe_postgres", "ours", False),
     "floor": ("the floor: psycopg by hand", "ink", True),
-    "told floor": ("the floor, told what has changed", "other", True),
+    "told floor": ("the same, told what changed", "other", True),
 }
 _BARS = ("wfe_postgres", "wfe_postgres, reloading each step", "LangGraph", "DBOS")
 
@@ -121,7 +121,7 @@ def _saves(box: Box, medians: Mapping[str, Mapping[str, float]]) -> Iterator[str
 
 def _legend(box: Box) -> Iterator[str]:
     for index, (name, colour, dashed) in enumerate(_LINES.values()):
-        y = box.y + 14 + 19 * index
+        y = box.y + 13 + 17 * index
         yield _polyline([(box.x, y), (box.x + 24, y)], colour, dashed=dashed)
         yield _text(box.x + 32, y + 4, name)
 
