@@ -10,7 +10,7 @@ from benchmarks.plan import Plan
 from benchmarks.proxy import DelayProxy
 from benchmarks.server import Server
 from benchmarks.ways import orm, rust
-from benchmarks.ways.floor import Floor, ToldFloor
+from benchmarks.ways.floor import Floor, PooledFloor, ToldFloor
 from benchmarks.ways.orm import Orm
 from benchmarks.ways.ours import Ours
 from benchmarks.ways.rust import Rust
@@ -18,7 +18,8 @@ from benchmarks.ways.store import Store
 
 _COUNTING = 0.3  # seconds
 
-OURS, FLOOR, TOLD, RUST, ORM = "wfe_postgres", "floor", "told floor", "Rust algorithm", "plain ORM"
+OURS, FLOOR, TOLD, POOLED = "wfe_postgres", "floor", "told floor", "pooled floor"
+RUST, ORM = "Rust algorithm", "plain ORM"
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,14 @@ def open_stage(plan: Plan, server: Server, progress: Progress) -> Iterator[Stage
 @contextmanager
 def stores(url: str, *ways: str, empty: bool = True) -> Iterator[dict[str, Store]]:
     """These ways of keeping workflows, closed afterwards; `empty`: there is nothing in their tables at first."""
-    make: dict[str, Callable[[str], Store]] = {OURS: Ours, FLOOR: Floor, TOLD: ToldFloor, RUST: Rust, ORM: Orm}
+    make: dict[str, Callable[[str], Store]] = {
+        OURS: Ours,
+        FLOOR: Floor,
+        TOLD: ToldFloor,
+        POOLED: PooledFloor,
+        RUST: Rust,
+        ORM: Orm,
+    }
     with ExitStack() as stack:
         opened = {way: stack.enter_context(closing(make[way](url))) for way in ways}
         if empty:

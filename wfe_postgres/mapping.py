@@ -27,7 +27,7 @@ from wfe_postgres.contract.models import (
     WorkflowStatus,
 )
 from wfe_postgres.contract.reports import WorkflowSummary
-from wfe_postgres.payloads import encode
+from wfe_postgres.payloads import encode, encode_members
 from wfe_postgres.rows import ErrorRow, EventRow, PointerRow, SubscriptionRow, WorkflowRow
 
 Record = dict[str, Any]
@@ -395,10 +395,9 @@ def encode_plain_records(records: list[Record]) -> str:
 
 def _encode_record(record: Record, payloads: Record, path: str, limit: int) -> str:
     start = f"{path}." if path and not path.endswith(".") else path
-    members = [
-        f'"{name}":{encode(value, start + name, limit)}' for name, value in payloads.items() if value is not None
-    ]
-    return f"{','.join((_dump(record)[:-1], *members))}}}"
+    given = {name: value for name, value in payloads.items() if value is not None}
+    members = encode_members(given, start, limit)
+    return f"{_dump(record)[:-1]},{members}}}" if members else _dump(record)
 
 
 def _given(value: Any) -> Any:

@@ -35,15 +35,28 @@ def encode(value: Any, path: str, limit: int = MAX_PAYLOAD_BYTES) -> str:
 
     `path` is the field's name, where a `SerializationError`'s own path begins; `limit` is in bytes.
     """
-    try:
-        encoded = _encode_fast(value)
-        plain = _is_plain(encoded) and decode(encoded) == value
-    except (TypeError, ValueError, RecursionError, OverflowError):
-        plain = False
-    if not plain:
+    encoded = _encode_plain(value)
+    if encoded is None:
         encoded = _encode_carefully(value, path)
     check_size(encoded, path, limit)
     return encoded
+
+
+def encode_members(values: dict[str, Any], prefix: str, limit: int) -> str:
+    """The members of a JSON object, without its braces: as `encode` for each, but in one go where none is in doubt."""
+    encoded = _encode_plain(values)
+    if encoded is not None and len(encoded) * 4 <= limit:
+        return encoded[1:-1]
+    return ",".join(f'"{name}":{encode(value, prefix + name, limit)}' for name, value in values.items())
+
+
+def _encode_plain(value: Any) -> str | None:
+    """The fast encoder's text, if it is beyond doubt."""
+    try:
+        encoded = _encode_fast(value)
+        return encoded if _is_plain(encoded) and decode(encoded) == value else None
+    except (TypeError, ValueError, RecursionError, OverflowError):
+        return None
 
 
 def check_size(encoded: str, path: str, limit: int) -> None:

@@ -4,7 +4,7 @@ from functools import partial
 
 from benchmarks.harness import Call, Prepare
 from benchmarks.samples import order
-from benchmarks.stage import FLOOR, ORM, OURS, RUST, TOLD, Line, Stage, at_most, stores_on
+from benchmarks.stage import FLOOR, ORM, OURS, POOLED, RUST, TOLD, Line, Stage, at_most, stores_on
 from benchmarks.ways.store import Store
 
 
@@ -25,11 +25,12 @@ def loading(store: Store, near: Store, size: int) -> Prepare:
 
 def _race(stage: Stage, line: Line, size: int) -> None:
     far = line is stage.far
-    with stores_on(line, stage.url, OURS, FLOOR, TOLD, RUST, ORM) as ways:
+    with stores_on(line, stage.url, OURS, FLOOR, TOLD, POOLED, RUST, ORM) as ways:
         prepared = {way: loading(store, near, size) for way, (store, near) in ways.items()}
         race = stage.race(f"load, {size} pointers", prepared, line=line)
     limit = None if far else 1.45 if size <= 100 else 1.2
     stage.ratio(race.title, "of the floor", race.ratio(OURS, FLOOR), at_most(limit))
+    stage.ratio(race.title, "of the floor by way of SQLAlchemy", race.ratio(OURS, POOLED))
     stage.ratio(race.title, "of the floor that keeps nothing", race.ratio(OURS, TOLD))
     stage.ratio(race.title, "times as fast as the Rust algorithm", race.ratio(RUST, OURS))
     stage.ratio(race.title, "times as fast as the plain ORM way", race.ratio(ORM, OURS))

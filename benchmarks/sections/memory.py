@@ -51,7 +51,7 @@ def _load(stage: Stage, letter: str) -> None:
 def _carried(url: str, id: str) -> int:
     """The bytes of the workflow's JSON text, as the server hands it out."""
     with connect(url) as connection:
-        row = connection.execute(LOAD, [id]).fetchone()
+        row = connection.execute(LOAD, {"id": id}).fetchone()
     assert row
     return sum(len(text.encode()) for text in row)
 

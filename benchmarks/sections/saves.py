@@ -4,7 +4,7 @@ from functools import partial
 
 from benchmarks.harness import Call, Prepare
 from benchmarks.samples import order, take_step
-from benchmarks.stage import FLOOR, ORM, OURS, RUST, TOLD, Line, Stage, at_least, at_most, stores_on
+from benchmarks.stage import FLOOR, ORM, OURS, POOLED, RUST, TOLD, Line, Stage, at_least, at_most, stores_on
 from benchmarks.ways.floor import ToldFloor
 from benchmarks.ways.store import Store
 from wfe_postgres import WorkflowInstance
@@ -44,11 +44,12 @@ def stepped(store: Store, near: Store, size: int) -> WorkflowInstance:
 def _race(stage: Stage, line: Line, size: int) -> None:
     far = line is stage.far
     slow = () if far and size > stage.plan.slow_behind_delay else (RUST, ORM)
-    with stores_on(line, stage.url, OURS, FLOOR, TOLD, *slow) as ways:
+    with stores_on(line, stage.url, OURS, FLOOR, TOLD, POOLED, *slow) as ways:
         prepared = {way: saving(store, stepped(store, near, size)) for way, (store, near) in ways.items()}
         race = stage.race(f"save, {size} pointers", prepared, line=line)
     limit = 1.1 if far else 1.35 if size <= 100 else 1.2
     stage.ratio(race.title, "of the floor", race.ratio(OURS, FLOOR), at_most(limit))
+    stage.ratio(race.title, "of the floor by way of SQLAlchemy", race.ratio(OURS, POOLED))
     stage.ratio(race.title, "of the floor that is told what changed", race.ratio(OURS, TOLD))
     if slow:
         wanted = at_least((OF_RUST_FAR if far else OF_RUST).get(size))

@@ -10,6 +10,7 @@ from benchmarks.stage import FLOOR, OURS, Line, Stage, at_least, stores
 from benchmarks.ways.store import Store
 
 RELOADING = "wfe_postgres, reloading each step"
+FLOOR_RELOADING = "floor, reloading each step"
 
 
 def run(stage: Stage) -> None:
@@ -26,6 +27,7 @@ def _race(stage: Stage, line: Line) -> None:
             OURS: partial(_run, ways[OURS], steps, reload=False),
             RELOADING: partial(_run, ways[OURS], steps, reload=True),
             FLOOR: partial(_run, ways[FLOOR], steps, reload=False),
+            FLOOR_RELOADING: partial(_run, ways[FLOOR], steps, reload=True),
         }
         for name, peer in installed_peers().items():
             url = stage.database(name.lower(), lambda _, __: None)
@@ -40,7 +42,9 @@ def _race(stage: Stage, line: Line) -> None:
         measured = "times as fast as DBOS"
         stage.ratio(f"{race.title}, in memory", measured, race.ratio("DBOS", OURS), at_least(6 if far else 3.5))
         reloading = at_least(None if far else 2.5)
-        stage.ratio(f"{race.title}, reloading each step", measured, race.ratio("DBOS", RELOADING), reloading)
+        title = f"{race.title}, reloading each step"
+        stage.ratio(title, measured, race.ratio("DBOS", RELOADING), reloading)
+        stage.ratio(title, "the floor: times as fast as DBOS", race.ratio("DBOS", FLOOR_RELOADING))
     if "LangGraph" in calls:
         langgraph = race.ratio("LangGraph", OURS)
         stage.ratio(f"{race.title}, in memory", "times as fast as LangGraph's saver", langgraph, at_least(1))

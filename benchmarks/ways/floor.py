@@ -14,11 +14,12 @@ retry, no check of what it is given, no error of its own. On the same tables, an
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
 import psycopg
+from sqlalchemy import create_engine, make_url
 
 from wfe_postgres import ExecutionPointer, PointerStatus, WorkflowInstance, WorkflowStatus
 
@@ -42,7 +43,7 @@ SELECT json_build_array(id, name, root_workflow_id, definition_id, version, desc
                         next_execution, create_time, complete_time, revision)::text,
        (SELECT coalesce(json_agg(json_build_array({_POINTER}) ORDER BY position)::text, '[]')
           FROM wfc.execution_pointers WHERE workflow_id = workflows.id)
-  FROM wfc.workflows WHERE id = %s
+  FROM wfc.workflows WHERE id = %(id)s
 """
 
 SAVE = f"""
@@ -72,9 +73,11 @@ WITH created AS (
   VALUES (%(id)s, %(name)s, %(root_workflow_id)s, %(definition_id)s, %(version)s, %(description)s, %(reference)s,
           %(status)s, %(data)s::jsonb, %(next_execution)s, %(create_time)s, %(complete_time)s, %(revision)s)
   RETURNING id
+), written AS (
+  INSERT INTO wfc.execution_pointers (workflow_id, {_POINTER})
+  SELECT created.id, given.* FROM created, json_to_recordset(%(pointers)s::json) AS given ({_RECORD})
 )
-INSERT INTO wfc.execution_pointers (workflow_id, {_POINTER})
-SELECT created.id, given.* FROM created, json_to_recordset(%(pointers)s::json) AS given ({_RECORD})
+SELECT id FROM created
 """
 
 _WORKFLOW_STATUS = {status.value: status for status in WorkflowStatus}
@@ -104,12 +107,12 @@ class ToldFloor:
         records = [_record_of(pointer, index) for index, pointer in enumerate(instance.execution_pointers)]
         revision = secrets.randbits(63)
         values = _values_of(instance, revision) | {"data": json.dumps(instance.data), "pointers": _array_of(records)}
-        self.connection.execute(CREATE, values)
+        self._row(CREATE, values)
         instance.revision = revision
 
     def load(self, id: str) -> WorkflowInstance:
         """See `Store`."""
-        row = self.connection.execute(LOAD, [id]).fetchone()
+        row = self._row(LOAD, {"id": id})
         assert row, "no such workflow"
         return _instance_of(json.loads(row[0]), json.loads(row[1]))
 
@@ -131,14 +134,16 @@ class ToldFloor:
         """See `Store`."""
         self.connection.close()
 
+    def _row(self, sql: str, values: Mapping[str, Any]) -> Sequence[Any] | None:
+        return self.connection.execute(sql, values).fetchone()
+
     def _send(
         self, instance: WorkflowInstance, data: str | None, records: Sequence[str], removed: Sequence[str]
     ) -> None:
         revision = secrets.randbits(63)
         values = _values_of(instance, revision)
         values |= {"data": data, "pointers": _array_of(records), "removed": [*removed], "expected": instance.revision}
-        written = self.connection.execute(SAVE, values).fetchone()
-        assert written, "somebody else has saved this workflow"
+        assert self._row(SAVE, values), "somebody else has saved this workflow"
         instance.revision = revision
 
 
@@ -168,6 +173,26 @@ class Floor(ToldFloor):
         removed = [id for id in before if id not in records]
         self._send(instance, None if data == data_before else data, changed, removed)
         self._known[instance.id] = data, records
+
+
+class PooledFloor(Floor):
+    """The floor by way of SQLAlchemy: each call takes a connection from a pool and goes through its execution path.
+
+    What it costs above the floor is SQLAlchemy's price; what the provider costs above it is the provider's own.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+
+    def close(self) -> None:
+        """See `Store`."""
+        super().close()
+        self._engine.dispose()
+
+    def _row(self, sql: str, values: Mapping[str, Any]) -> Sequence[Any] | None:
+        with self._engine.connect() as connection:
+            return connection.exec_driver_sql(sql, values).one_or_none()
 
 
 def _encoded(instance: WorkflowInstance) -> tuple[str, dict[str, str]]:

@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, TypeVar
 
 from psycopg.pq import TransactionStatus
@@ -69,7 +69,8 @@ class JoinedCalls:
         self._flush()
         try:
             connection = self._connection()
-            with self._watchdog.watch(connection, self._watchdog.deadline()):
+            with self._watchdog.watch() as watch:
+                watch.over(connection)
                 return attempt(executor(connection, self._schema), False)
         except CATCHABLE as error:
             failure = classify(error, sent=True)
@@ -157,11 +158,11 @@ class OwnCalls:
         block_ended = False
         opened = self._persist(lambda _: self._opened(), self._watchdog.deadline(), None)
         try:
-            with ExitStack() as watched, opened as connection:
+            with self._watchdog.watch() as watch, opened as connection:
                 yield JoinedCalls(connection, self.schema, self._watchdog)
                 block_ended = True
                 _require_usable(connection)
-                watched.enter_context(self._watchdog.watch(connection, self._watchdog.deadline()))
+                watch.over(connection)
             return
         except CATCHABLE as error:
             if not block_ended:
@@ -201,8 +202,8 @@ class OwnCalls:
         connection: Connection | None = None
         try:
             self.require_open()
-            with ExitStack() as watched, self._open(transaction) as connection:
-                watched.enter_context(self._watchdog.watch(connection, deadline))  # until after the commit
+            with self._watchdog.watch(deadline) as watch, self._open(transaction) as connection:
+                watch.over(connection)
                 try:
                     return attempt(executor(connection, self.schema), uncertain)
                 except CATCHABLE as error:

@@ -11,8 +11,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -21,6 +20,32 @@ from sqlalchemy import Connection
 from wfe_postgres.sessions.sockets import driver_connection, shut
 
 _GRACE = 0.5  # seconds between the cancellation and the end of the socket
+
+
+class Watch:
+    """A block in which a connection is watched, from when it is handed in to the end.
+
+    It begins before there is a connection, so that it ends after the connection's own block: that is where the
+    transaction is committed.
+    """
+
+    __slots__ = ("_deadline", "_number", "_watchdog")
+
+    def __init__(self, watchdog: "Watchdog", deadline: float | None) -> None:
+        self._watchdog = watchdog
+        self._deadline = deadline
+        self._number: int | None = None
+
+    def __enter__(self) -> "Watch":
+        return self
+
+    def over(self, connection: Connection) -> None:
+        """Watch this connection."""
+        deadline = self._watchdog.deadline() if self._deadline is None else self._deadline
+        self._number = self._watchdog.begin(connection, deadline)
+
+    def __exit__(self, *_: object) -> None:
+        self._watchdog.end(self._number)
 
 
 class Watchdog:
@@ -44,18 +69,22 @@ class Watchdog:
         """When a call that begins now must have ended, by the monotonic clock."""
         return math.inf if self._timeout is None else time.monotonic() + self._timeout
 
-    @contextmanager
-    def watch(self, connection: Connection, deadline: float) -> Iterator[None]:
-        """Ends what runs on the connection meanwhile, at the deadline."""
+    def watch(self, deadline: float | None = None) -> "Watch":
+        """A block whose connection, once it is known, is ended at the deadline, or `timeout` after it is known."""
+        return Watch(self, deadline)
+
+    def begin(self, connection: Connection, deadline: float) -> int | None:
+        """Watch the connection from now on; gives a number for `end`."""
         if self._timeout is None:
-            yield
-            return
+            return None
         number = next(self._numbers)
         self._watched[number] = driver_connection(connection)
         self._add(deadline, number)
-        try:
-            yield
-        finally:
+        return number
+
+    def end(self, number: int | None) -> None:
+        """The call came to its end by itself."""
+        if number is not None:
             del self._watched[number]
 
     def close(self) -> None:
