@@ -20,17 +20,26 @@ def make_engine(url: str | URL, call_timeout: float | None, options: dict[str, A
     ValueError: the URL is none of PostgreSQL's; its text is not repeated, because a password may be in it.
     """
     parsed = _parse(url)
-    waiting = _LONGEST_CONNECT if call_timeout is None else max(2, min(_LONGEST_CONNECT, int(call_timeout)))
     ours: dict[str, Any] = {"hide_parameters": True}
     if "poolclass" not in options:
-        ours |= {"pool_size": 10, "max_overflow": 0, "pool_timeout": min(30.0, call_timeout or 30.0)}
+        ours |= {"pool_size": 10, "max_overflow": 0, "pool_timeout": min(30.0, (call_timeout or 60.0) / 2)}
     ours |= options
-    ours["connect_args"] = _connect_arguments(parsed, waiting) | ours.get("connect_args", {})
+    ours["connect_args"] = _connect_arguments(parsed, longest_connect(call_timeout)) | ours.get("connect_args", {})
     engine = create_engine(parsed, **ours)
     # A parameter of `create_engine` from SQLAlchemy 2.0.43 on, and without effect before.
     engine.dialect.skip_autocommit_rollback = True
     survive_fork(engine)
     return engine
+
+
+def longest_connect(call_timeout: float | None) -> int:
+    """How many seconds one try to connect may take: libpq counts whole ones, and at least 2."""
+    return _LONGEST_CONNECT if call_timeout is None else max(2, min(_LONGEST_CONNECT, int(call_timeout / 4)))
+
+
+def reserve(call_timeout: float | None) -> float:
+    """How many seconds before its deadline a call begins no new try."""
+    return 0.0 if call_timeout is None else min(longest_connect(call_timeout), call_timeout / 2)
 
 
 def survive_fork(engine: Engine) -> None:

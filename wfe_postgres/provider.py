@@ -11,7 +11,7 @@ from sqlalchemy import URL, Engine, text
 from wfe_postgres import schema as store
 from wfe_postgres.contract.interfaces import PersistenceProvider
 from wfe_postgres.contract.models import ExecutionError
-from wfe_postgres.engines import make_engine, survive_fork
+from wfe_postgres.engines import make_engine, reserve, survive_fork
 from wfe_postgres.mapping import encode_plain_records, error_to_record
 from wfe_postgres.payloads import MAX_PAYLOAD_BYTES
 from wfe_postgres.repositories import (
@@ -63,6 +63,7 @@ class PostgresPersistenceProvider(
             plain_schema(schema),
             retry_budget=retry_budget,
             watchdog=Watchdog(call_timeout),
+            reserve=reserve(call_timeout),
         )
         self._set_up(calls, engine, command_lease, max_payload_bytes)
         self._owns_engine = True

@@ -5,6 +5,7 @@ installed wheel, and beside the package in a checkout.
 """
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ PATIENCE = 600.0
 """Seconds that an upgrade waits in all: for other upgrades to end, and for transactions to let go of a table."""
 
 TABLES = frozenset(table.name for table in Base.metadata.tables.values())
+
+logger: logging.Logger = logging.getLogger("wfe_postgres")
 
 _NOT_PERMITTED = "42501"
 _NAME_INDEX_OF_THE_RUST_HOST = "index idx_workflows_name"
@@ -95,6 +98,15 @@ SELECT 'sequence ' || c.relname,
 """)
 
 
+# An embedded server is thrown away in the end; for that it need not be safe.
+_UNSAFE = text("""
+SELECT name FROM pg_catalog.pg_settings
+ WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off'
+   AND pg_catalog.current_setting('cluster_name') <> 'wfe_postgres-embedded'
+ ORDER BY name
+""")
+
+
 def current_revision(connection: Connection, schema: str = SCHEMA) -> str | None:
     """The revision the store stands at; None: there is none yet.
 
@@ -111,9 +123,14 @@ def ensure(engine: Engine, schema: str = SCHEMA, *, patience: float = PATIENCE) 
     """Create the store, upgrade it, or find that it is up to date: then no DDL is issued.
 
     StoreNotReadyError: it is newer than this library, incomplete, not what a WFE host made, or this role may
-    not change it. Safe to call from any number of threads and processes at once; `patience` is in seconds.
+    not change it. Safe to call from any number of threads and processes at once; `patience` is in seconds. Logs a
+    warning when fsync or full_page_writes is off on a server that is not a private, embedded one.
     """
-    found, tables = _reading(engine, lambda it: _state(it, schema))
+    found, tables, unsafe = _reading(engine, lambda it: _state(it, schema))
+    for setting in unsafe:
+        logger.warning(
+            "the server has %s = off: a crash of its machine can lose or destroy what was acknowledged", setting
+        )
     if found != HEAD:
         return _upgrade_from(found, engine, schema, patience)
     missing = sorted(TABLES - tables)
@@ -195,9 +212,10 @@ def _disturbs(thing: str, definition: str) -> bool:
     return thing.startswith(("column ", "constraint ")) or definition.startswith("CREATE UNIQUE INDEX")
 
 
-def _state(connection: Connection, schema: str) -> tuple[str | None, set[str]]:
+def _state(connection: Connection, schema: str) -> tuple[str | None, set[str], list[str]]:
+    """The revision, the tables, and those settings that make a crash unsafe."""
     tables = set(connection.scalars(_TABLES_THERE, {"schema": schema}))
-    return current_revision(connection, schema), tables
+    return current_revision(connection, schema), tables, list(connection.scalars(_UNSAFE))
 
 
 def _standing(found: str | None, schema: str) -> str:

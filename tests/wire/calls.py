@@ -239,7 +239,7 @@ OTHERS: dict[str, Counted] = {
     "persist_errors of none": Counted(lambda it: partial(it.persist_errors, []), 0),
     "get_workflow_instances of none": Counted(lambda it: partial(it.get_workflow_instances, []), 0),
     "truncate_all": Counted(lambda it: it.truncate_all, 1),
-    "ensure_store_exists": Counted(lambda it: it.ensure_store_exists, 3),
+    "ensure_store_exists": Counted(lambda it: it.ensure_store_exists, 4),
 }
 
 ALL = {name: Counted(prepare) for name, prepare in (ONE_ROUND_TRIP | LARGE).items()} | OTHERS

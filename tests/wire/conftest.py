@@ -21,3 +21,10 @@ def proxied(proxy: Proxy) -> Iterator[PostgresPersistenceProvider]:
     """A provider behind it. One thread uses it, so it has one connection."""
     with PostgresPersistenceProvider(proxy.url) as provider:
         yield provider
+
+
+@pytest.fixture(scope="module")
+def shared(server: str, template: str) -> Iterator[PostgresPersistenceProvider]:
+    """One provider for the module."""
+    with migrated_database(server, template) as url, PostgresPersistenceProvider(url) as provider:
+        yield provider

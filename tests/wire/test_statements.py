@@ -1,23 +1,15 @@
 """Each call goes through SQLAlchemy's own execution path, and is as many statements as it should be."""
 
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, event, make_url
 
-from tests.provider.databases import migrated_database, statements_of
+from tests.provider.databases import statements_of
 from tests.wire.calls import ALL, NO_CALLS, ONE_ROUND_TRIP, Counted
 from wfe_postgres import PostgresPersistenceProvider
 from wfe_postgres.testing.conformance.support import at
-
-
-@pytest.fixture(scope="module")
-def shared(server: str, template: str) -> Iterator[PostgresPersistenceProvider]:
-    """One provider for the module."""
-    with migrated_database(server, template) as url, PostgresPersistenceProvider(url) as provider:
-        yield provider
 
 
 @pytest.mark.parametrize("counted", ALL.values(), ids=ALL)

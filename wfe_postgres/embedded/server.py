@@ -26,8 +26,8 @@ USER = "wfe"
 DATABASE = "wfe_test"
 PORT = 5432
 
-# Nothing in here outlives the program, so nothing needs to reach the disk.
-DEFAULTS = {"fsync": "off", "full_page_writes": "off"}
+# Nothing in here outlives the program, so nothing needs to reach the disk. The name tells `schema.ensure` so.
+DEFAULTS = {"fsync": "off", "full_page_writes": "off", "cluster_name": "wfe_postgres-embedded"}
 
 HBA = """\
 local all,replication all trust

@@ -1,6 +1,5 @@
 """Scheduled commands in PostgreSQL: claimed by lease, run without a lock, removed if nobody asked again."""
 
-import logging
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,12 +15,10 @@ from wfe_postgres.contract.interfaces import ScheduledCommandRepository
 from wfe_postgres.contract.models import ScheduledCommand
 from wfe_postgres.mapping import command_from_row, command_to_record
 from wfe_postgres.payloads import MAX_PAYLOAD_BYTES
-from wfe_postgres.repositories.base import Repository
+from wfe_postgres.repositories.base import Repository, logger
 from wfe_postgres.rows import SCHEMA
 from wfe_postgres.sessions import Calls, Execute, Place
 from wfe_postgres.statements import commands as statements
-
-logger: logging.Logger = logging.getLogger("wfe_postgres")
 
 Handler = Callable[[ScheduledCommand], object]
 
@@ -128,7 +125,9 @@ class PostgresScheduledCommandRepository(Repository, ScheduledCommandRepository)
         rows = self._calls.write(attempt)
         if not rows:
             return None
-        row_id, *row = rows[0]
+        row_id, *row, taken_over, _ = rows[0]
+        if taken_over:
+            logger.warning("command %s was taken over from a host whose lease has run out", row_id)
         return _Claim(number, row_id, tuple(row))
 
     def _finish(self, claim: _Claim) -> bool:

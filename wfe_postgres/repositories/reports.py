@@ -13,7 +13,7 @@ from wfe_postgres.contract.models import ExecutionError, WorkflowStatus
 from wfe_postgres.contract.reports import StoreStatistics, WorkflowPage, WorkflowSummary
 from wfe_postgres.mapping import ERROR_COLUMNS, SUMMARY_COLUMNS, error_from_document, summary_from_document
 from wfe_postgres.payloads import decode
-from wfe_postgres.repositories.base import Repository, read_all
+from wfe_postgres.repositories.base import Repository, logger, read_all
 from wfe_postgres.sessions import Execute
 from wfe_postgres.statements import reports as statements
 from wfe_postgres.statements import workflows as workflow_statements
@@ -22,6 +22,9 @@ _PURGEABLE = (WorkflowStatus.COMPLETE, WorkflowStatus.TERMINATED)
 _NO_MOMENTS = ("infinity", "-infinity")  # such a row is left out of a page, but the page may end with it
 _REST = 2
 """How long a purge rests after a batch, in times of that batch: hosts that save meanwhile have their turn."""
+
+_TOLERATED_OFFSET = 2.0
+"""In seconds: how far two clocks may be apart before it is logged."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -77,12 +80,19 @@ class PostgresReports(Repository):
         """How the store stands; one statement, one snapshot.
 
         It counts rows, so on large tables it reads them: workflows by status, open subscriptions and errors take
-        time in proportion to their number; what is due and unprocessed comes from indexes.
+        time in proportion to their number; what is due and unprocessed comes from indexes. Logs a warning when this
+        machine's clock is more than 2 s from the server's.
         """
         before = datetime.now(UTC)
         [(document,)] = self._calls.read(statements.STATISTICS, {})
         after = datetime.now(UTC)
-        return _statistics_of(decode(document), before + (after - before) / 2)
+        statistics = _statistics_of(decode(document), before + (after - before) / 2)
+        if abs(statistics.clock_offset) > _TOLERATED_OFFSET:
+            logger.warning(
+                "this machine's clock is %+.1f s from the database server's, by which leases and tokens are judged",
+                statistics.clock_offset,
+            )
+        return statistics
 
     def delete_workflow(self, id: str) -> None:
         """Remove a workflow, its pointers, subscriptions and errors, in one transaction.

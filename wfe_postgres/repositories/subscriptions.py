@@ -13,7 +13,7 @@ from wfe_postgres.contract.models import EventSubscription
 from wfe_postgres.mapping import SUBSCRIPTION_COLUMNS, subscription_from_document, subscription_to_record
 from wfe_postgres.payloads import encode
 from wfe_postgres.reading import read
-from wfe_postgres.repositories.base import Repository, check_call_size, id_or_new, read_all
+from wfe_postgres.repositories.base import Repository, check_call_size, id_or_new, logger, read_all
 from wfe_postgres.sessions import Execute
 from wfe_postgres.statements import subscriptions as statements
 
@@ -64,9 +64,11 @@ class PostgresSubscriptionRepository(Repository, SubscriptionRepository):
             "worker_id": text(worker_id, "worker_id"),
             "expiry": moment(expiry, "expiry"),
         }
-        [(taken, exists)] = self._calls.write(lambda execute, _: execute(statements.SET_TOKEN, given), id)
+        [(taken, exists, held)] = self._calls.write(lambda execute, _: execute(statements.SET_TOKEN, given), id)
         if not exists:
             raise SubscriptionNotFoundError(id)
+        if taken and held:
+            logger.warning("worker %r took over subscription %r, whose token had expired", worker_id, id)
         return bool(taken)
 
     def clear_subscription_token(self, id: str, token: str) -> None:

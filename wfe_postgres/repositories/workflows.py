@@ -101,7 +101,7 @@ class PostgresWorkflowRepository(Repository, WorkflowRepository):
     def next_definition_sequence(self, definition_id: str) -> int:
         """See `WorkflowRepository`. A number may be skipped, when an answer was lost."""
         given = {"definition_id": key(definition_id, "definition_id")}
-        [(number,)] = self._calls.write(lambda execute, _: execute(statements.NEXT_NUMBER, given), definition_id)
+        [(number, _)] = self._calls.write(lambda execute, _: execute(statements.NEXT_NUMBER, given), definition_id)
         return int(number)
 
     def _get(self, statement: Executable, parameter: str, value: str) -> WorkflowInstance:

@@ -1,5 +1,6 @@
 """How one call of a repository reaches the database: in a transaction of its own, or inside the caller's."""
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from wfe_postgres.sessions.sockets import driver_connection
 from wfe_postgres.sessions.watchdog import Watchdog
 
 _T = TypeVar("_T")
+
+logger: logging.Logger = logging.getLogger("wfe_postgres")
 
 Attempt = Callable[[Execute, bool], _T]
 """One try at a write. True: an earlier try was cut off and may have taken place, so look first."""
@@ -112,11 +115,18 @@ class OwnCalls:
     """In connections of its own, one a call; what fails in passing is tried again.
 
     `retry_budget` is in seconds, 0 switches retries off. A write that was cut off is tried again with the word that it
-    may have taken place; where that cannot be found out in time, `OutcomeUnknownError` says so.
+    may have taken place; where that cannot be found out in time, `OutcomeUnknownError` says so. No new try begins in
+    the last `reserve` seconds before a call's deadline, because it might then still be connecting.
     """
 
     def __init__(
-        self, opened: Open, schema: str, *, retry_budget: float = 0.0, watchdog: Watchdog | None = None
+        self,
+        opened: Open,
+        schema: str,
+        *,
+        retry_budget: float = 0.0,
+        watchdog: Watchdog | None = None,
+        reserve: float = 0.0,
     ) -> None:
         if not retry_budget >= 0:
             raise ValueError("retry_budget is a number of seconds from 0 up")
@@ -124,6 +134,7 @@ class OwnCalls:
         self.schema = schema
         self._retry_budget = retry_budget
         self._watchdog = watchdog or Watchdog(None)
+        self._reserve = reserve
         self._closed = False
 
     def close(self) -> None:
@@ -183,17 +194,20 @@ class OwnCalls:
 
     def _persist(self, step: Callable[[bool], _T | Failure], deadline: float, ids: tuple[str, ...] | None) -> _T:
         """The step's result, after as many tries as its failures and the time allow; `ids`: it is a write."""
-        until = min(time.monotonic() + self._retry_budget, deadline)
+        until = min(time.monotonic() + self._retry_budget, deadline - self._reserve)
         uncertain = False
         pause = _FIRST_PAUSE
         while True:
             result = step(uncertain)
             if not isinstance(result, Failure):
+                if uncertain:
+                    logger.warning("the answer to a write was lost, and what became of it was found out: %s", ids)
                 return result
             uncertain = uncertain or (result.kind is Kind.LOST and ids is not None)
             wait = random.uniform(0, pause)  # full jitter: hosts that failed together do not come back together
             if (result.kind is Kind.FINAL and not uncertain) or time.monotonic() + wait >= until:
                 break
+            logger.warning("a call is tried again in %.2f s: %s %s", wait, result.error, ids or "")
             time.sleep(wait)
             pause = min(2 * pause, _LONGEST_PAUSE)
         raise _outcome_unknown(ids or (), result) if uncertain else result.error

@@ -45,6 +45,7 @@ class Failure:
 _ROLLED_BACK = {"40001", "40P01"}
 _STORE_MISSING = {"42P01", "3F000", "42703", "42883", "42P10"}  # 42P10: no such unique key for ON CONFLICT
 READ_ONLY = "25006"
+_NOT_PERMITTED = "42501"
 _LOST = re.compile("08...|57P0[1235]|25P03")
 _PASSING = re.compile("40001|40P01|55P03|53...|57P0.|08...|25006")
 
@@ -120,6 +121,11 @@ def _refused(error: BaseException, state: str | None, kind: Kind) -> Persistence
     table = diagnostics.table_name if diagnostics else None
     if kind is Kind.LOST:
         reason = "the connection to the database was lost"
+    elif state == _NOT_PERMITTED:
+        reason = (
+            "the role lacks a privilege: USAGE on the schema and its sequences, and SELECT, INSERT, UPDATE and DELETE "
+            "on its tables, are needed"
+        )
     else:
         reason = f"the database refused the statement: {type(driver).__name__}" + (f" on {table}" if table else "")
     return PersistenceError(

@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from wfe_postgres.mapping import ERROR_NAMES
 from wfe_postgres.rows import CommandRow, ErrorRow
 from wfe_postgres.statements.parts import (
+    DURABLE,
     bigint_parameter,
     bigints_parameter,
     builtin,
@@ -28,20 +29,20 @@ _values = parameters(CommandRow, "id", "claim", "claimed_until", "rescheduled")
 _same = (commands.c.command_name == text_parameter("command_name")) & (commands.c.data == text_parameter("data"))
 
 # An upsert alone would take a number from the int4 sequence each time, and one day the last.
-_moved = update(commands).where(_same).values(_values).returning(commands.c.id).cte("moved")
+_moved = update(commands).where(_same).values(_values).returning(commands.c.id, DURABLE).cte("moved")
 _absent = select(*_values.values()).where(~select(_moved.c.id).exists())
 _scheduled = upsert(commands).from_select([*_values], _absent)
 _stored = _scheduled.on_conflict_do_update(
     index_elements=[commands.c.command_name, commands.c.data], set_={"execute_time": _scheduled.excluded.execute_time}
 )
-SCHEDULE = select(_moved.c.id).add_cte(_stored.returning(commands.c.id).cte("stored"))
+SCHEDULE = select(_moved.c.id).add_cte(_stored.returning(commands.c.id, DURABLE).cte("stored"))
 
 NEWEST = select(func.max(commands.c.id))
 
 _claim = commands.c.claim
 _free = or_(commands.c.claimed_until.is_(None), commands.c.claimed_until <= builtin.clock_timestamp())
 _due = (
-    select(commands.c.id)
+    select(commands.c.id, _claim.is_not(None).label("taken_over"))
     .where(
         commands.c.execute_time <= bigint_parameter("as_of"),
         commands.c.id <= bigint_parameter("newest"),
@@ -63,18 +64,19 @@ CLAIM = (
         claimed_until=builtin.clock_timestamp() + seconds_parameter("lease"),
         rescheduled=false(),
     )
-    .returning(*_columns)
+    .returning(*_columns, select(_due.c.taken_over).scalar_subquery(), DURABLE)
 )
-CLAIMED = select(*_columns).where(_claim == bigint_parameter("claim"))
+CLAIMED = select(*_columns, false(), null()).where(_claim == bigint_parameter("claim"))
 
 # One row each: who locks several in an order of its own makes a deadlock with those who have another.
 _mine = (commands.c.id == bigint_parameter("command_id")) & (_claim == bigint_parameter("claim"))
-FINISH = delete(commands).where(_mine, ~commands.c.rescheduled).returning(commands.c.id)
+FINISH = delete(commands).where(_mine, ~commands.c.rescheduled).returning(commands.c.id, DURABLE)
 RELEASE = update(commands).where(_mine).values(claim=null(), claimed_until=null(), rescheduled=false())
 
 _given_errors = records(ErrorRow, ERROR_NAMES, "errors")
-STORE_ERRORS = (
+STORE_ERRORS = select(DURABLE).add_cte(
     upsert(errors)
     .from_select(ERROR_NAMES, select(*_given_errors.c))
     .on_conflict_do_nothing(index_elements=[errors.c.nonce])
+    .cte("stored")
 )

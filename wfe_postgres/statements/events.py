@@ -6,6 +6,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from wfe_postgres.mapping import EVENT_COLUMNS
 from wfe_postgres.rows import EventRow
 from wfe_postgres.statements.parts import (
+    DURABLE,
     bigint_parameter,
     document,
     moment_parameter,
@@ -20,8 +21,8 @@ _by_id = events.c.id == text_parameter("event_id")
 _matching = (events.c.event_name == text_parameter("event_name")) & (events.c.event_key == text_parameter("event_key"))
 _oldest_first = (events.c.event_time, events.c.id)
 
-CREATE = insert(events).values(parameters(EventRow)).returning(events.c.id)
-CREATE_AGAIN = upsert(events).values(parameters(EventRow)).on_conflict_do_nothing().returning(events.c.id)
+CREATE = insert(events).values(parameters(EventRow)).returning(events.c.id, DURABLE)
+CREATE_AGAIN = upsert(events).values(parameters(EventRow)).on_conflict_do_nothing().returning(events.c.id, DURABLE)
 
 GET = select(document(EVENT_COLUMNS)).where(_by_id)
 
@@ -39,5 +40,5 @@ MATCHING_SINCE = (
     select(events.c.id).where(_matching, events.c.event_time >= moment_parameter("since")).order_by(*_oldest_first)
 )
 
-MARK_PROCESSED = update(events).where(_by_id).values(is_processed=True).returning(events.c.id)
-MARK_UNPROCESSED = update(events).where(_by_id).values(is_processed=False).returning(events.c.id)
+MARK_PROCESSED = update(events).where(_by_id).values(is_processed=True).returning(events.c.id, DURABLE)
+MARK_UNPROCESSED = update(events).where(_by_id).values(is_processed=False).returning(events.c.id, DURABLE)

@@ -28,6 +28,7 @@ from sqlalchemy import cast as sql_cast
 from wfe_postgres.mapping import ERROR_COLUMNS, SUMMARY_COLUMNS
 from wfe_postgres.rows import SCHEMA, CommandRow, ErrorRow, EventRow, PointerRow, SubscriptionRow, WorkflowRow
 from wfe_postgres.statements.parts import (
+    DURABLE,
     bigint_parameter,
     builtin,
     document,
@@ -156,7 +157,7 @@ def _delete_workflows() -> Executable:
         delete(table).where(table.c.workflow_id == of_them).cte(f"gone_{table.name}")
         for table in (pointers, subscriptions, errors)
     ]
-    return delete(workflows).where(workflows.c.id == of_them).returning(workflows.c.id).add_cte(*gone)
+    return delete(workflows).where(workflows.c.id == of_them).returning(workflows.c.id, DURABLE).add_cte(*gone)
 
 
 DELETE_WORKFLOWS = _delete_workflows()
@@ -180,4 +181,4 @@ _old_events = (
 )
 # As an array: joined with it, the table would be read from one end to the other.
 _old_ids = func.array(select(_old_events.c.id).scalar_subquery())
-PURGE_EVENTS = delete(events).where(events.c.id == any_(_old_ids)).returning(events.c.id)
+PURGE_EVENTS = delete(events).where(events.c.id == any_(_old_ids)).returning(events.c.id, DURABLE)

@@ -6,6 +6,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from wfe_postgres.mapping import SUBSCRIPTION_COLUMNS
 from wfe_postgres.rows import SubscriptionRow
 from wfe_postgres.statements.parts import (
+    DURABLE,
     builtin,
     document,
     moment_parameter,
@@ -23,8 +24,10 @@ _held_by_caller = _token == text_parameter("token")
 # Not now(): that is the time at which a surrounding transaction began.
 IS_OPEN = or_(_token.is_(None), subscriptions.c.external_token_expiry <= builtin.clock_timestamp())
 
-CREATE = insert(subscriptions).values(parameters(SubscriptionRow)).returning(_id)
-CREATE_AGAIN = upsert(subscriptions).values(parameters(SubscriptionRow)).on_conflict_do_nothing().returning(_id)
+CREATE = insert(subscriptions).values(parameters(SubscriptionRow)).returning(_id, DURABLE)
+CREATE_AGAIN = (
+    upsert(subscriptions).values(parameters(SubscriptionRow)).on_conflict_do_nothing().returning(_id, DURABLE)
+)
 
 GET = select(document(SUBSCRIPTION_COLUMNS)).where(_by_id)
 
@@ -55,19 +58,21 @@ _taken = (
         external_worker_id=text_parameter("worker_id"),
         external_token_expiry=moment_parameter("expiry"),
     )
-    .returning(_id)
+    .returning(_id, DURABLE)
     .cte("taken")
 )
-SET_TOKEN = select(select(_taken.c.id).exists(), _exists)
+# The third: whether another's token stood there, which has expired if this one could be set.
+_held_by_another = select(_token.is_not(None) & ~_held_by_caller).where(_by_id).scalar_subquery()
+SET_TOKEN = select(select(_taken.c.id).exists(), _exists, _held_by_another)
 
 _cleared = (
     update(subscriptions)
     .where(_by_id, _held_by_caller)
     .values(external_token=null(), external_worker_id=null(), external_token_expiry=null())
-    .returning(_id)
+    .returning(_id, DURABLE)
     .cte("cleared")
 )
 CLEAR_TOKEN = select(select(_cleared.c.id).exists(), _exists)
 
 TOKEN = select(_token).where(_by_id)
-TERMINATE = delete(subscriptions).where(_by_id).returning(_id)
+TERMINATE = delete(subscriptions).where(_by_id).returning(_id, DURABLE)

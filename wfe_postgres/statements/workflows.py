@@ -26,6 +26,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 from wfe_postgres.mapping import POINTER_COLUMNS, SUBSCRIPTION_COLUMNS, WORKFLOW_COLUMNS
 from wfe_postgres.rows import PointerRow, SequenceRow, SubscriptionRow, WorkflowRow
 from wfe_postgres.statements.parts import (
+    DURABLE,
     bigint_parameter,
     builtin,
     document,
@@ -93,7 +94,7 @@ def _save(*, complete: bool, removes: bool, with_subscriptions: bool) -> Executa
         .where(workflows.c.id == text_parameter("workflow_id"))
         .where(workflows.c.revision == bigint_parameter("expected_revision"))
         .values(values)
-        .returning(workflows.c.id)
+        .returning(workflows.c.id, DURABLE)
         .cte("saved")
     )
     parts = [_insert_pointers(saved, only_if_changed=complete)]
@@ -111,7 +112,9 @@ def _is_any(column: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
 
 def _create() -> Executable:
     values = parameters(WorkflowRow, "last_heartbeat_at")
-    created = insert(workflows).values(values).on_conflict_do_nothing().returning(workflows.c.id).cte("created")
+    created = (
+        insert(workflows).values(values).on_conflict_do_nothing().returning(workflows.c.id, DURABLE).cte("created")
+    )
     return select(created.c.id).add_cte(_insert_pointers(created, replace=False))
 
 
@@ -161,4 +164,4 @@ RUNNABLE = (
 _counted = insert(sequences).values(definition_id=text_parameter("definition_id"), next_num=1)
 NEXT_NUMBER = _counted.on_conflict_do_update(
     index_elements=[sequences.c.definition_id], set_={"next_num": sequences.c.next_num + 1}
-).returning(sequences.c.next_num)
+).returning(sequences.c.next_num, DURABLE)
