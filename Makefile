@@ -34,6 +34,12 @@ demo: $(VENV)/.made ## an order workflow on a private PostgreSQL, with a worker 
 test: $(VENV)/.made ## the test suite, on a private PostgreSQL (WFE_TEST_DATABASE_URL points it elsewhere)
 	@$(BIN)/python -m pytest
 
+test-faults: $(VENV)/.made ## the fault tests in their long form, with what was injected and what became of it
+	@WFE_FAULTS=long $(BIN)/python -m pytest tests/faults
+
+test-mutants: $(VENV)/.made ## breaks the library on purpose, in each of the known ways, and sees a test go red
+	@$(BIN)/python -m tests.mutants
+
 check: $(VENV)/.made ## lint, format, types, import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -54,4 +60,4 @@ bench-quick: $(VENV)/.bench ## the same in small, under a minute; expect noise
 clean: ## remove the environment and everything made
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
-.PHONY: help demo test check format bench bench-quick clean
+.PHONY: help demo test test-faults test-mutants check format bench bench-quick clean
