@@ -50,8 +50,9 @@ def test_a_lost_answer(database_url: str, said: pytest.LogCaptureFixture, loss: 
         provider.create_event(event(id="paid-1", event_data={"card": "4929-secret"}))
     again, resolved = warnings(said)
     assert again.startswith("a call is tried again in ")
+    assert "'paid-1'" in again
     assert "connection to the database was lost" in again
-    assert resolved == "the answer to a write was lost, and what became of it was found out: ('paid-1',)"
+    assert resolved == "the answer to a write was lost; what became of it was found out: 'paid-1'"
     assert "secret" not in said.text
 
 

@@ -113,7 +113,8 @@ class PostgresReports(Repository):
         """Remove all workflows of this status with `complete_time < older_than`, with all that is theirs.
 
         A transaction for each `batch_size` workflows: what is done stays done when the call is broken off. Workflows
-        that somebody has locked are left for another time. Gives the number removed. ValueError: the status is
+        that somebody has locked are left for another time. Gives the number removed, less a batch whose answer was lost
+        with the connection. ValueError: the status is
         neither Complete nor Terminated. After each batch it rests twice as long as that took, for the hosts' sake.
         """
         if status not in _PURGEABLE:

@@ -201,13 +201,13 @@ class OwnCalls:
             result = step(uncertain)
             if not isinstance(result, Failure):
                 if uncertain:
-                    logger.warning("the answer to a write was lost, and what became of it was found out: %s", ids)
+                    logger.warning("the answer to a write was lost; what became of it was found out: %s", _named(ids))
                 return result
             uncertain = uncertain or (result.kind is Kind.LOST and ids is not None)
             wait = random.uniform(0, pause)  # full jitter: hosts that failed together do not come back together
             if (result.kind is Kind.FINAL and not uncertain) or time.monotonic() + wait >= until:
                 break
-            logger.warning("a call is tried again in %.2f s: %s %s", wait, result.error, ids or "")
+            logger.warning("a call is tried again in %.2f s: %s: %s", wait, _named(ids), result.error)
             time.sleep(wait)
             pause = min(2 * pause, _LONGEST_PAUSE)
         raise _outcome_unknown(ids or (), result) if uncertain else result.error
@@ -232,6 +232,10 @@ def _require_usable(connection: Connection) -> None:
     """`PersistenceError`: a statement has failed and the block hid it; a COMMIT would roll back and say nothing."""
     if driver_connection(connection).info.transaction_status is TransactionStatus.INERROR:
         raise PersistenceError("a statement of this transaction failed: all of it is rolled back", "25P02")
+
+
+def _named(ids: tuple[str, ...] | None) -> str:
+    return "a read" if ids is None else ", ".join(map(repr, ids)) or "no id"
 
 
 def _outcome_unknown(ids: tuple[str, ...], failure: Failure) -> WfeError:

@@ -1,0 +1,105 @@
+"""A provider under load heals by itself: whatever ends its connections, its calls go on, and its pool is as before."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import make_url
+from sqlalchemy.pool import QueuePool
+
+from tests.faults.kit import tally
+from tests.faults.kit.cluster import Cluster
+from tests.faults.kit.form import runs
+from tests.provider.databases import wait_until
+from wfe_postgres import Event, PostgresPersistenceProvider
+
+THREADS = 8
+DOWN = runs(1.0, 10.0)
+FIRST_SUCCESS = 2.0
+"""Seconds after the server accepts connections."""
+
+
+def restart(mode: str) -> Callable[[Cluster, str], None]:
+    """Stop the server in this mode, and start it again."""
+
+    def run(cluster: Cluster, _: str) -> None:
+        cluster.stop(mode)  # type: ignore[arg-type]
+        cluster.start()
+
+    return run
+
+
+def stay_away(cluster: Cluster, _: str) -> None:
+    """Stop the server for a while."""
+    cluster.stop()
+    time.sleep(DOWN)
+    cluster.start()
+
+
+def terminate(cluster: Cluster, name: str) -> None:
+    """End every connection, as an administrator would."""
+    assert cluster.terminate(name) > 0
+
+
+def kill_a_backend(cluster: Cluster, name: str) -> None:
+    """Kill -9 a backend: the server believes its memory to be damaged, ends everybody and recovers."""
+    os.kill(cluster.backends(name)[0], signal.SIGKILL)
+
+
+FAULTS = {
+    "restarted": restart("fast"),
+    "restarted at once": restart("immediate"),
+    "away": stay_away,
+    "connections terminated": terminate,
+    "a backend killed": kill_a_backend,
+}
+
+
+@contextmanager
+def load(provider: PostgresPersistenceProvider, done: list[float], failed: list[Exception]) -> Iterator[None]:
+    """Threads that write in a loop, and note when each call was done."""
+    end = threading.Event()
+
+    def work() -> None:
+        while not end.is_set():
+            try:
+                provider.create_event(Event("load", "1"))
+                done.append(time.monotonic())
+            except Exception as error:
+                failed.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        for thread in threads:
+            thread.join(60)
+            assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_it_heals(cluster: Cluster, database: str, name: str) -> None:
+    """No call fails, each takes effect once, and the first one after the fault does not wait long."""
+    done: list[float] = []
+    failed: list[Exception] = []
+    with PostgresPersistenceProvider(database, pool_size=4) as provider:
+        with load(provider, done, failed):
+            wait_until(lambda: len(done) > 20)
+            FAULTS[name](cluster, str(make_url(database).database))
+            up = time.monotonic()
+            wait_until(lambda: done[-1] > up)
+            assert done[-1] - up < FIRST_SUCCESS
+            wait_until(lambda: sum(it > up for it in done) > 20)
+        assert failed == []
+        assert provider.get_statistics().unprocessed_events == len(done)
+        assert isinstance(provider.engine.pool, QueuePool)
+        assert provider.engine.pool.checkedout() == 0
+        assert len(cluster.backends(str(make_url(database).database))) <= 4
+    tally.count(f"server {name}", faults=1, acknowledged=len(done), failed=0, doubled=0, lost=0)

@@ -1,0 +1,52 @@
+"""A writer killed with -9 at any moment: the store is in the state it told of last, or in the next one, whole."""
+
+import random
+import time
+
+import psycopg
+from sqlalchemy import make_url
+
+from tests.faults.kit import tally
+from tests.faults.kit.audit import audit, become, first, new_subscriptions
+from tests.faults.kit.cluster import Cluster
+from tests.faults.kit.form import runs
+from tests.faults.kit.writers import Tell, writer
+from tests.provider.databases import wait_until
+from wfe_postgres import PostgresPersistenceProvider
+
+ID = "audited"
+KILLS = runs(40, 2000)
+
+
+def save_generations(url: str, tell: Tell) -> None:
+    """Save the workflow in one generation after the other."""
+    with PostgresPersistenceProvider(url) as provider:
+        instance = provider.get_workflow_instance(ID)
+        while True:
+            generation = instance.data["generation"] + 1
+            become(instance, generation)
+            provider.persist_workflow_with_subscriptions(instance, new_subscriptions(ID, generation))
+            tell(generation)
+
+
+def test_no_kill_leaves_half_a_save(cluster: Cluster, database: str) -> None:
+    name = str(make_url(database).database)
+    generation = acknowledged = in_the_gap = 0
+    with PostgresPersistenceProvider(database) as provider:
+        provider.create_new_workflow(first(ID))
+    with psycopg.connect(database, autocommit=True) as beside:
+        for _ in range(KILLS):
+            with writer(save_generations, database) as killed:
+                time.sleep(random.uniform(0.03, 0.12))
+            wait_until(lambda: not cluster.backends(name))
+            [found] = audit(beside).values()
+            told = max(killed.told, default=generation)
+            assert found in (told, told + 1)
+            in_the_gap += found == told + 1
+            acknowledged += len(killed.told)
+            generation = found
+    assert acknowledged > KILLS
+    assert in_the_gap >= runs(0, 5), "no kill fell between a commit and its answer"
+    tally.count("kill -9 of a writer", faults=KILLS, acknowledged=acknowledged, lost=0)
+    with PostgresPersistenceProvider(database) as provider:
+        assert provider.get_workflow_instance(ID).data == {"generation": generation}
