@@ -1,0 +1,318 @@
+"""The library, broken in the ways in which such libraries are known to be broken, and the tests that must notice.
+
+A mutant changes the modules in the process that imports it. Most replace one method; those that are a matter of a
+statement change its compiled text.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Engine, delete, event, select, text
+from sqlalchemy.exc import DBAPIError
+
+from wfe_postgres import (
+    EventSubscription,
+    PostgresPersistenceProvider,
+    ScheduledCommand,
+    WorkflowInstance,
+    engines,
+    provider,
+)
+from wfe_postgres.checks import milliseconds
+from wfe_postgres.contract.errors import PersistenceError
+from wfe_postgres.repositories import workflows as workflow_repository
+from wfe_postgres.repositories.workflows import _Guarded, _instance_of
+from wfe_postgres.sessions import Execute, OwnCalls, execution, failures
+from wfe_postgres.sessions.failures import Kind
+from wfe_postgres.statements import workflows as statements
+from wfe_postgres.statements.parts import text_parameter
+
+Provider = PostgresPersistenceProvider
+Handler = Callable[[ScheduledCommand], object]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One way to be broken."""
+
+    name: str
+    what: str
+    install: Callable[[], None]
+    tests: Sequence[str]
+    """What must turn red, at least one of it; arguments of pytest."""
+
+
+def statement_changed(pattern: str, by: Callable[[], str]) -> Callable[[], None]:
+    """Every statement's text is changed before it is sent."""
+
+    def install() -> None:
+        whole = execution.compiled
+
+        def compiled(statement: Any, schema: str) -> tuple[str, dict[str, Any]]:
+            sql, constants = whole(statement, schema)
+            return re.sub(pattern, by(), sql), constants
+
+        execution.compiled = compiled  # type: ignore[assignment]
+
+    return install
+
+
+def migrations_changed(old: str, new: str) -> Callable[[], None]:
+    """The same for what the migrations send."""
+
+    def change(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> tuple[str, Any]:
+        return statement.replace(old, new), parameters
+
+    return lambda: event.listen(Engine, "before_cursor_execute", change, retval=True)
+
+
+def replaced(owner: Any, name: str, by: Callable[..., Any]) -> Callable[[], None]:
+    """A method, or a module's function, is another."""
+    return lambda: setattr(owner, name, by)
+
+
+# Saves ----------------------------------------------------------------------------------------------------
+
+_parent = (
+    select(statements.workflows.c.id).where(statements.workflows.c.id == text_parameter("workflow_id")).cte("saved")
+)
+_POINTERS = select(_parent.c.id).add_cte(statements._insert_pointers(_parent))
+_REMOVE = delete(statements.pointers).where(
+    statements.pointers.c.workflow_id == text_parameter("workflow_id"),
+    statements._is_any(statements.pointers.c.id, "removed"),
+)
+
+
+def pointers_first(self: Provider, statement: Any, instance: WorkflowInstance, record: dict[str, Any]) -> None:
+    """The pointers are written before it is known whether the parent may be."""
+    self._calls.write(lambda execute, _: execute(_POINTERS, record), instance.id)
+    self._calls.write(_Guarded(statement, record, instance.revision or 0), instance.id)
+
+
+def in_several_statements(self: Provider, statement: Any, instance: WorkflowInstance, record: dict[str, Any]) -> None:
+    """The parent, then the pointers, then what is gone: each committed by itself."""
+    parent_alone = record | {"pointers": "[]"} | ({"removed": []} if "removed" in record else {})
+    self._calls.write(_Guarded(statement, parent_alone, instance.revision or 0), instance.id)
+    self._calls.write(lambda execute, _: execute(_POINTERS, record), instance.id)
+    self._calls.write(lambda execute, _: execute(_REMOVE, {"removed": [], **record}), instance.id)
+
+
+def in_two_selects(self: Provider, statement: Any, parameter: str, value: str) -> WorkflowInstance:
+    """The workflow by one statement, its pointers by another."""
+    [(id, document, _)] = self._calls.read(statement, {parameter: value})
+    [(_, _, pointers)] = self._calls.read(statement, {parameter: value})
+    return _instance_of((id, document, pointers))
+
+
+# Tokens ---------------------------------------------------------------------------------------------------
+
+
+def read_then_write(self: Provider, id: str, token: str, worker_id: str, expiry: datetime) -> bool:
+    """Look whether it is open, then write."""
+    found: EventSubscription = self.get_subscription(id)
+    held_until = found.external_token_expiry
+    if found.external_token not in (None, token) and (held_until is None or held_until > datetime.now(UTC)):
+        return False
+    take = text(
+        f"UPDATE {self._schema}.event_subscriptions SET external_token = :token, external_worker_id = :worker,"
+        " external_token_expiry = CAST(:expiry AS timestamptz) WHERE id = :id"
+    )
+    given = {"token": token, "worker": worker_id, "expiry": expiry.isoformat(), "id": id}
+    self._calls.write(lambda execute, _: execute(take, given), id)
+    return True
+
+
+# Commands -------------------------------------------------------------------------------------------------
+
+
+def delete_all_due(self: Provider, as_of: datetime, handler: Handler) -> int:
+    """Read what is due, handle it, then delete what is due."""
+    given = {"as_of": milliseconds(as_of, "as_of")}
+    due = f"{self._schema}.scheduled_commands WHERE execute_time <= :as_of"
+    rows = self._calls.read(text(f"SELECT command_name, data, execute_time FROM {due} ORDER BY execute_time"), given)
+    for row in rows:
+        handler(ScheduledCommand(*row))
+    self._calls.write(lambda execute, _: execute(text(f"DELETE FROM {due}"), given))
+    return len(rows)
+
+
+_process_commands = Provider.process_commands
+
+
+def in_an_open_transaction(self: Provider, as_of: datetime, handler: Handler) -> int:
+    """The handlers run while the claims' transaction is open."""
+    with self.transaction() as joined:
+        return _process_commands(joined, as_of, handler)
+
+
+# Failures -------------------------------------------------------------------------------------------------
+
+_kind = failures._kind
+_refused = failures._refused
+_try = OwnCalls._try
+
+
+def operational_is_passing(error: BaseException, state: str | None, sent: bool) -> Kind:
+    """Judge by the exception's class."""
+    operational = isinstance(error, DBAPIError) and type(error).__name__ == "OperationalError"
+    return Kind.ROLLED_BACK if operational else _kind(error, state, sent)
+
+
+def quoting(error: BaseException, state: str | None, kind: Kind) -> PersistenceError:
+    """Say what the driver said."""
+    ours = _refused(error, state, kind)
+    driver = error.orig if isinstance(error, DBAPIError) else error
+    return PersistenceError(str(driver), ours.sqlstate, ours.constraint, retryable=ours.retryable, original=driver)
+
+
+def blindly(self: OwnCalls, attempt: Any, uncertain: bool, transaction: bool, deadline: float) -> Any:
+    """Never look whether the first try took place."""
+    return _try(self, attempt, False, transaction, deadline)
+
+
+def always_written(execute: Execute, id: str, expected: int, new: int) -> bool:
+    """Believe something else than the row's own stamp."""
+    return True
+
+
+def without_threshold(make: Callable[..., Engine]) -> Callable[..., Engine]:
+    """An engine that prepares as psycopg does by itself."""
+
+    def make_engine(url: Any, call_timeout: Any, options: dict[str, Any]) -> Engine:
+        return make(url, call_timeout, {name: it for name, it in options.items() if name != "connect_args"})
+
+    return make_engine
+
+
+def unnoticed_fork() -> None:
+    """A child goes on with its parent's connections."""
+    for module in (engines, provider):
+        replaced(module, "survive_fork", lambda _: None)()
+
+
+def server_clock_mistaken() -> str:
+    """This machine's time, as it stands in a statement."""
+    return f"'{datetime.now(UTC).isoformat()}'::timestamptz"
+
+
+def _named(mutants: Iterable[Mutant]) -> dict[str, Mutant]:
+    return {mutant.name: mutant for mutant in mutants}
+
+
+MUTANTS = _named(
+    [
+        Mutant(
+            "M-a",
+            "pointers are written before the parent",
+            replaced(Provider, "_write", pointers_first),
+            [
+                "tests/concurrency/test_atomic_saves.py",
+                "tests/conformance/test_postgres.py",
+                "-k",
+                "conflict or stale or refused",
+            ],
+        ),
+        Mutant(
+            "M-b",
+            "a save does not look at the stamp",
+            statement_changed(r"AND \w+\.workflows\.revision = %\(expected_revision\)s::BIGINT", lambda: ""),
+            ["tests/concurrency/test_lost_updates.py"],
+        ),
+        Mutant(
+            "M-c",
+            "a token is read, then written",
+            replaced(Provider, "set_subscription_token", read_then_write),
+            ["tests/concurrency/test_tokens.py"],
+        ),
+        Mutant(
+            "M-d",
+            "all due commands are deleted at the end",
+            replaced(Provider, "process_commands", delete_all_due),
+            ["tests/concurrency/test_commands_shared.py"],
+        ),
+        Mutant(
+            "M-e",
+            "a save is several transactions",
+            replaced(Provider, "_write", in_several_statements),
+            ["tests/faults/test_kills.py"],
+        ),
+        Mutant(
+            "M-f",
+            "migrations run without the lock",
+            migrations_changed("SELECT pg_try_advisory_xact_lock(", "SELECT true OR 0 < ("),
+            ["tests/migrations/test_upgrades_at_once.py"],
+        ),
+        Mutant(
+            "M-g",
+            "every OperationalError is tried again",
+            replaced(failures, "_kind", operational_is_passing),
+            ["tests/provider/test_errors.py", "tests/faults/test_permanent_errors.py"],
+        ),
+        Mutant(
+            "M-h",
+            "errors say what the driver said",
+            replaced(failures, "_refused", quoting),
+            ["tests/provider/test_canaries.py"],
+        ),
+        Mutant(
+            "M-i",
+            "migrations lock for the session",
+            migrations_changed("pg_try_advisory_xact_lock", "pg_try_advisory_lock"),
+            ["tests/faults/test_pgbouncer.py"],
+        ),
+        Mutant(
+            "M-j",
+            "statements are prepared behind PgBouncer",
+            replaced(provider, "make_engine", without_threshold(engines.make_engine)),
+            ["tests/faults/test_pgbouncer.py"],
+        ),
+        Mutant(
+            "M-k",
+            "a load is two statements",
+            replaced(Provider, "_get", in_two_selects),
+            ["tests/concurrency/test_torn_reads.py"],
+        ),
+        Mutant(
+            "M-l",
+            "a command is deleted by its id alone",
+            statement_changed(
+                r"AND \w+\.\w+\.claim = %\(claim\)s::BIGINT AND NOT \w+\.\w+\.rescheduled",
+                lambda: "",
+            ),
+            ["tests/concurrency/test_command_handlers.py", "tests/concurrency/test_command_leases.py"],
+        ),
+        Mutant(
+            "M-m",
+            "handlers run in an open transaction",
+            replaced(Provider, "process_commands", in_an_open_transaction),
+            ["tests/concurrency/test_command_handlers.py"],
+        ),
+        Mutant(
+            "M-n",
+            "leases are judged by the host's clock",
+            statement_changed(r"pg_catalog\.clock_timestamp\(\)", server_clock_mistaken),
+            ["tests/faults/test_clock_skew.py"],
+        ),
+        Mutant(
+            "M-o",
+            "a fork goes unnoticed",
+            unnoticed_fork,
+            ["tests/provider/test_threads_and_forks.py", "tests/faults/test_forks_and_signals.py"],
+        ),
+        Mutant(
+            "M-p",
+            "a write whose answer was lost is just made again",
+            replaced(OwnCalls, "_try", blindly),
+            ["tests/wire/test_lost.py"],
+        ),
+        Mutant(
+            "M-q",
+            "a save whose answer was lost is believed written",
+            replaced(workflow_repository, "_took_place", always_written),
+            ["tests/wire/test_lost.py", "tests/faults/test_cut_connections.py"],
+        ),
+    ]
+)
