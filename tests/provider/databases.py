@@ -23,7 +23,9 @@ def migrated_database(server: str, template: str) -> Iterator[str]:
     name = f"wfe_{uuid4().hex}"
     database = sql.Identifier(name)
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(database, sql.Identifier(template)))
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(database, sql.Identifier(template))
+        )
         try:
             yield make_url(server).set(database=name).render_as_string(hide_password=False)
         finally:

@@ -1,7 +1,7 @@
 """From what a caller hands in - an engine, a session, a connection - to a SQLAlchemy connection to work on."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -14,6 +14,8 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import StaticPool
 
 from wfe_postgres.sessions.sockets import driver_connection, is_closed
+
+_CANCELLATION = 1.0  # seconds
 
 Place = Session | scoped_session[Any] | Connection | psycopg.Connection[Any]
 """A caller's own transaction."""
@@ -59,7 +61,9 @@ class _Autocommitting(AbstractContextManager[Connection]):
         if not self._driver.closed:
             try:
                 self._driver.autocommit = self._before
-            except psycopg.Error:  # it was interrupted in a statement
+            except psycopg.Error:  # it was interrupted in a statement, which would go on in the server
+                with suppress(psycopg.Error):
+                    self._driver.cancel_safe(timeout=_CANCELLATION)
                 self._connection.invalidate()
         self._connection.close()
 
