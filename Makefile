@@ -40,12 +40,16 @@ test-faults: $(VENV)/.made ## the fault tests in their long form, with what was 
 test-mutants: $(VENV)/.made ## breaks the library on purpose, in each of the known ways, and sees a test go red
 	@$(BIN)/python -m tests.mutants
 
-check: $(VENV)/.made ## lint, format, types, import rules
+check: $(VENV)/.made ## lint, format, types, import rules, documentation
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes wfe_postgres --ignoreexternal
 	@$(BIN)/lint-imports
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -f .mkdocs.yml
+
+docs: $(VENV)/.made ## the documentation at http://127.0.0.1:8000, built anew when a page changes
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --strict -f .mkdocs.yml
 
 format: $(VENV)/.made ## put the code into its form
 	@$(BIN)/ruff check --fix .
@@ -58,6 +62,6 @@ bench-quick: $(VENV)/.bench ## the same in small, under a minute; expect noise
 	@$(BIN)/python -m benchmarks --quick
 
 clean: ## remove the environment and everything made
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
-.PHONY: help demo test test-faults test-mutants check format bench bench-quick clean
+.PHONY: help demo test test-faults test-mutants check docs format bench bench-quick clean

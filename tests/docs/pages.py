@@ -1,0 +1,47 @@
+"""The pages of docs/, and what in them can be run."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = {str(path.relative_to(DOCS)): path.read_text() for path in sorted(DOCS.rglob("*.md"))}
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+SNIPPET = re.compile(r'--8<-- "([^"]+)"')
+
+
+class Block(NamedTuple):
+    """One fenced block: its language, its text, and the number of its first line in the page."""
+
+    language: str
+    text: str
+    line: int
+
+
+def blocks(page: str, *languages: str) -> list[Block]:
+    """The page's blocks in these languages, in order."""
+    text = PAGES[page]
+    found = (Block(it[1], it[2], text.count("\n", 0, it.start(2)) + 1) for it in FENCE.finditer(text))
+    return [block for block in found if block.language in languages]
+
+
+def program(parts: list[Block]) -> str:
+    """The Python blocks as one program, in which each line has the number that it has in the page."""
+    source = ""
+    for part in parts:
+        source += "\n" * (part.line - 1 - source.count("\n")) + part.text
+    return source
+
+
+def session(page: str) -> tuple[list[str], list[str]]:
+    """What the page's console blocks type, and what they show as its output, line by line."""
+    lines = [line for block in blocks(page, "console") for line in block.text.splitlines()]
+    typed = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+    return typed, [line for line in lines if not line.startswith("$ ")]
+
+
+def pages_with(language: str) -> list[str]:
+    """The names of the pages that have such a block."""
+    return [page for page in PAGES if blocks(page, language)]
