@@ -3,98 +3,44 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import version
 
 import pytest
 from sqlalchemy import make_url
 
-from wfe_postgres.__main__ import main
-from wfe_postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from tests.cli.running import ARGUMENTS, SECRET, Command, refused
 from wfe_postgres.schema import HEAD, REVISIONS
 
-SECRET = "s3cret-pw"
-
 Sql = Callable[..., list[tuple[object, ...]]]
+OF_EACH_KIND = ["check", "status", "purge"]
+"""Commands that reach the database in different ways."""
 
 
-class Result:
-    """How a call of the command ended, and what it said."""
-
-    def __init__(self, code: object, output: str, complaints: str) -> None:
-        self.code = code
-        self.output = output
-        self.complaints = complaints
-
-
-Command = Callable[..., Result]
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    """Calls the command in this process. Whatever it says may hold no secret and no traceback."""
-    for name in ("WFE_DATABASE_URL", "WFE_SCHEMA"):
-        monkeypatch.delenv(name, raising=False)
-
-    def call(*arguments: str) -> Result:
-        monkeypatch.setattr(sys, "argv", ["wfe-postgres", *arguments])
-        with pytest.raises(SystemExit) as end:
-            main()
-        result = Result(end.value.code, *capfd.readouterr())
-        said = result.output + result.complaints
-        assert SECRET not in said
-        assert "Traceback" not in said
-        return result
-
-    return call
-
-
-@pytest.fixture(scope="module")
-def tcp_url() -> Iterator[str]:
-    """A server that asks for passwords."""
-    try:
-        with EmbeddedPostgres(tcp=True) as server:
-            yield server.url
-    except EmbeddedPostgresError as error:
-        pytest.skip(str(error))
-
-
-def refused(result: Result, code: int) -> str:
-    """The one line of a call that was refused."""
-    assert result.code == code
-    assert result.output == ""
-    [line] = result.complaints.splitlines()
-    assert line.startswith("wfe-postgres: ")
-    return line.removeprefix("wfe-postgres: ")
-
-
-COMMANDS = ["upgrade", "check"]
-
-
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", ARGUMENTS)
 def test_without_a_database(command: Command, name: str) -> None:
-    line = refused(command(name), 3)
+    line = refused(command(name, *ARGUMENTS[name]), 3)
     assert line == "which database? --url postgresql://user:password@host:port/name, or WFE_DATABASE_URL"
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, "demo"])
+@pytest.mark.parametrize("name", [*ARGUMENTS, "demo"])
 @pytest.mark.parametrize(
     "url", [SECRET, f"mysql://wfe:{SECRET}@localhost/wfe", f"postgresql://wfe:{SECRET}@localhost:port/wfe", "://"]
 )
 def test_a_bad_url(command: Command, name: str, url: str) -> None:
-    line = refused(command(name, "--url", url), 3)
+    line = refused(command(name, *ARGUMENTS.get(name, ()), "--url", url), 3)
     assert line == "the URL must look like postgresql://user:password@host:port/database"
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", ARGUMENTS)
 def test_a_bad_schema(command: Command, database_url: str, name: str) -> None:
-    line = refused(command(name, "--url", database_url, "--schema", 'x"; DROP'), 3)
+    line = refused(command(name, *ARGUMENTS.get(name, ()), "--url", database_url, "--schema", 'x"; DROP'), 3)
     assert line.startswith("a schema's name is lower-case letters, digits and _")
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, "demo"])
+@pytest.mark.parametrize("name", [*OF_EACH_KIND, "demo"])
 def test_no_server(command: Command, name: str) -> None:
-    line = refused(command(name, "--url", f"postgresql://wfe:{SECRET}@localhost:1/wfe"), 3)
+    line = refused(command(name, *ARGUMENTS.get(name, ()), "--url", f"postgresql://wfe:{SECRET}@localhost:1/wfe"), 3)
     assert line == "cannot connect to wfe:***@localhost:1/wfe: no server answers there: is PostgreSQL running?"
 
 
@@ -105,18 +51,18 @@ def test_no_part_of_a_password_with_an_at_sign_is_shown(command: Command) -> Non
     assert "rest" not in line
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, "demo"])
+@pytest.mark.parametrize("name", [*OF_EACH_KIND, "demo"])
 def test_a_wrong_password(command: Command, tcp_url: str, name: str) -> None:
     url = make_url(tcp_url).set(password=SECRET)
-    line = refused(command(name, "--url", url.render_as_string(hide_password=False)), 3)
+    line = refused(command(name, *ARGUMENTS.get(name, ()), "--url", url.render_as_string(hide_password=False)), 3)
     address = f"wfe:***@127.0.0.1:{url.port}/{url.database}"
     assert line == f"cannot connect to {address}: the server rejected the user or the password"
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, "demo"])
+@pytest.mark.parametrize("name", [*OF_EACH_KIND, "demo"])
 def test_a_missing_database(command: Command, database_url: str, name: str) -> None:
     url = make_url(database_url).set(database="wfe_nowhere").render_as_string(hide_password=False)
-    line = refused(command(name, "--url", url), 3)
+    line = refused(command(name, *ARGUMENTS.get(name, ()), "--url", url), 3)
     assert line.startswith("cannot connect to ")
     assert line.endswith("/wfe_nowhere: the database does not exist: create it first")
 
@@ -195,7 +141,7 @@ def test_the_demo_takes_no_schema_that_is_there(command: Command, database_url: 
     assert sql("SELECT count(*) FROM pg_class WHERE relnamespace = 'wfc'::regnamespace") == before
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, "demo"])
+@pytest.mark.parametrize("name", [*ARGUMENTS, "demo"])
 def test_help_shows_an_example_and_the_exit_codes(command: Command, name: str) -> None:
     result = command(name, "--help")
     assert result.code == 0
@@ -207,8 +153,22 @@ def test_help_shows_an_example_and_the_exit_codes(command: Command, name: str) -
 def test_help_names_every_command(command: Command) -> None:
     result = command("--help")
     assert result.code == 0
-    for name in [*COMMANDS, "demo"]:
+    for name in [*ARGUMENTS, "demo"]:
         assert f"\n  {name} " in result.output
+
+
+def test_help_tells_what_the_exit_codes_mean(command: Command) -> None:
+    lines = command("--help").output.splitlines()
+    assert "  Exit codes of every command:" in lines
+    for code in (0, 1, 2, 3, 130):
+        assert any(line.startswith(f"    {code:<3}  ") for line in lines), code
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("name", sorted(set(ARGUMENTS) - {"upgrade"}))
+def test_a_store_that_is_not_there(command: Command, empty_database_url: str, name: str) -> None:
+    line = refused(command(name, *ARGUMENTS[name], "--url", empty_database_url), 2)
+    assert "run `wfe-postgres upgrade`" in line
 
 
 def test_version(command: Command) -> None:

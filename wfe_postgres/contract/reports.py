@@ -42,7 +42,7 @@ class StoreStatistics:
     runnable_due: int
     """Runnable workflows whose `next_execution` has come."""
     oldest_due: datetime | None
-    """The earliest `next_execution` among those that are due."""
+    """The earliest `next_execution` among those that are due: 1970 for a new workflow, which has 0 there."""
     unprocessed_events: int
     oldest_unprocessed_event: datetime | None
     """The earliest `event_time` among the unprocessed."""

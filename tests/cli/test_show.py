@@ -1,0 +1,113 @@
+"""`show`: what it tells of a workflow, and that thousands of pointers stay readable."""
+
+import json
+import re
+
+import pytest
+
+from tests.cli.running import Command, done, refused
+from tests.cli.stories import mailing, order, pointer
+from wfe_postgres import PointerStatus, PostgresPersistenceProvider, WorkflowInstance
+from wfe_postgres.cli.tree import DEEPEST
+
+TREE = r"""
+do_reserve  Complete  2.5 s  2 retries
+├── do_pick  Running  for \d+ d \d+ h  2 of 3 ended
+│   ├── do_one  Complete  2.5 s
+│   │   └── do_label  Running  for \d+ d \d+ h
+│   ├── do_two  Failed  2.5 s
+│   │   ValueError: (no such shelf )+no such sh … \(2 errors\)
+│   └── do_three  Sleeping
+│       slept until 2026-01-31 13:00:00 UTC, \d+ d \d+ h ago
+├── do_open  WaitingForEvent
+│   waits for event paid / key-open: open
+├── do_held  WaitingForEvent
+│   waits for event paid / key-held: held by worker-held, expires in (2 d|1 d 23 h)
+├── do_lapsed  WaitingForEvent
+│   waits for event paid / key-lapsed: open, the token of worker-lapsed expired 2 d ago
+└── do_alone  WaitingForEvent
+    waits for event paid / nobody, but has no subscription
+"""
+
+
+def test_the_tree_tells_where_everything_stands(here: Command, provider: PostgresPersistenceProvider) -> None:
+    made = order(provider)
+    for given in made.id, made.name:
+        lines = done(here("show", given)).lines
+        facts, tree = lines[: lines.index("")], lines[lines.index("") + 1 :]
+        assert [re.split("  +", line, maxsplit=1)[0] for line in facts] == [
+            "workflow", "status", "id", "definition", "reference", "created", "pointers"
+        ]  # fmt: skip
+        assert facts[0].endswith("  order-4711")
+        assert facts[1].endswith("  Runnable  waits")
+        assert facts[6].endswith("  10: 4 WaitingForEvent, 2 Complete, 2 Running, 1 Failed, 1 Sleeping")
+        for line, pattern in zip(tree, TREE.strip("\n").splitlines(), strict=True):
+            assert re.fullmatch(pattern, line), line
+
+
+def test_an_id_goes_before_a_name(here: Command, provider: PostgresPersistenceProvider) -> None:
+    provider.create_new_workflow(WorkflowInstance("by-id", 1, id="one"))
+    provider.create_new_workflow(WorkflowInstance("by-name", 1, id="two", name="three"))
+    provider.create_new_workflow(WorkflowInstance("other", 1, id="three", name="four"))
+    assert "definition  by-id v1" in done(here("show", "one")).lines
+    assert "definition  other v1" in done(here("show", "three")).lines
+
+
+@pytest.mark.usefixtures("columns")
+def test_thousands_of_pointers_stay_readable(here: Command, provider: PostgresPersistenceProvider) -> None:
+    mailing(provider)
+    lines = done(here("show", "mailing")).lines
+    assert len(lines) <= 40
+    assert any("2,997 of 2,998 ended" in line for line in lines)
+    assert any("do_n2500  Running" in line for line in lines)
+    assert any("do_n7  Failed" in line for line in lines)
+    assert lines[-1] == "Lines with ⋮ stand for what is alike; --all shows everything."
+    shown = sum(" do_" in line or line.startswith("do_") for line in lines)
+    elided = sum(int(number.replace(",", "")) for number in re.findall(r"─ ⋮ ([\d,]+)", "\n".join(lines)))
+    assert shown + elided == 3000
+
+
+def test_all_shows_all(here: Command, provider: PostgresPersistenceProvider) -> None:
+    made = mailing(provider)
+    lines = done(here("show", "mailing", "--all")).lines
+    tree = lines[lines.index("") + 1 :]
+    assert re.findall(r"do_\S+", "\n".join(tree)) == [it.step_name for it in made.execution_pointers]
+
+
+def test_a_program_learns_all_but_the_data(here: Command, provider: PostgresPersistenceProvider) -> None:
+    made = order(provider)
+    found = json.loads(done(here("show", made.id, "--json")).output)
+    assert [it["id"] for it in found["workflow"]["execution_pointers"]] == [it.id for it in made.execution_pointers]
+    assert found["workflow"]["execution_pointers"][4]["end_time"] == "2026-01-31T12:00:02.500000+00:00"
+    assert {it["external_worker_id"] for it in found["subscriptions"]} == {None, "worker-held", "worker-lapsed"}
+    assert [it["error_time"][:10] for it in found["errors"]] == ["2026-02-01", "2026-01-31"]
+    names = set(re.findall('"([a-z_]+)":', json.dumps(found)))
+    assert not {"data", "outcome", "context_item", "external_token"} & names
+
+
+def test_a_workflow_that_is_not_there(here: Command) -> None:
+    assert refused(here("show", "nobody"), 1) == "there is no workflow 'nobody'"
+    assert refused(here("errors", "nobody"), 1) == "there is no workflow 'nobody'"
+
+
+def test_a_workflow_that_cannot_be_read(here: Command, provider: PostgresPersistenceProvider) -> None:
+    made = order(provider)
+    with provider.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE wfc.execution_pointers SET status = 'Odd' WHERE id = 'one'")
+    line = refused(here("show", made.id), 1)
+    assert "cannot be read: column 'status'" in line
+
+
+@pytest.mark.usefixtures("columns")
+def test_deep_nesting_ends_where_the_screen_does(here: Command, provider: PostgresPersistenceProvider) -> None:
+    made = WorkflowInstance("deep", 1, name="deep")
+    made.execution_pointers = [
+        pointer(f"n{level}", PointerStatus.COMPLETE, None, " ".join(f"n{above}" for above in range(level)))
+        for level in range(40)
+    ]
+    provider.create_new_workflow(made)
+    lines = done(here("show", "deep")).lines
+    assert lines[-2].strip() == f"└── ⋮ {40 - DEEPEST} Complete"
+    assert f"do_n{DEEPEST - 1}" in lines[-3]
+    everything = "\n".join(done(here("show", "deep", "--all")).lines)
+    assert re.findall(r"do_n\d+", everything) == [it.step_name for it in made.execution_pointers]

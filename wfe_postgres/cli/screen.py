@@ -1,0 +1,93 @@
+"""Where results go: a terminal, a pipe, or a program that reads JSON."""
+
+import dataclasses
+import json
+import sys
+from datetime import datetime
+from typing import Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, RenderableType
+from rich.table import Table
+
+from wfe_postgres import PointerStatus, WorkflowStatus
+
+PIPE_WIDTH = 10_000
+"""Columns for what goes into a file or a pipe: nothing is cut there."""
+
+WIDE = 110
+"""Columns from which on a terminal has room for what is nice to know."""
+
+PAYLOADS = frozenset(
+    {
+        "context_item",
+        "data",
+        "event_data",
+        "extension_attributes",
+        "outcome",
+        "persistence_data",
+        "subscription_data",
+    }
+)
+SECRETS = frozenset({"external_token"})
+
+STYLES: dict[str, str] = {
+    WorkflowStatus.RUNNABLE: "cyan",
+    WorkflowStatus.SUSPENDED: "yellow",
+    WorkflowStatus.COMPLETE: "green",
+    WorkflowStatus.TERMINATED: "red",
+    PointerStatus.PENDING: "cyan",
+    PointerStatus.RUNNING: "bold cyan",
+    PointerStatus.SKIPPED: "dim",
+    PointerStatus.SLEEPING: "blue",
+    PointerStatus.WAITING_FOR_EVENT: "magenta",
+    PointerStatus.FAILED: "bold red",
+    PointerStatus.COMPENSATED: "yellow",
+    PointerStatus.CANCELLED: "yellow",
+    PointerStatus.PENDING_PREDECESSOR: "dim",
+}
+
+
+def make_console() -> Console:
+    """Standard output, as wide as the terminal; without bounds where it is none."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a name that the terminal cannot write shall not end the command
+    console = Console(highlight=False, markup=False, emoji=False)
+    return console if console.is_terminal else Console(highlight=False, markup=False, emoji=False, width=PIPE_WIDTH)
+
+
+def show(console: Console, *renderables: RenderableType) -> None:
+    """Print them one below the other, without the blanks that rich puts behind every line."""
+    with console.capture() as captured:
+        for renderable in renderables:
+            console.print(renderable)
+    console.file.write("".join(f"{line.rstrip(' ')}\n" for line in captured.get().removesuffix("\n").split("\n")))
+    console.file.flush()
+
+
+def make_table(console: Console, *columns: str, title: str | None = None) -> Table:
+    """A table with left-hand columns of these names; in a pipe without lines."""
+    box = SIMPLE_HEAD if console.is_terminal else None
+    return Table(
+        *columns,
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 2 if box is None else 1, 0, 0),
+    )
+
+
+def print_json(value: Any, *, indent: int | None = 2) -> None:
+    """Print the value as JSON, and nothing else; without what the customers' data is, and without tokens."""
+    typer.echo(json.dumps(value, default=_as_json, indent=indent))
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    fields = (field.name for field in dataclasses.fields(value))
+    return {name: getattr(value, name) for name in fields if name not in PAYLOADS | SECRETS}
