@@ -3,13 +3,20 @@
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 from alembic import command
+from alembic.autogenerate import produce_migrations
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.operations.ops import MigrateOperation, OpContainer
+from sqlalchemy import Column, Index, Integer, MetaData, String, Table, create_engine, make_url
+from sqlalchemy.pool import NullPool
 
 from tests.conftest import Sql
 from tests.migrations.stores import alembic, differences, revision_of, upgrade_store
+from wfe_postgres.autogenerate import without_store
 from wfe_postgres.schema import HEAD
 
 ENVIRONMENT = """
@@ -95,3 +102,72 @@ def test_the_applications_history_may_lie_in_the_stores_schema_under_its_own_nam
     upgrade_store(empty_database_url)
     alembic(empty_database_url, command.check)
     assert differences(empty_database_url) == []
+
+
+def own_tables(*, schema: str | None = None) -> MetaData:
+    """An application's: one table of its own, and a table of the store, mapped to be read, with a column too few."""
+    metadata = MetaData()
+    Table("customers", metadata, Column("id", Integer, primary_key=True))
+    if schema:
+        id, status = Column("id", String, primary_key=True), Column("status", Integer)
+        Table("workflows", metadata, id, status, Index("idx_workflows_mine", status), schema=schema)
+    return metadata
+
+
+def proposals(url: str, metadata: MetaData, **options: Any) -> list[str]:
+    """What autogenerate would have the application's next migration do, an operation each."""
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"include_schemas": True, **options})
+        operations = produce_migrations(context, metadata).upgrade_ops
+    return described(operations.ops if operations else [])
+
+
+def described(operations: list[MigrateOperation]) -> list[str]:
+    """The operations by their names, with what they are done to."""
+    found = []
+    for it in operations:
+        if isinstance(it, OpContainer):
+            found += described(it.ops)
+        else:
+            name = getattr(it, "table_name", None)
+            found.append(f"{type(it).__name__} {getattr(it, 'schema', None)}.{name}")
+    return found
+
+
+@pytest.mark.parametrize("schema", ["wfc", "engine_2"])
+def test_autogenerate_leaves_the_store_alone(empty_database_url: str, schema: str) -> None:
+    """Also where the application looks at all schemas, and where it has mapped a table of the store."""
+    alembic(empty_database_url, command.upgrade, "head", schema=schema)
+    own, mapped = own_tables(), own_tables(schema=schema)
+    mine = ["CreateTableOp None.customers"]
+    filters = without_store(schema)
+    assert proposals(empty_database_url, own, **filters) == mine
+    assert proposals(empty_database_url, mapped, **filters) == mine
+    assert proposals(empty_database_url, mapped, include_object=filters["include_object"]) == mine
+
+    # What would be proposed without the filters, so that this test is known to see it.
+    unfiltered = proposals(empty_database_url, own)
+    assert {f"DropTableOp {schema}.workflows", f"DropTableOp {schema}.alembic_version"} <= set(unfiltered)
+    by_names_only = proposals(empty_database_url, mapped, include_name=filters["include_name"])
+    assert f"CreateTableOp {schema}.workflows" in by_names_only
+
+
+def test_the_applications_own_filters_decide_about_the_rest(empty_database_url: str, sql: Sql) -> None:
+    """They are asked of everything but the store."""
+    upgrade_store(empty_database_url)
+    sql("CREATE TABLE public.legacy (id INT)")
+    sql("CREATE TABLE public.cache (id INT)")
+    asked: list[object] = []
+
+    def include_name(name: str | None, kind: str, parents: dict[str, str | None]) -> bool:
+        asked.append(name if kind == "schema" else parents["schema_name"])
+        return name != "legacy"
+
+    def include_object(item: Any, name: str | None, kind: str, reflected: bool, compared_to: Any) -> bool:
+        asked.append((item if kind == "table" else item.table).schema)
+        return name != "cache"
+
+    filters = without_store(include_name=include_name, include_object=include_object)
+    assert proposals(empty_database_url, own_tables(schema="wfc"), **filters) == ["CreateTableOp None.customers"]
+    assert set(asked) == {None}

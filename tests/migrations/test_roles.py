@@ -1,17 +1,21 @@
 """Who may do what: the owner migrates, the application's role has USAGE and the four verbs, and no more."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import psycopg
 import pytest
 from alembic import command
 from sqlalchemy import URL, Engine, event, make_url
+from sqlalchemy.exc import ProgrammingError
 
 from tests.conftest import Sql
-from tests.migrations.stores import alembic, differences, engine_for, make_rust_store, upgrade_store
-from wfe_postgres import PersistenceError, StoreNotReadyError
+from tests.migrations.stores import ROOT, alembic, differences, engine_for, make_rust_store, upgrade_store
+from tests.wire.calls import ALL, LARGE
+from wfe_postgres import PersistenceError, PostgresPersistenceProvider, StoreNotReadyError
 from wfe_postgres import schema as store
+from wfe_postgres.__main__ import main
 
 RUST_POINTER = (
     "INSERT INTO wfc.execution_pointers (id, workflow_id, step_id, status) VALUES ('new', 'w1', 9, 'Pending')"
@@ -145,3 +149,116 @@ def test_a_server_that_has_no_connection_left_for_the_upgrade_is_one_of_our_erro
     sql(f"ALTER ROLE {role} CONNECTION LIMIT -1")
     upgrade_store(as_role(empty_database_url, role))
     assert differences(empty_database_url) == []
+
+
+ROLES = (ROOT / "examples" / "roles.sql").read_text(encoding="utf-8")
+CREATE_OWNER = "CREATE ROLE wfe_owner LOGIN;\n"
+
+Roles = tuple[str, str]
+
+
+@pytest.fixture
+def run_roles_sql(empty_database_url: str, sql: Sql) -> Iterator[Callable[..., Roles]]:
+    """Runs examples/roles.sql, under names of this test's own; gives the URLs of the owner and of the application.
+
+    On a server where PUBLIC may do nothing in the database, so that what the two can do they can by this file.
+    """
+    created, database = [], sql("SELECT current_database()")[0][0]
+
+    def run(owner: str | None = None) -> Roles:
+        """With an owner: as for a store that is there already."""
+        script, names = ROLES, {"wfe_owner": owner or f"wfe_{uuid4().hex}", "wfe_app": f"wfe_{uuid4().hex}"}
+        if owner:
+            script = script.replace(CREATE_OWNER, "")
+        for name, replaced_by in names.items():
+            script = script.replace(name, replaced_by)
+        try:
+            sql(script)
+        except psycopg.errors.InsufficientPrivilege:
+            pytest.skip("the user may not create roles")
+        for name in set(names.values()) - {owner}:
+            created.append(name)
+            sql(f"ALTER ROLE {name} PASSWORD 'app'")
+            sql(f"GRANT CONNECT ON DATABASE {database} TO {name}")
+        return empty_database_url if owner else as_role(empty_database_url, names["wfe_owner"]), as_role(
+            empty_database_url, names["wfe_app"]
+        )
+
+    sql(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
+    yield run
+    for name in created:
+        sql(f"DROP OWNED BY {name} CASCADE")
+        sql(f"DROP ROLE {name}")
+    sql(f"GRANT CONNECT, TEMPORARY ON DATABASE {database} TO PUBLIC")
+
+
+Probe = Callable[[str, str], object]
+
+
+@pytest.fixture
+def probe(monkeypatch: pytest.MonkeyPatch) -> Probe:
+    """The exit code of `wfe-postgres`, as a deployment or a probe sees it."""
+
+    def run(name: str, url: str) -> object:
+        monkeypatch.setattr(sys, "argv", ["wfe-postgres", name, "--url", url])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return end.value.code
+
+    return run
+
+
+def call_everything(application: str, monkeypatch: pytest.MonkeyPatch, truncating: str) -> None:
+    """Make every call there is but `truncate_all`, for which some calls' preparations borrow another's right."""
+    with PostgresPersistenceProvider(application) as provider, PostgresPersistenceProvider(truncating) as other:
+        monkeypatch.setattr(provider, "truncate_all", other.truncate_all)
+        for name in sorted(ALL.keys() - LARGE.keys() - {"truncate_all"}):
+            ALL[name].prepare(provider)()
+
+
+def test_the_roles_of_the_example(
+    run_roles_sql: Callable[..., Roles], probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The owner migrates with no other right; the application makes every call; the probe says how it stands."""
+    owner, application = run_roles_sql()
+    assert [probe("check", application), probe("upgrade", application)] == [2, 2]
+    assert probe("upgrade", owner) == 0
+    assert [probe("check", application), probe("upgrade", application)] == [0, 0]
+    call_everything(application, monkeypatch, truncating=owner)
+
+
+def test_the_application_of_the_example_has_no_other_right(run_roles_sql: Callable[..., Roles]) -> None:
+    """It cannot change the store, nor create anything beside it."""
+    owner, application = run_roles_sql()
+    upgrade_store(owner)
+    with psycopg.connect(application, autocommit=True) as connection:
+        for statement in (
+            "CREATE TABLE wfc.orders (id INT)",
+            "CREATE INDEX ON wfc.events (event_data)",
+            "ALTER TABLE wfc.events ADD COLUMN tenant INT",
+            "DROP TABLE wfc.events",
+            "TRUNCATE wfc.events",
+            "DROP SCHEMA wfc CASCADE",
+            "CREATE SCHEMA another",
+            "CREATE TEMPORARY TABLE orders (id INT)",
+            "ALTER SEQUENCE wfc.execution_errors_id_seq RESTART",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement)
+    with PostgresPersistenceProvider(application) as provider, pytest.raises(PersistenceError) as caught:
+        provider.truncate_all()
+    assert caught.value.sqlstate == "42501"
+    with pytest.raises(ProgrammingError, match="must be owner"):
+        alembic(application, command.downgrade, "base")
+    assert differences(owner) == []
+
+
+def test_the_roles_of_the_example_on_a_store_that_is_there(
+    empty_database_url: str, sql: Sql, run_roles_sql: Callable[..., Roles], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner stays; the application gets what is there, and what the next upgrade brings."""
+    alembic(empty_database_url, command.upgrade, "0003")
+    [(owner,)] = sql("SELECT current_user::text")
+    owners_url, application = run_roles_sql(owner)
+    upgrade_store(owners_url)
+    call_everything(application, monkeypatch, truncating=owners_url)

@@ -1,0 +1,38 @@
+"""Everything at once, until Ctrl-C: `python -m examples.django_shop`."""
+
+import os
+import signal
+import subprocess
+import sys
+
+from wfe_postgres.embedded import any_server
+
+PREPARE = [["wfe_postgres", "upgrade"], ["django", "migrate", "--verbosity=0"]]
+GUNICORN = ["gunicorn", "--preload", "--workers=2", "--no-control-socket"]
+SERVE = [
+    [*GUNICORN, f"--bind=127.0.0.1:{os.environ.get('PORT', '8000')}", "django.core.wsgi:get_wsgi_application()"],
+    ["django", "work"],
+]
+
+
+def main() -> None:
+    """Migrate, serve and work, on the database that WFE_DATABASE_URL names or on a private one."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with any_server("WFE_DATABASE_URL") as url:
+        environment = os.environ | {"WFE_DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "examples.django_shop.settings"}
+        for command in PREPARE:
+            subprocess.run([sys.executable, "-m", *command], env=environment, check=True)
+        running = [subprocess.Popen([sys.executable, "-m", *command], env=environment) for command in SERVE]
+        try:
+            running[0].wait()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            for process in running:
+                process.terminate()
+            for process in running:
+                process.wait()
+
+
+if __name__ == "__main__":
+    main()

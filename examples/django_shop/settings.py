@@ -1,0 +1,34 @@
+"""Django's settings: the shop lies in the database that WFE_DATABASE_URL names, beside the store."""
+
+import os
+
+from django.core.management.utils import get_random_secret_key
+from psycopg.conninfo import conninfo_to_dict
+
+STORE_URL = os.environ["WFE_DATABASE_URL"]
+
+_parameters = conninfo_to_dict(STORE_URL)
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": _parameters.pop("dbname"),
+        "OPTIONS": _parameters,
+        "CONN_MAX_AGE": 60,
+        "CONN_HEALTH_CHECKS": True,
+    }
+}
+
+SECRET_KEY = os.environ.get("SECRET_KEY") or get_random_secret_key()
+ALLOWED_HOSTS = ["localhost", "127.0.0.1"]
+INSTALLED_APPS = ["examples.django_shop"]
+MIDDLEWARE = ["django.middleware.common.CommonMiddleware", "django.middleware.csrf.CsrfViewMiddleware"]
+ROOT_URLCONF = "examples.django_shop.urls"
+TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
+
+TIME_ZONE = "UTC"
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+}

@@ -1,0 +1,12 @@
+"""Where the views are."""
+
+from django.urls import path
+
+from examples.django_shop import views
+
+urlpatterns = [
+    path("", views.orders, name="orders"),
+    path("orders", views.place_order, name="place_order"),
+    path("orders/<int:number>/pay", views.pay, name="pay"),
+    path("payments", views.payment_webhook, name="payment_webhook"),
+]

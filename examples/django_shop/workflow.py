@@ -1,0 +1,74 @@
+"""The workflow of an order, and the host that runs it: reserve the stock, await the payment, ship.
+
+Each step writes the shop's tables in the transaction that saves the step. However often a host dies half-way, an
+order takes its goods from the stock once.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import close_old_connections, transaction
+from django.db.models import F
+from django.utils import timezone
+
+from examples.django_shop.models import Order, Product
+from examples.django_shop.store import joined, wfe
+from wfe_postgres import ExecutionPointer, PersistenceProvider, WorkflowInstance
+from wfe_postgres.demo.definitions import Context, Definition, Next, Outcome, WaitFor
+from wfe_postgres.demo.host import Host
+
+PAYMENT = "payment"
+"""The event that an order waits for; its key is the id of the order's workflow."""
+
+
+class OutOfStockError(Exception):
+    """There is not enough in stock: the step is tried again a few times, then the workflow is suspended."""
+
+
+def reserve_stock(context: Context) -> Outcome:
+    """Takes the goods from the stock."""
+    sku, quantity = context.data["sku"], context.data["quantity"]
+    enough = Product.objects.filter(sku=sku, stock__gte=quantity)
+    if not enough.update(stock=F("stock") - quantity):
+        raise OutOfStockError(f"fewer than {quantity} of {sku} in stock")
+    return Next()
+
+
+def await_payment(context: Context) -> Outcome:
+    """Waits for the event, which may have come before."""
+    if not context.pointer.event_published:
+        return WaitFor(PAYMENT, context.workflow.id)
+    context.data["payment"] = context.pointer.event_data["payment"]
+    return Next()
+
+
+def ship(context: Context) -> Outcome:
+    """The last step."""
+    Order.objects.filter(workflow_id=context.workflow.id).update(shipped_at=timezone.now())
+    return Next()
+
+
+ORDER = Definition("order", 1, steps=(reserve_stock, await_payment, ship))
+
+
+def new_order(sku: str, quantity: int) -> WorkflowInstance:
+    """A workflow at its first step, not stored yet."""
+    workflow = WorkflowInstance(ORDER.id, ORDER.version, {"sku": sku, "quantity": quantity})
+    workflow.execution_pointers.append(ORDER.pointer(0))
+    return workflow
+
+
+class ShopHost(Host):
+    """A host whose steps use the shop's models."""
+
+    def __init__(self) -> None:
+        super().__init__(wfe, [ORDER], retry_delay=0.2, max_retries=2)
+
+    @contextmanager
+    def transaction(
+        self, workflow: WorkflowInstance, pointer: ExecutionPointer
+    ) -> Iterator[tuple[PersistenceProvider, None]]:
+        """One transaction for the step's rows and the save of its workflow."""
+        close_old_connections()  # as Django does between two requests
+        with transaction.atomic():
+            yield joined(), None
