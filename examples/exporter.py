@@ -68,10 +68,13 @@ def ready_provider(url: str) -> PostgresPersistenceProvider:
 def main() -> None:
     """Serve until Ctrl-C."""
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 9464
-    with any_server("WFE_DATABASE_URL") as url, ready_provider(url) as provider:
-        with HTTPServer(("127.0.0.1", port), partial(Exporter, provider)) as server:
-            print(f"http://127.0.0.1:{server.server_port}/metrics", flush=True)
-            server.serve_forever()
+    with (
+        any_server("WFE_DATABASE_URL") as url,
+        ready_provider(url) as provider,
+        HTTPServer(("127.0.0.1", port), partial(Exporter, provider)) as server,
+    ):
+        print(f"http://127.0.0.1:{server.server_port}/metrics", flush=True)
+        server.serve_forever()
 
 
 if __name__ == "__main__":
