@@ -205,9 +205,9 @@ def _new_database(server: str, template: str) -> Iterator[str]:
     """A database that exists as long as the context; whoever is still connected then is thrown out."""
     name = f"wfe_{uuid4().hex}"
     database = compose.Identifier(name)
-    create = compose.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(database, compose.Identifier(template))
+    create = compose.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(create)
+        connection.execute(create.format(database, compose.Identifier(template)))
     try:
         yield make_url(server).set(database=name).render_as_string(hide_password=False)
     finally:

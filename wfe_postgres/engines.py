@@ -1,12 +1,15 @@
 """The provider's own engine: what a URL means, and what a connection of ours is like."""
 
 import os
+import time
 import weakref
 from typing import Any
 
 import psycopg
-from sqlalchemy import URL, Engine, create_engine, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
+
+from wfe_postgres.sessions import Watchdog
 
 _DRIVERS = {"postgres", "postgresql", "postgresql+psycopg"}
 _TLS_FOR_CERTAIN = {"require", "verify-ca", "verify-full"}
@@ -14,7 +17,7 @@ _LONGEST_CONNECT = 10  # seconds
 _REQUIRE_AUTH_SINCE = 160000  # libpq's version
 
 
-def make_engine(url: str | URL, call_timeout: float | None, options: dict[str, Any]) -> Engine:
+def make_engine(url: str | URL, call_timeout: float | None, options: dict[str, Any], watchdog: Watchdog) -> Engine:
     """An engine with a pool of up to 10 connections; `options` are `create_engine`'s and win over ours.
 
     ValueError: the URL is none of PostgreSQL's; its text is not repeated, because a password may be in it.
@@ -28,6 +31,7 @@ def make_engine(url: str | URL, call_timeout: float | None, options: dict[str, A
     engine = create_engine(parsed, **ours)
     # A parameter of `create_engine` from SQLAlchemy 2.0.43 on, and without effect before.
     engine.dialect.skip_autocommit_rollback = True
+    _bound_first_connect(engine, watchdog, call_timeout)
     survive_fork(engine)
     return engine
 
@@ -40,6 +44,18 @@ def longest_connect(call_timeout: float | None) -> int:
 def reserve(call_timeout: float | None) -> float:
     """How many seconds before its deadline a call begins no new try."""
     return 0.0 if call_timeout is None else min(longest_connect(call_timeout), call_timeout / 2)
+
+
+def _bound_first_connect(engine: Engine, watchdog: Watchdog, call_timeout: float | None) -> None:
+    """See to it that what SQLAlchemy asks of its first connection ends, too: libpq's timeout is over by then."""
+    initialize = engine.dialect.initialize
+
+    def watched(connection: Connection) -> None:
+        with watchdog.watch(time.monotonic() + reserve(call_timeout)) as watch:
+            watch.over(connection)
+            initialize(connection)
+
+    engine.dialect.initialize = watched  # type: ignore[method-assign]
 
 
 def survive_fork(engine: Engine) -> None:

@@ -57,12 +57,13 @@ class PostgresPersistenceProvider(
         max_payload_bytes: int = MAX_PAYLOAD_BYTES,
         **engine_options: Any,
     ) -> None:
-        engine = make_engine(url, call_timeout, engine_options)
+        watchdog = Watchdog(call_timeout)
+        engine = make_engine(url, call_timeout, engine_options, watchdog)
         calls = OwnCalls(
             engine_source(engine),
             plain_schema(schema),
             retry_budget=retry_budget,
-            watchdog=Watchdog(call_timeout),
+            watchdog=watchdog,
             reserve=reserve(call_timeout),
         )
         self._set_up(calls, engine, command_lease, max_payload_bytes)
@@ -131,7 +132,7 @@ class PostgresPersistenceProvider(
         A store that is up to date is only looked at, for which USAGE and SELECT are enough.
         """
         self._own.require_open()
-        store.ensure(self.engine, self._schema)
+        store.ensure(self.engine, self._schema, watchdog=self._own.watchdog)
 
     def truncate_all(self) -> None:
         """Empty every table and restart its sequences, in one transaction: for tests."""

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine, Text, column, select, table, text
 from wfe_postgres.contract.errors import PersistenceError, StoreNotReadyError, WfeError
 from wfe_postgres.rows import SCHEMA, Base
 from wfe_postgres.sessions.failures import CATCHABLE, classify, sqlstate_of
+from wfe_postgres.sessions.watchdog import Watchdog
 
 REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 HEAD = REVISIONS[-1]
@@ -119,14 +120,17 @@ def current_revision(connection: Connection, schema: str = SCHEMA) -> str | None
     return " and ".join(found) or None
 
 
-def ensure(engine: Engine, schema: str = SCHEMA, *, patience: float = PATIENCE) -> None:
+def ensure(
+    engine: Engine, schema: str = SCHEMA, *, patience: float = PATIENCE, watchdog: Watchdog | None = None
+) -> None:
     """Create the store, upgrade it, or find that it is up to date: then no DDL is issued.
 
     StoreNotReadyError: it is newer than this library, incomplete, not what a WFE host made, or this role may
-    not change it. Safe to call from any number of threads and processes at once; `patience` is in seconds. Logs a
+    not change it. Safe to call from any number of threads and processes at once; `patience` is in seconds,
+    and `watchdog` watches the look at the store, not an upgrade. Logs a
     warning when fsync or full_page_writes is off on a server that is not a private, embedded one.
     """
-    found, tables, unsafe = _reading(engine, lambda it: _state(it, schema))
+    found, tables, unsafe = _reading(engine, lambda it: _state(it, schema), watchdog)
     for setting in unsafe:
         logger.warning(
             "the server has %s = off: a crash of its machine can lose or destroy what was acknowledged", setting
@@ -277,12 +281,13 @@ def _one_at_a_time(patience: float, schema: str) -> Iterator[None]:
         _alembic.release()
 
 
-def _reading(engine: Engine, read: Callable[[Connection], _T]) -> _T:
+def _reading(engine: Engine, read: Callable[[Connection], _T], watchdog: Watchdog | None = None) -> _T:
     """What `read` finds in a transaction of its own; the database's errors become ours."""
     connected = False
     try:
-        with engine.connect() as connection:
+        with (watchdog or Watchdog(None)).watch() as watch, engine.connect() as connection:
             connected = True
+            watch.over(connection)
             connection.execution_options(isolation_level="READ COMMITTED")
             with connection.begin():
                 return read(connection)

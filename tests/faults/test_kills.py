@@ -15,7 +15,7 @@ from tests.provider.databases import wait_until
 from wfe_postgres import PostgresPersistenceProvider
 
 ID = "audited"
-KILLS = runs(40, 2000)
+KILLS = runs(60, 2000)
 
 
 def save_generations(url: str, tell: Tell) -> None:
@@ -37,7 +37,8 @@ def test_no_kill_leaves_half_a_save(cluster: Cluster, database: str) -> None:
     with psycopg.connect(database, autocommit=True) as beside:
         for _ in range(KILLS):
             with writer(save_generations, database) as killed:
-                time.sleep(random.uniform(0.03, 0.12))
+                killed.hear()
+                time.sleep(random.uniform(0, 0.06))
             wait_until(lambda: not cluster.backends(name))
             [found] = audit(beside).values()
             told = max(killed.told, default=generation)
@@ -45,7 +46,7 @@ def test_no_kill_leaves_half_a_save(cluster: Cluster, database: str) -> None:
             in_the_gap += found == told + 1
             acknowledged += len(killed.told)
             generation = found
-    assert acknowledged > KILLS
+    assert acknowledged >= KILLS
     assert in_the_gap >= runs(0, 5), "no kill fell between a commit and its answer"
     tally.count("kill -9 of a writer", faults=KILLS, acknowledged=acknowledged, lost=0)
     with PostgresPersistenceProvider(database) as provider:

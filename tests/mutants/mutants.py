@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partialmethod
 from typing import Any
 
 from sqlalchemy import Engine, delete, event, select, text
@@ -42,7 +43,7 @@ class Mutant:
     what: str
     install: Callable[[], None]
     tests: Sequence[str]
-    """What must turn red, at least one of it; arguments of pytest."""
+    """Names of tests, as pytest has them: the first of them that fails has noticed the mutant."""
 
 
 def statement_changed(pattern: str, by: Callable[[], str]) -> Callable[[], None]:
@@ -69,7 +70,7 @@ def migrations_changed(old: str, new: str) -> Callable[[], None]:
     return lambda: event.listen(Engine, "before_cursor_execute", change, retval=True)
 
 
-def replaced(owner: Any, name: str, by: Callable[..., Any]) -> Callable[[], None]:
+def replaced(owner: Any, name: str, by: Any) -> Callable[[], None]:
     """A method, or a module's function, is another."""
     return lambda: setattr(owner, name, by)
 
@@ -161,6 +162,12 @@ def operational_is_passing(error: BaseException, state: str | None, sent: bool) 
     return Kind.ROLLED_BACK if operational else _kind(error, state, sent)
 
 
+def judging_by_class() -> None:
+    """Every OperationalError is tried again, for a time that a test can wait for."""
+    replaced(failures, "_kind", operational_is_passing)()
+    replaced(Provider, "__init__", partialmethod(Provider.__init__, retry_budget=2.0))()
+
+
 def quoting(error: BaseException, state: str | None, kind: Kind) -> PersistenceError:
     """Say what the driver said."""
     ours = _refused(error, state, kind)
@@ -181,8 +188,8 @@ def always_written(execute: Execute, id: str, expected: int, new: int) -> bool:
 def without_threshold(make: Callable[..., Engine]) -> Callable[..., Engine]:
     """An engine that prepares as psycopg does by itself."""
 
-    def make_engine(url: Any, call_timeout: Any, options: dict[str, Any]) -> Engine:
-        return make(url, call_timeout, {name: it for name, it in options.items() if name != "connect_args"})
+    def make_engine(url: Any, call_timeout: Any, options: dict[str, Any], watchdog: Any) -> Engine:
+        return make(url, call_timeout, {name: it for name, it in options.items() if name != "connect_args"}, watchdog)
 
     return make_engine
 
@@ -193,8 +200,8 @@ def unnoticed_fork() -> None:
         replaced(module, "survive_fork", lambda _: None)()
 
 
-def server_clock_mistaken() -> str:
-    """This machine's time, as it stands in a statement."""
+def hosts_time() -> str:
+    """What this host's clock says, as it stands in a statement."""
     return f"'{datetime.now(UTC).isoformat()}'::timestamptz"
 
 
@@ -208,72 +215,67 @@ MUTANTS = _named(
             "M-a",
             "pointers are written before the parent",
             replaced(Provider, "_write", pointers_first),
-            [
-                "tests/concurrency/test_atomic_saves.py",
-                "tests/conformance/test_postgres.py",
-                "-k",
-                "conflict or stale or refused",
-            ],
+            ["tests/conformance/test_postgres.py::TestPostgres::test_who_comes_second_is_refused"],
         ),
         Mutant(
             "M-b",
             "a save does not look at the stamp",
             statement_changed(r"AND \w+\.workflows\.revision = %\(expected_revision\)s::BIGINT", lambda: ""),
-            ["tests/concurrency/test_lost_updates.py"],
+            ["tests/concurrency/test_lost_updates.py::test_no_thread_overwrites_another"],
         ),
         Mutant(
             "M-c",
             "a token is read, then written",
             replaced(Provider, "set_subscription_token", read_then_write),
-            ["tests/concurrency/test_tokens.py"],
+            ["tests/concurrency/test_tokens.py::test_one_of_many_threads_gets_the_token"],
         ),
         Mutant(
             "M-d",
             "all due commands are deleted at the end",
             replaced(Provider, "process_commands", delete_all_due),
-            ["tests/concurrency/test_commands_shared.py"],
+            ["tests/concurrency/test_commands_shared.py::test_every_occurrence_is_handled_once"],
         ),
         Mutant(
             "M-e",
             "a save is several transactions",
             replaced(Provider, "_write", in_several_statements),
-            ["tests/faults/test_kills.py"],
+            ["tests/concurrency/test_atomic_saves.py::test_a_save_that_is_killed_half_way_is_all_or_nothing"],
         ),
         Mutant(
             "M-f",
             "migrations run without the lock",
             migrations_changed("SELECT pg_try_advisory_xact_lock(", "SELECT true OR 0 < ("),
-            ["tests/migrations/test_upgrades_at_once.py"],
+            ["tests/migrations/test_upgrades_at_once.py::test_eight_processes_at_once[None]"],
         ),
         Mutant(
             "M-g",
             "every OperationalError is tried again",
-            replaced(failures, "_kind", operational_is_passing),
-            ["tests/provider/test_errors.py", "tests/faults/test_permanent_errors.py"],
+            judging_by_class,
+            ["tests/faults/test_permanent_errors.py::test_a_refused_statement_is_sent_once[a statement timeout]"],
         ),
         Mutant(
             "M-h",
             "errors say what the driver said",
             replaced(failures, "_refused", quoting),
-            ["tests/provider/test_canaries.py"],
+            ["tests/provider/test_canaries.py::test_what_the_database_quotes_is_not_repeated"],
         ),
         Mutant(
             "M-i",
             "migrations lock for the session",
             migrations_changed("pg_try_advisory_xact_lock", "pg_try_advisory_lock"),
-            ["tests/faults/test_pgbouncer.py"],
+            ["tests/faults/test_pgbouncer.py::test_hosts_boot_at_once"],
         ),
         Mutant(
             "M-j",
             "statements are prepared behind PgBouncer",
             replaced(provider, "make_engine", without_threshold(engines.make_engine)),
-            ["tests/faults/test_pgbouncer.py"],
+            ["tests/faults/test_pgbouncer.py::test_a_token_has_one_holder"],
         ),
         Mutant(
             "M-k",
             "a load is two statements",
             replaced(Provider, "_get", in_two_selects),
-            ["tests/concurrency/test_torn_reads.py"],
+            ["tests/concurrency/test_torn_reads.py::test_every_read_is_of_one_save[read committed]"],
         ),
         Mutant(
             "M-l",
@@ -282,37 +284,40 @@ MUTANTS = _named(
                 r"AND \w+\.\w+\.claim = %\(claim\)s::BIGINT AND NOT \w+\.\w+\.rescheduled",
                 lambda: "",
             ),
-            ["tests/concurrency/test_command_handlers.py", "tests/concurrency/test_command_leases.py"],
+            ["tests/concurrency/test_command_handlers.py::test_a_handler_schedules_its_own_command"],
         ),
         Mutant(
             "M-m",
             "handlers run in an open transaction",
             replaced(Provider, "process_commands", in_an_open_transaction),
-            ["tests/concurrency/test_command_handlers.py"],
+            ["tests/concurrency/test_command_handlers.py::test_no_transaction_is_open_while_a_handler_runs"],
         ),
         Mutant(
             "M-n",
             "leases are judged by the host's clock",
-            statement_changed(r"pg_catalog\.clock_timestamp\(\)", server_clock_mistaken),
-            ["tests/faults/test_clock_skew.py"],
+            statement_changed(r"(?<=<= )pg_catalog\.clock_timestamp\(\)", hosts_time),
+            [
+                "tests/faults/test_clock_skew.py::test_a_token_is_held_for_its_time",
+                "tests/faults/test_clock_skew.py::test_a_command_is_leased_for_its_time",
+            ],
         ),
         Mutant(
             "M-o",
             "a fork goes unnoticed",
             unnoticed_fork,
-            ["tests/provider/test_threads_and_forks.py", "tests/faults/test_forks_and_signals.py"],
+            ["tests/provider/test_threads_and_forks.py::test_a_fork"],
         ),
         Mutant(
             "M-p",
             "a write whose answer was lost is just made again",
             replaced(OwnCalls, "_try", blindly),
-            ["tests/wire/test_lost.py"],
+            ["tests/wire/test_lost.py::test_no_call_fails_or_happens_twice"],
         ),
         Mutant(
             "M-q",
             "a save whose answer was lost is believed written",
             replaced(workflow_repository, "_took_place", always_written),
-            ["tests/wire/test_lost.py", "tests/faults/test_cut_connections.py"],
+            ["tests/wire/test_lost.py::test_no_call_fails_or_happens_twice"],
         ),
     ]
 )

@@ -16,7 +16,7 @@ from wfe_postgres.sessions.execution import Execute, Parameters, Rows, executor
 from wfe_postgres.sessions.failures import CATCHABLE, READ_ONLY, Failure, Kind, classify, sqlstate_of
 from wfe_postgres.sessions.places import Open, Place, joined_source, maker_source
 from wfe_postgres.sessions.sockets import driver_connection
-from wfe_postgres.sessions.watchdog import Watchdog
+from wfe_postgres.sessions.watchdog import Watch, Watchdog
 
 _T = TypeVar("_T")
 
@@ -84,21 +84,27 @@ class JoinedCalls:
     @contextmanager
     def transaction(self) -> Iterator["JoinedCalls"]:
         """See `Calls`: a savepoint of the caller's transaction."""
-        began = ended = False
+        own: BaseException | None = None
         self._flush()
         try:
-            with self._savepoint():
-                began = True
-                yield self
-                self._flush()
-                ended = True
-                _require_usable(self._connection())
+            connection = self._connection()
+            with self._watchdog.watch() as watch:
+                watch.over(connection)
+                savepoint = self._savepoint()
+            with self._watchdog.watch() as watch, savepoint:
+                try:
+                    yield self
+                    self._flush()
+                    _require_usable(connection)
+                except BaseException as error:
+                    own = error
+                    raise
+                finally:
+                    _watch_the_end(watch, connection)
             return
         except CATCHABLE as error:
-            if began and not ended:
-                raise
             failure = classify(error, sent=True)
-        raise failure.error
+        raise own or failure.error
 
     def _savepoint(self) -> AbstractContextManager[Any]:
         if isinstance(self._place, (Session, scoped_session)):
@@ -133,14 +139,14 @@ class OwnCalls:
         self._open = opened
         self.schema = schema
         self._retry_budget = retry_budget
-        self._watchdog = watchdog or Watchdog(None)
+        self.watchdog = watchdog or Watchdog(None)
         self._reserve = reserve
         self._closed = False
 
     def close(self) -> None:
         """Refuse all later calls."""
         self._closed = True
-        self._watchdog.close()
+        self.watchdog.close()
 
     def require_open(self) -> None:
         """`PersistenceError`: it has been closed."""
@@ -166,19 +172,23 @@ class OwnCalls:
     @contextmanager
     def transaction(self) -> Iterator[JoinedCalls]:
         """See `Calls`."""
-        block_ended = False
-        opened = self._persist(lambda _: self._opened(), self._watchdog.deadline(), None)
+        own: BaseException | None = None
+        opened = self._persist(lambda _: self._opened(), self.watchdog.deadline(), None)
         try:
-            with self._watchdog.watch() as watch, opened as connection:
-                yield JoinedCalls(connection, self.schema, self._watchdog)
-                block_ended = True
-                _require_usable(connection)
-                watch.over(connection)
+            with self.watchdog.watch() as watch, opened as connection:
+                try:
+                    yield JoinedCalls(connection, self.schema, self.watchdog)
+                    _require_usable(connection)
+                except BaseException as error:
+                    own = error
+                    raise
+                finally:
+                    _watch_the_end(watch, connection)
             return
         except CATCHABLE as error:
-            if not block_ended:
-                raise
             failure = classify(error, sent=True)
+        if own is not None:
+            raise own  # that it could not be rolled back either changes nothing: the server does that
         raise _outcome_unknown((), failure) if failure.kind is Kind.LOST else failure.error
 
     def _opened(self) -> AbstractContextManager[Connection] | Failure:
@@ -189,7 +199,7 @@ class OwnCalls:
             return classify(error, sent=False)
 
     def _run(self, attempt: Attempt[_T], *, transaction: bool, ids: tuple[str, ...] | None) -> _T:
-        deadline = self._watchdog.deadline()
+        deadline = self.watchdog.deadline()
         return self._persist(lambda uncertain: self._try(attempt, uncertain, transaction, deadline), deadline, ids)
 
     def _persist(self, step: Callable[[bool], _T | Failure], deadline: float, ids: tuple[str, ...] | None) -> _T:
@@ -207,7 +217,7 @@ class OwnCalls:
             wait = random.uniform(0, pause)  # full jitter: hosts that failed together do not come back together
             if (result.kind is Kind.FINAL and not uncertain) or time.monotonic() + wait >= until:
                 break
-            logger.warning("a call is tried again in %.2f s: %s: %s", wait, _named(ids), result.error)
+            logger.warning("a call is tried again in %.2f s: %s: %s", wait, _named(ids), str(result.error))
             time.sleep(wait)
             pause = min(2 * pause, _LONGEST_PAUSE)
         raise _outcome_unknown(ids or (), result) if uncertain else result.error
@@ -216,7 +226,7 @@ class OwnCalls:
         connection: Connection | None = None
         try:
             self.require_open()
-            with self._watchdog.watch(deadline) as watch, self._open(transaction) as connection:
+            with self.watchdog.watch(deadline) as watch, self._open(transaction) as connection:
                 watch.over(connection)
                 try:
                     return attempt(executor(connection, self.schema), uncertain)
@@ -226,6 +236,12 @@ class OwnCalls:
                     raise
         except CATCHABLE as error:
             return classify(error, sent=connection is not None)
+
+
+def _watch_the_end(watch: Watch, connection: Connection) -> None:
+    """From here on it is COMMIT or ROLLBACK, if there still is a connection."""
+    if not (connection.closed or connection.invalidated):
+        watch.over(connection)
 
 
 def _require_usable(connection: Connection) -> None:

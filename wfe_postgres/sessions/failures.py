@@ -99,8 +99,10 @@ def classify(error: BaseException, *, sent: bool) -> Failure:
 
 def _kind(error: BaseException, state: str | None, sent: bool) -> Kind:
     if state is None:
-        lost = isinstance(error, OSError) or getattr(error, "connection_invalidated", False)
-        return Kind.LOST if lost else Kind.FINAL
+        driver = error.orig if isinstance(error, DBAPIError) else error
+        # That its socket was reset psycopg can say a moment before its connection counts as closed.
+        cut = isinstance(driver, (OSError, psycopg.OperationalError))
+        return Kind.LOST if cut or getattr(error, "connection_invalidated", False) else Kind.FINAL
     if not sent:
         return Kind.NOT_SENT if _PASSING.fullmatch(state) else Kind.FINAL
     if state in _ROLLED_BACK:

@@ -8,13 +8,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from psycopg.pq import PGconn
+
 from tests.faults.kit.cluster import Cluster
 
-# The marker keeps away from here the session that is asking.
+# Only the provider's: the trial commit below waits as well.
 WAITING = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
  WHERE wait_event = 'SyncRep' AND application_name = 'wfe_postgres'
 """
+IS_WAITING = "SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid = %s"
 
 
 @contextmanager
@@ -34,6 +37,7 @@ def ambiguous_commits(cluster: Cluster) -> Iterator[list[int]]:
             time.sleep(0.002)
 
     with cluster.setting(synchronous_standby_names="nosuch"):
+        _until_commits_wait(cluster)
         watching = threading.Thread(target=end_the_first)
         watching.start()
         try:
@@ -41,3 +45,19 @@ def ambiguous_commits(cluster: Cluster) -> Iterator[list[int]]:
         finally:
             over.set()
             watching.join()
+
+
+def _until_commits_wait(cluster: Cluster) -> None:
+    """Return when the setting is in force: that is up to the checkpointer, which may hear of it after the sessions."""
+    trial = PGconn.connect(cluster.url_of("postgres").encode())
+    try:
+        while True:
+            trial.send_query(b"SELECT pg_current_xact_id()")
+            while trial.is_busy():
+                if cluster.sql(IS_WAITING, trial.backend_pid):
+                    return
+                trial.consume_input()
+            while trial.get_result():
+                pass
+    finally:
+        trial.finish()

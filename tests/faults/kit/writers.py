@@ -10,6 +10,8 @@ from typing import Any
 
 Tell = Callable[[Any], None]
 
+PATIENCE = 30.0
+
 
 class Writer:
     """A forked process that runs `write(url, tell)`; `told` is what it has told of so far."""
@@ -21,6 +23,11 @@ class Writer:
         self._process.start()
         far.close()
         self.told: list[Any] = []
+
+    def hear(self) -> None:
+        """Wait until it tells of a call; it may come late on a machine that has much to do."""
+        assert self._pipe.poll(PATIENCE), f"it has told nothing in {PATIENCE} seconds"
+        self.told.append(self._pipe.recv())
 
     def kill(self) -> None:
         """Kill -9, and hear what it had still to say."""
