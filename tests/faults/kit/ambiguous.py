@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from psycopg.pq import PGconn
 
 from tests.faults.kit.cluster import Cluster
+from tests.provider.databases import wait_until
 
 # Only the provider's: the trial commit below waits as well.
 WAITING = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
  WHERE wait_event = 'SyncRep' AND application_name = 'wfe_postgres'
 """
-IS_WAITING = "SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid = %s"
+IS_WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid = %s"
 
 
 @contextmanager
@@ -50,14 +51,16 @@ def ambiguous_commits(cluster: Cluster) -> Iterator[list[int]]:
 def _until_commits_wait(cluster: Cluster) -> None:
     """Return when the setting is in force: that is up to the checkpointer, which may hear of it after the sessions."""
     trial = PGconn.connect(cluster.url_of("postgres").encode())
-    try:
-        while True:
-            trial.send_query(b"SELECT pg_current_xact_id()")
-            while trial.is_busy():
-                if cluster.sql(IS_WAITING, trial.backend_pid):
-                    return
-                trial.consume_input()
+
+    def waits() -> bool:
+        trial.consume_input()
+        if not trial.is_busy():
             while trial.get_result():
                 pass
+            trial.send_query(b"SELECT pg_current_xact_id()")
+        return bool(cluster.sql(IS_WAITING, trial.backend_pid))
+
+    try:
+        wait_until(waits)
     finally:
         trial.finish()
