@@ -185,13 +185,13 @@ def always_written(execute: Execute, id: str, expected: int, new: int) -> bool:
     return True
 
 
-def without_threshold(make: Callable[..., Engine]) -> Callable[..., Engine]:
-    """An engine that prepares as psycopg does by itself."""
+_init = Provider.__init__
 
-    def make_engine(url: Any, call_timeout: Any, options: dict[str, Any], watchdog: Any) -> Engine:
-        return make(url, call_timeout, {name: it for name, it in options.items() if name != "connect_args"}, watchdog)
 
-    return make_engine
+def without_threshold(self: Provider, url: Any, **options: Any) -> None:
+    """Prepare as psycopg does by itself, whatever is asked for."""
+    options.pop("connect_args", None)
+    _init(self, url, **options)
 
 
 def unnoticed_fork() -> None:
@@ -268,7 +268,7 @@ MUTANTS = _named(
         Mutant(
             "M-j",
             "statements are prepared behind PgBouncer",
-            replaced(provider, "make_engine", without_threshold(engines.make_engine)),
+            replaced(Provider, "__init__", without_threshold),
             ["tests/faults/test_pgbouncer.py::test_a_token_has_one_holder"],
         ),
         Mutant(
