@@ -139,7 +139,7 @@ class OwnCalls:
         self._open = opened
         self.schema = schema
         self._retry_budget = retry_budget
-        self.watchdog = watchdog or Watchdog(None)
+        self.watchdog: Watchdog = watchdog or Watchdog(None)
         self._reserve = reserve
         self._closed = False
 
