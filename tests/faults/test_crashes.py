@@ -1,4 +1,4 @@
-"""The server crashes under eight writers: what was acknowledged is there, and what failed is what the error said."""
+"""Eight writers, while the server crashes or their connections are ended: what each was told is what took place."""
 
 import threading
 import time
@@ -15,6 +15,7 @@ from sqlalchemy import make_url
 from tests.faults.kit import tally
 from tests.faults.kit.cluster import Cluster
 from tests.faults.kit.form import runs
+from tests.faults.kit.killer import terminate_at_random
 from wfe_postgres import (
     Event,
     EventSubscription,
@@ -27,6 +28,7 @@ from wfe_postgres import (
 from wfe_postgres.testing.conformance.support import from_now
 
 CRASHES = runs(2, 20)
+ENDS = runs(60, 1500)
 WRITERS = 8
 NEVER_DUE = 2**60
 
@@ -116,6 +118,19 @@ def test_what_is_acknowledged_survives(cluster: Cluster, database: str, wait: st
         time.sleep(0.4)
         cluster.crash()
     cluster.crash()
+    judge(f"crash of the server, synchronous_commit {wait}", CRASHES + 2, ledgers, database)
+
+
+def test_connections_ended_at_any_moment(cluster: Cluster, database: str) -> None:
+    """One after the other, in whatever its writer is doing."""
+    ledgers = [Ledger() for _ in range(WRITERS)]
+    with writers(database, ledgers):
+        terminate_at_random(cluster, str(make_url(database).database), ENDS)
+    judge("connection ended", ENDS, ledgers, database)
+
+
+def judge(test: str, faults: int, ledgers: list[Ledger], database: str) -> None:
+    """Compare what the writers were told with what there is."""
     with psycopg.connect(database) as connection:
         stored = {what for (what,) in connection.execute(STORED).fetchall()}
     acknowledged, failed, unknown = (
@@ -127,8 +142,8 @@ def test_what_is_acknowledged_survives(cluster: Cluster, database: str, wait: st
     assert stored <= acknowledged | unknown
     assert not any(ledger.unknown for ledger in ledgers[1::2]), "who tries again finds out"
     tally.count(
-        f"crash of the server, synchronous_commit {wait}",
-        faults=CRASHES + 2,
+        test,
+        faults=faults,
         acknowledged=len(acknowledged),
         failed=len(failed),
         unknown=len(unknown),

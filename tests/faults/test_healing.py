@@ -18,6 +18,7 @@ from tests.provider.databases import wait_until
 from wfe_postgres import Event, PostgresPersistenceProvider
 
 THREADS = 8
+READY = "database system is ready to accept connections"
 DOWN = runs(1.0, 10.0)
 FIRST_SUCCESS = 2.0
 """Seconds after the server accepts connections."""
@@ -42,12 +43,16 @@ def stay_away(cluster: Cluster, _: str) -> None:
 
 def terminate(cluster: Cluster, name: str) -> None:
     """End every connection, as an administrator would."""
+    before = set(cluster.backends(name))
     assert cluster.terminate(name) > 0
+    wait_until(lambda: before.isdisjoint(cluster.backends(name)))
 
 
 def kill_a_backend(cluster: Cluster, name: str) -> None:
     """Kill -9 a backend: the server believes its memory to be damaged, ends everybody and recovers."""
+    mark = cluster.log_mark()
     os.kill(cluster.backends(name)[0], signal.SIGKILL)
+    wait_until(lambda: READY in cluster.log_since(mark))
 
 
 FAULTS = {

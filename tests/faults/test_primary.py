@@ -1,14 +1,19 @@
 """The primary moves: connections to the old one, now read-only, are left, and writes go where new connections lead."""
 
+from contextlib import ExitStack
+
 import psycopg
-from sqlalchemy import create_engine, event, make_url
+from sqlalchemy import Engine, create_engine, event, make_url, text
 
 from tests.faults.kit import tally
 from tests.faults.kit.cluster import Cluster
-from tests.provider.databases import migrated_database
+from tests.provider.databases import migrated_database, wait_until
 from wfe_postgres import Event, PostgresPersistenceProvider
+from wfe_postgres.testing.conformance.support import race, results
 
 POOL = 3
+WRITES = 10
+"""By each of as many threads as the pool has connections."""
 
 
 def test_writes_follow_the_primary(cluster: Cluster, database: str, server: str, template: str) -> None:
@@ -22,14 +27,34 @@ def test_writes_follow_the_primary(cluster: Cluster, database: str, server: str,
 
     provider = PostgresPersistenceProvider.from_engine(engine)
     with migrated_database(server, template) as promoted:
-        acknowledged = [provider.create_event(Event("before", "1")) for _ in range(10)]
+        acknowledged = written(provider)
+        wait_until_pool_says(engine, "off")
         with cluster.setting(default_transaction_read_only="on"):
+            wait_until_pool_says(engine, "on")
             place["url"] = promoted
-            moved = [provider.create_event(Event("after", "1")) for _ in range(10)]
+            moved = written(provider)
             assert events(database) == sorted(acknowledged)
         assert events(promoted) == sorted(moved)
         engine.dispose()
-    tally.count("the primary moved", faults=1, acknowledged=20, lost=0, doubled=0)
+    tally.count("the primary moved", faults=1, acknowledged=len(acknowledged + moved), lost=0, doubled=0)
+
+
+def written(provider: PostgresPersistenceProvider) -> list[str]:
+    """The ids of events that threads have written at the same time."""
+
+    def write() -> list[str]:
+        return [provider.create_event(Event("moved", "1")) for _ in range(WRITES)]
+
+    return sum(results(race([write] * POOL)), [])
+
+
+def wait_until_pool_says(engine: Engine, read_only: str) -> None:
+    """Return when every connection of a full pool knows the setting: each takes it in when it gets to it."""
+    with ExitStack() as held:
+        connections = [held.enter_context(engine.connect()) for _ in range(POOL)]
+        for connection in connections:
+            own = connection.execution_options(isolation_level="AUTOCOMMIT")
+            wait_until(lambda own=own: own.scalar(text("SHOW default_transaction_read_only")) == read_only)
 
 
 def events(url: str) -> list[str]:

@@ -57,7 +57,7 @@ def _until_commits_wait(cluster: Cluster) -> None:
         if not trial.is_busy():
             while trial.get_result():
                 pass
-            trial.send_query(b"SELECT pg_current_xact_id()")
+            trial.send_query(b"SELECT pg_logical_emit_message(true, '', '')")
         return bool(cluster.sql(IS_WAITING, trial.backend_pid))
 
     try:

@@ -1,33 +1,18 @@
-"""An administrator who ends connections at random, while they work."""
+"""An administrator who ends connections while they work."""
 
 import random
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 
 from tests.faults.kit.cluster import Cluster
 
 LONGEST_PAUSE = 0.04
-"""Seconds between two ends."""
+"""Seconds between one end and the next."""
 
 
-@contextmanager
-def backend_killer(cluster: Cluster, database: str) -> Iterator[list[int]]:
-    """In the block one of the provider's backends in this database is ended every few moments; gives which."""
-    ended: list[int] = []
-    over = threading.Event()
-
-    def end_one_after_the_other() -> None:
-        while not over.wait(random.uniform(0, LONGEST_PAUSE)):
-            if there := cluster.backends(database):
-                victim = random.choice(there)
-                cluster.sql("SELECT pg_terminate_backend(%s)", victim)
-                ended.append(victim)
-
-    killer = threading.Thread(target=end_one_after_the_other)
-    killer.start()
-    try:
-        yield ended
-    finally:
-        over.set()
-        killer.join()
+def terminate_at_random(cluster: Cluster, database: str, times: int) -> None:
+    """End this many of the provider's connections to the database, now one, now another, at no chosen moment."""
+    while times:
+        time.sleep(random.uniform(0, LONGEST_PAUSE))
+        if there := cluster.backends(database):
+            cluster.sql("SELECT pg_terminate_backend(%s)", random.choice(there))
+            times -= 1
