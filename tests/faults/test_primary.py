@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 
 import psycopg
-from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 
 from tests.faults.kit import tally
 from tests.faults.kit.cluster import Cluster
@@ -45,16 +45,20 @@ def written(provider: PostgresPersistenceProvider) -> list[str]:
     def write() -> list[str]:
         return [provider.create_event(Event("moved", "1")) for _ in range(WRITES)]
 
-    return sum(results(race([write] * POOL)), [])
+    return [id for ids in results(race([write] * POOL)) for id in ids]
 
 
 def wait_until_pool_says(engine: Engine, read_only: str) -> None:
     """Return when every connection of a full pool knows the setting: each takes it in when it gets to it."""
     with ExitStack() as held:
         connections = [held.enter_context(engine.connect()) for _ in range(POOL)]
-        for connection in connections:
-            own = connection.execution_options(isolation_level="AUTOCOMMIT")
-            wait_until(lambda own=own: own.scalar(text("SHOW default_transaction_read_only")) == read_only)
+        wait_until(lambda: {setting_of(it) for it in connections} == {read_only})
+
+
+def setting_of(connection: Connection) -> str:
+    """Whether its transactions begin read-only; seen from outside one, where a session takes in new settings."""
+    connection.rollback()
+    return str(connection.scalar(text("SHOW default_transaction_read_only")))
 
 
 def events(url: str) -> list[str]:
