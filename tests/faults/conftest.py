@@ -16,6 +16,16 @@ from wfe_postgres.schema import upgrade
 
 TEMPLATE = "wfe_template"
 
+LONGEST = 1800
+"""Seconds that a test of the long form may take."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The time after which a short test is taken to hang is too little for a long one."""
+    if LONG:
+        for item in items:
+            item.add_marker(pytest.mark.timeout(LONGEST))
+
 
 @pytest.fixture(scope="session")
 def running_cluster() -> Iterator[Cluster]:
