@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, Text, column, select, table, text
 
 from wfe_postgres.contract.errors import PersistenceError, StoreNotReadyError, WfeError
 from wfe_postgres.rows import SCHEMA, Base
-from wfe_postgres.sessions.failures import CATCHABLE, classify, sqlstate_of
+from wfe_postgres.sessions.failures import CATCHABLE, NOT_PERMITTED, classify, sqlstate_of
 from wfe_postgres.sessions.watchdog import Watchdog
 
 REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
@@ -32,7 +32,6 @@ TABLES = frozenset(table.name for table in Base.metadata.tables.values())
 
 logger: logging.Logger = logging.getLogger("wfe_postgres")
 
-_NOT_PERMITTED = "42501"
 _NAME_INDEX_OF_THE_RUST_HOST = "index idx_workflows_name"
 
 # `alembic.context` is a module global: two upgrades in one process would work on each other's connection.
@@ -243,7 +242,7 @@ def _upgrade_from(found: str | None, engine: Engine, schema: str, patience: floa
     deadline = time.monotonic() + patience
     with _one_at_a_time(patience, schema):
         failure = _run_migrations(engine, schema, deadline - time.monotonic())
-    if isinstance(failure, PersistenceError) and failure.sqlstate == _NOT_PERMITTED:
+    if isinstance(failure, PersistenceError) and failure.sqlstate == NOT_PERMITTED:
         raise StoreNotReadyError(
             f"{_standing(found, schema)}, as a role that owns it (this one may not)",
             failure.sqlstate,

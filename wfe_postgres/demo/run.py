@@ -15,6 +15,7 @@ from wfe_postgres.demo.show import Show
 from wfe_postgres.demo.story import ORDERS, Story
 from wfe_postgres.demo.tally import tally
 from wfe_postgres.embedded import EmbeddedPostgres
+from wfe_postgres.sessions.failures import NOT_PERMITTED
 
 WORKERS = ("worker-1", "worker-2", "worker-3")
 LEASE = 1.5
@@ -22,9 +23,6 @@ LEASE = 1.5
 
 RETRY_BUDGET = 2.0
 """Seconds for a server that does not answer."""
-
-NOT_PERMITTED = "42501"
-"""PostgreSQL's insufficient_privilege."""
 
 
 def run(

@@ -45,7 +45,8 @@ class Failure:
 _ROLLED_BACK = {"40001", "40P01"}
 _STORE_MISSING = {"42P01", "3F000", "42703", "42883", "42P10"}  # 42P10: no such unique key for ON CONFLICT
 READ_ONLY = "25006"
-_NOT_PERMITTED = "42501"
+NOT_PERMITTED = "42501"
+"""PostgreSQL's insufficient_privilege."""
 _LOST = re.compile("08...|57P0[1235]|25P03")
 _PASSING = re.compile("40001|40P01|55P03|53...|57P0.|08...|25006")
 
@@ -123,7 +124,7 @@ def _refused(error: BaseException, state: str | None, kind: Kind) -> Persistence
     table = diagnostics.table_name if diagnostics else None
     if kind is Kind.LOST:
         reason = "the connection to the database was lost"
-    elif state == _NOT_PERMITTED:
+    elif state == NOT_PERMITTED:
         reason = (
             "the role lacks a privilege: USAGE on the schema and its sequences, and SELECT, INSERT, UPDATE and DELETE "
             "on its tables, are needed"
