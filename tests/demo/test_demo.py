@@ -1,5 +1,6 @@
 """The demo as people run it: what it shows, how it ends, and that its count can fail."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from io import StringIO
 from typing import cast
 
@@ -24,6 +26,7 @@ from wfe_postgres.demo.orders import ORDER, expected_effects, order_data
 from wfe_postgres.demo.run import WORKERS, verdict
 from wfe_postgres.demo.show import Show
 from wfe_postgres.demo.story import Story
+from wfe_postgres.demo.worker import Assignment
 from wfe_postgres.embedded import EmbeddedPostgresError, find_binaries
 
 LIMIT = 20.0
@@ -183,14 +186,16 @@ def terminate(process: subprocess.Popen[str]) -> int:
     return signal.SIGTERM
 
 
+@pytest.mark.parametrize("moment", ["worker processes", "freezes"])  # the workers are starting; one is frozen
 @pytest.mark.parametrize("end", [interrupt, terminate])
 def test_an_interrupted_demo_cleans_up(
     empty_database_url: str,
     database: psycopg.Connection[tuple[object, ...]],
     end: Callable[[subprocess.Popen[str]], int],
+    moment: str,
 ) -> None:
     with demo("--url", empty_database_url) as process:
-        wait_for_line(process, "freezes")
+        wait_for_line(process, moment)
         number = end(process)
         _, complaints = rest_of(process)
     assert process.returncode == 128 + number
@@ -206,6 +211,26 @@ def test_no_worker_outlives_a_demo_that_is_killed(
         wait_for_line(process, "freezes")
         process.kill()
         wait_until(lambda: database.execute(connected).fetchone() == (0,), "the end of all workers")
+
+
+def test_a_worker_that_nobody_hears_works_until_its_input_ends(database_url: str) -> None:
+    """A demo that is killed closes both; a worker that ended at the first would leave a frozen one as it is."""
+    command = [sys.executable, "-m", "wfe_postgres.demo.worker"]
+    assignment = Assignment("worker-1", database_url, "wfc", lease=1.0)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0) as worker:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        worker.stdout.close()
+        worker.stdin.write(json.dumps(asdict(assignment)).encode() + b"\n")
+        worker.stdin.flush()
+        with pytest.raises(subprocess.TimeoutExpired):
+            worker.wait(2.0)
+        with subprocess.Popen(["sleep", "60"], process_group=worker.pid) as frozen:
+            frozen.send_signal(signal.SIGSTOP)
+            wait_until(lambda: os.waitid(os.P_PID, frozen.pid, os.WSTOPPED | os.WNOHANG) is not None, "the frozen one")
+            worker.stdin.close()
+            wait_until(lambda: os.waitid(os.P_PID, frozen.pid, os.WCONTINUED | os.WNOHANG) is not None, "the thawed one")
+            frozen.kill()
 
 
 def test_differences_name_what_was_lost_and_what_was_doubled() -> None:

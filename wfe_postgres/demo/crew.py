@@ -6,14 +6,24 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 
 from wfe_postgres.demo.worker import Assignment, Report
 
 PATIENCE = 3.0
 """Seconds that a worker is given to end when its input is closed."""
+
+
+@contextmanager
+def interrupts_blocked() -> Iterator[None]:
+    """Hold Ctrl-C back, and for good from the processes started here: it is the demo that sends them home."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Crew:
@@ -25,7 +35,8 @@ class Crew:
     def __init__(self, names: Iterable[str]) -> None:
         self.reports: queue.Queue[Report] = queue.Queue()
         self._assigned = False
-        self._processes = {name: self._start(name) for name in names}
+        with interrupts_blocked():
+            self._processes = {name: self._start(name) for name in names}
 
     def _start(self, name: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "wfe_postgres.demo.worker"]

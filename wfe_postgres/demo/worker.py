@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -109,7 +109,6 @@ def title(pointer: ExecutionPointer) -> str:
 
 def main() -> None:
     """Work until standard input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the demo, too, which then closes our input
     line = sys.stdin.readline()
     if not line:
         return
@@ -131,8 +130,9 @@ def set_at_end_of_input(stop: threading.Event) -> None:
 
 
 def tell(report: Report) -> None:
-    """Print the report for the demo to read."""
-    print(json.dumps(asdict(report)), flush=True)
+    """Print the report for the demo to read; when it is no more, the end of the input ends us in order."""
+    with suppress(BrokenPipeError):
+        print(json.dumps(asdict(report)), flush=True)
 
 
 if __name__ == "__main__":
