@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from io import StringIO
 from typing import cast
 
@@ -213,6 +214,11 @@ def test_no_worker_outlives_a_demo_that_is_killed(
         wait_until(lambda: database.execute(connected).fetchone() == (0,), "the end of all workers")
 
 
+def changed(pid: int, how: int) -> bool:
+    """Whether our child has stopped (`os.WSTOPPED`) or gone on (`os.WCONTINUED`) since we asked last."""
+    return os.waitid(os.P_PID, pid, how | os.WNOHANG) is not None
+
+
 def test_a_worker_that_nobody_hears_works_until_its_input_ends(database_url: str) -> None:
     """A demo that is killed closes both; a worker that ended at the first would leave a frozen one as it is."""
     command = [sys.executable, "-m", "wfe_postgres.demo.worker"]
@@ -227,9 +233,9 @@ def test_a_worker_that_nobody_hears_works_until_its_input_ends(database_url: str
             worker.wait(2.0)
         with subprocess.Popen(["sleep", "60"], process_group=worker.pid) as frozen:
             frozen.send_signal(signal.SIGSTOP)
-            wait_until(lambda: os.waitid(os.P_PID, frozen.pid, os.WSTOPPED | os.WNOHANG) is not None, "the frozen one")
+            wait_until(partial(changed, frozen.pid, os.WSTOPPED), "the frozen one")
             worker.stdin.close()
-            wait_until(lambda: os.waitid(os.P_PID, frozen.pid, os.WCONTINUED | os.WNOHANG) is not None, "the thawed one")
+            wait_until(partial(changed, frozen.pid, os.WCONTINUED), "the thawed one")
             frozen.kill()
 
 
