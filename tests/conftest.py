@@ -5,6 +5,7 @@ a test can hand them to processes, spawned or forked.
 """
 
 import multiprocessing
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +40,12 @@ LEAKS = """
     FROM pg_locks JOIN pg_database ON pg_database.oid = database
     WHERE datname = %(name)s AND (locktype = 'advisory' OR NOT granted)
 """
+
+
+def pytest_configure() -> None:
+    """A shell lets what it runs in the background ignore Ctrl-C, and the programs that the tests start would, too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Sql(Protocol):

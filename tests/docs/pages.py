@@ -22,7 +22,11 @@ class Block(NamedTuple):
 
 def blocks(page: str, *languages: str) -> list[Block]:
     """The page's blocks in these languages, in order."""
-    text = PAGES[page]
+    return blocks_in(PAGES[page], *languages)
+
+
+def blocks_in(text: str, *languages: str) -> list[Block]:
+    """As `blocks`, of any Markdown."""
     found = (Block(it[1], it[2], text.count("\n", 0, it.start(2)) + 1) for it in FENCE.finditer(text))
     return [block for block in found if block.language in languages]
 
@@ -35,9 +39,9 @@ def program(parts: list[Block]) -> str:
     return source
 
 
-def session(page: str) -> tuple[list[str], list[str]]:
-    """What the page's console blocks type, and what they show as its output, line by line."""
-    lines = [line for block in blocks(page, "console") for line in block.text.splitlines()]
+def session(consoles: list[Block]) -> tuple[list[str], list[str]]:
+    """What is typed in these blocks, and what they show as its output, line by line."""
+    lines = [line for block in consoles for line in block.text.splitlines()]
     typed = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
     return typed, [line for line in lines if not line.startswith("$ ")]
 

@@ -66,7 +66,7 @@ def test_the_python_of_a_page_runs(page: str, empty_database_url: str, checkout:
 @pytest.mark.parametrize("page", pages_with("console"))
 def test_the_commands_of_a_page_run(page: str, database_url: str, sql: Sql, checkout: Path) -> None:
     """They are one session in a shell, on a database with a store; what is shown of their output comes."""
-    typed, shown = session(page)
+    typed, shown = session(blocks(page, "console"))
     script = "\n".join(line for line in typed if not line.startswith(NOT_RUN))
     made = [name for name in re.findall(r"createdb (\w+)", script) if not sql(IS_THERE, [name])]
     try:

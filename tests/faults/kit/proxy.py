@@ -135,18 +135,18 @@ class Delay(Fault):
 
 
 class TcpProxy:
-    """Listens on 127.0.0.1 and passes on to the server of `target`, a libpq URL, what `fault` lets pass.
+    """Listens on 127.0.0.1, at `port` or a free one, and passes on to the server of `target` what `fault` lets pass.
 
-    `url` leads through it. The connections run in a thread each.
+    `target` is a libpq URL; `url` leads there by way of the proxy. The connections run in a thread each.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, port: int = 0) -> None:
         self.fault: Fault = PASS
         self.bytes_passed = 0
         self.connections = 0
         """How many have been asked for."""
         self._target = _address(target)
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self._ends: set[socket.socket] = set()
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._accept, daemon=True)]

@@ -1,0 +1,81 @@
+"""A machine as a newcomer has it: a fresh clone, an empty home, a system without PostgreSQL, a user."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SYSTEM = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin")
+POSTGRES = {"initdb", "postgres", "psql", "createdb", "dropdb", "createuser", "dropuser", "vacuumdb", "pgbouncer"}
+KEPT = ("PIP_", "UV_", "SSL_CERT_", "REQUESTS_CA_", "http_", "https_", "no_proxy", "HTTP_", "HTTPS_", "NO_PROXY")
+"""How the variables begin by which a machine says where packages come from."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where one walk takes place, and as whom."""
+
+    user: str
+    directory: Path
+
+    @property
+    def clone(self) -> Path:
+        """The checkout, as committed."""
+        return self.directory / "clone"
+
+    def type(
+        self, script: str, variables: dict[str, str], *, programs: list[Path], timeout: float
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a bash script in the clone, with the directories of `programs` before the system's on PATH.
+
+        It ends at the first command that fails. Standard error comes with the output, as on a screen.
+        """
+        account = pwd.getpwnam(self.user)
+        environment = {name: value for name, value in os.environ.items() if name.startswith(KEPT)} | {
+            "HOME": str(self.directory / "home"),
+            "USER": self.user,
+            "LANG": "C.UTF-8",
+            "PATH": os.pathsep.join(map(str, [*programs, self.directory / "bin"])),
+        }
+        identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+        return subprocess.run(
+            ["/bin/bash", "-euo", "pipefail", "-c", script],
+            env=environment | variables,
+            cwd=self.clone,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            **identity,  # type: ignore[call-overload]
+        )
+
+
+@contextmanager
+def machine(user: str) -> Iterator[Machine]:
+    """A machine of the user's, gone afterwards with all that was installed on it."""
+    with tempfile.TemporaryDirectory(prefix=f"wfe-newcomer-{user}-", ignore_cleanup_errors=True) as directory:
+        made = Machine(user, Path(directory))
+        (made.directory / "home").mkdir()
+        _link_programs(made.directory / "bin")
+        subprocess.run(["git", "clone", "--quiet", ROOT, made.clone], check=True)
+        if os.geteuid() == 0:
+            subprocess.run(["chown", "-R", f"{user}:", directory], check=True)
+        yield made
+
+
+def _link_programs(directory: Path) -> None:
+    """All that the system has, but no program of PostgreSQL's."""
+    directory.mkdir()
+    for programs in map(Path, SYSTEM):
+        for program in programs.iterdir() if programs.is_dir() else ():
+            link = directory / program.name
+            if not (program.name in POSTGRES or program.name.startswith("pg_") or link.is_symlink()):
+                link.symlink_to(program)
+    assert not shutil.which("psql", path=str(directory))
