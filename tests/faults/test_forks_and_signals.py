@@ -112,18 +112,18 @@ def backend_of(provider: PostgresPersistenceProvider) -> int:
 
 
 def save_with_interruptions(url: str, by: type[BaseException], times: int) -> list[tuple[bool, bool]]:
-    """Save so often, with a signal within or after the call; for each: was it interrupted, and did it take place?
+    """Save until so many calls were interrupted; for each call: was it, and did it take place?
 
     The signal comes within twice the time that the last call took which none interrupted.
     """
     chance = random.Random(1)
-    outcomes = []
+    outcomes: list[tuple[bool, bool]] = []
     uninterrupted = 0.03
     with PostgresPersistenceProvider(url) as provider, psycopg.connect(url, autocommit=True) as server:
         assert isinstance(pool := provider.engine.pool, QueuePool)
         saved = created(provider, workflow(data={"turn": -1}))
-        for turn in range(times):
-            before = len(saved.execution_pointers)
+        while sum(interrupted for interrupted, _ in outcomes) < times:
+            turn, before = len(outcomes), len(saved.execution_pointers)
             saved.data["turn"] = turn
             saved.execution_pointers.append(pointer(f"of {turn}"))
             backend = backend_of(provider)
@@ -156,7 +156,7 @@ def test_a_call_interrupted_at_any_moment(
     """It takes place or it does not, and the next call has a connection; `slowly`: the server takes its time."""
     if slowly:
         sql(REST)
-    arguments = [(database_url, by, runs(100, 500))]
+    arguments = [(database_url, by, runs(40, 250))]
     [outcomes] = in_processes(save_with_interruptions, arguments, method="fork", timeout=110)
     assert all(took_place for interrupted, took_place in outcomes if not interrupted)
-    assert len(outcomes) / 10 < sum(interrupted for interrupted, _ in outcomes) < len(outcomes)
+    assert not all(interrupted for interrupted, _ in outcomes)

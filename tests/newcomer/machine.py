@@ -1,7 +1,6 @@
 """A machine as a newcomer has it: a fresh clone, an empty home, a system without PostgreSQL, a user."""
 
 import os
-import pwd
 import shutil
 import subprocess
 import tempfile
@@ -36,16 +35,15 @@ class Machine:
 
         It ends at the first command that fails. Standard error comes with the output, as on a screen.
         """
-        account = pwd.getpwnam(self.user)
         environment = {name: value for name, value in os.environ.items() if name.startswith(KEPT)} | {
             "HOME": str(self.directory / "home"),
             "USER": self.user,
             "LANG": "C.UTF-8",
             "PATH": os.pathsep.join(map(str, [*programs, self.directory / "bin"])),
         }
-        identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+        as_user = ["runuser", "-u", self.user, "--"] if os.geteuid() == 0 else []
         return subprocess.run(
-            ["/bin/bash", "-euo", "pipefail", "-c", script],
+            [*as_user, "bash", "-euo", "pipefail", "-c", script],
             env=environment | variables,
             cwd=self.clone,
             stdin=subprocess.DEVNULL,
@@ -53,7 +51,6 @@ class Machine:
             stderr=subprocess.STDOUT,
             text=True,
             timeout=timeout,
-            **identity,  # type: ignore[call-overload]
         )
 
 

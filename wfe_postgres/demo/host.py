@@ -83,9 +83,9 @@ class Host:
         self._retry_delay = timedelta(seconds=retry_delay)
         self._max_retries = max_retries
 
-    def start(self, definition: Definition, data: Any, *, reference: str | None = None) -> str:
+    def start(self, definition: Definition, data: Any, *, name: str = "", reference: str | None = None) -> str:
         """Store a new workflow, due at once; return its id."""
-        workflow = WorkflowInstance(definition.id, definition.version, data, reference=reference)
+        workflow = WorkflowInstance(definition.id, definition.version, data, name=name, reference=reference)
         workflow.execution_pointers.append(definition.pointer(0))
         return self.provider.create_new_workflow(workflow)
 

@@ -85,7 +85,7 @@ class Story:
         if name in PAID_IN_ADVANCE:
             self._pay(name, "is paid in advance")
         data = order_data(name, lines, busy=busy)
-        id = self._host.start(ORDER, data, reference=name)
+        id = self._host.start(ORDER, data, name=name)
         self.orders[id] = name
         self.expected.update({(id, effect): count for effect, count in expected_effects(data).items()})
         self._show.event(DEMO, name, "", "is placed: " + ", ".join(lines))

@@ -83,7 +83,7 @@ class ReportingHost(Host):
         self, workflow: WorkflowInstance, pointer: ExecutionPointer
     ) -> Iterator[tuple[PersistenceProvider, Callable[[str], None]]]:
         """One transaction for the step's rows and the save of its workflow."""
-        report = partial(Report, self._name, order=str(workflow.reference), step=title(pointer))
+        report = partial(Report, self._name, order=workflow.name, step=title(pointer))
         self._tell(report("starts"))
         try:
             with Session(self._ledger.engine) as session, session.begin():
