@@ -1,6 +1,7 @@
 """A machine as a newcomer has it: a fresh clone, an empty home, a system without PostgreSQL, a user."""
 
 import os
+import pwd
 import shutil
 import subprocess
 import tempfile
@@ -41,7 +42,9 @@ class Machine:
             "LANG": "C.UTF-8",
             "PATH": os.pathsep.join(map(str, [*programs, self.directory / "bin"])),
         }
-        as_user = ["runuser", "-u", self.user, "--"] if os.geteuid() == 0 else []
+        account = pwd.getpwnam(self.user)
+        identity = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
+        as_user = ["setpriv", *identity] if os.geteuid() == 0 else []
         return subprocess.run(
             [*as_user, "bash", "-euo", "pipefail", "-c", script],
             env=environment | variables,
