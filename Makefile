@@ -32,7 +32,7 @@ demo: $(VENV)/.made ## an order workflow on a private PostgreSQL, with a worker 
 	@$(BIN)/wfe-postgres demo
 
 test: $(VENV)/.made ## the test suite, on a private PostgreSQL (WFE_TEST_DATABASE_URL points it elsewhere)
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-faults: $(VENV)/.made ## the fault tests in their long form, with what was injected and what became of it
 	@WFE_FAULTS=long $(BIN)/python -m pytest tests/faults
