@@ -11,6 +11,7 @@ from sqlalchemy import URL, Engine, event, make_url
 from sqlalchemy.exc import ProgrammingError
 
 from tests.conftest import Sql
+from tests.migrations.printed import apply, printed
 from tests.migrations.stores import ROOT, alembic, differences, engine_for, make_rust_store, upgrade_store
 from tests.wire.calls import ALL, LARGE
 from wfe_postgres import PersistenceError, PostgresPersistenceProvider, StoreNotReadyError
@@ -224,6 +225,16 @@ def test_the_roles_of_the_example(
     assert [probe("check", application), probe("upgrade", application)] == [2, 2]
     assert probe("upgrade", owner) == 0
     assert [probe("check", application), probe("upgrade", application)] == [0, 0]
+    call_everything(application, monkeypatch, truncating=owner)
+
+
+def test_the_owner_of_the_example_runs_the_printed_script(
+    run_roles_sql: Callable[..., Roles], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In psql; the application can work on what it makes."""
+    owner, application = run_roles_sql()
+    assert apply(owner, printed(command.upgrade, "head")) == ""
+    assert differences(owner) == []
     call_everything(application, monkeypatch, truncating=owner)
 
 

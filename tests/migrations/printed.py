@@ -1,0 +1,36 @@
+"""The scripts that `alembic --sql` prints, and psql, with which a DBA runs them."""
+
+import io
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+
+import pytest
+from alembic.config import Config
+
+from tests.migrations.stores import ROOT
+from wfe_postgres.embedded.binaries import find_binaries
+
+
+def printed(run_command: Callable[..., object], revisions: str, schema: str = "wfc") -> str:
+    """What the command prints with `--sql`."""
+    out = io.StringIO()
+    config = Config(str(ROOT / "alembic.ini"), output_buffer=out, attributes={"schema": schema})
+    run_command(config, revisions, sql=True)
+    return out.getvalue()
+
+
+def apply(url: str, script: str) -> str:
+    """Run it in psql, which stops at the first error; what it complained of. Without a psql the test is skipped."""
+    program = [_psql(), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", f"--dbname={url}", "--file=-"]
+    environment = os.environ | {"PGOPTIONS": "-c client_min_messages=warning"}
+    done = subprocess.run(
+        program, input=script, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode == 0) == (done.stderr == "")
+    return str(done.stderr)
+
+
+def _psql() -> str:
+    return shutil.which("psql", path=str(find_binaries())) or shutil.which("psql") or pytest.skip("there is no psql")
