@@ -18,6 +18,9 @@ from wfe_postgres.demo.host import Host
 PAYMENT = "payment"
 """The event that an order waits for; its key is the id of the order's workflow."""
 
+LEASE = 5.0
+"""Seconds after which another host takes over the step of one that died; no step takes as long."""
+
 
 class OutOfStockError(Exception):
     """There is not enough in stock: the step is tried again a few times, then the workflow is suspended."""
@@ -62,7 +65,7 @@ class ShopHost(Host):
     """A host whose steps are given a session of the shop's."""
 
     def __init__(self, provider: PostgresPersistenceProvider) -> None:
-        super().__init__(provider, [ORDER], retry_delay=0.2, max_retries=2)
+        super().__init__(provider, [ORDER], lease=LEASE, retry_delay=0.2, max_retries=2)
         self._postgres = provider
 
     @contextmanager

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -39,6 +40,9 @@ CHROMIUM = [
     "--disable-sync",
 ]
 
+ORDERS, KILLS = 60, 3
+UNRESERVED = "SELECT count(*) FROM wfc.workflows WHERE status = 'Runnable' AND next_execution IS NOT NULL"
+
 Row = dict[str, str]
 
 
@@ -49,6 +53,8 @@ class Shop:
     address: str
     database_url: str
     log: Path
+    process: "subprocess.Popen[bytes]"
+    more_hosts: list["subprocess.Popen[bytes]"]
 
     def page(self) -> str:
         """The page, as the server sends it."""
@@ -91,6 +97,22 @@ class Shop:
             time.sleep(0.05)
         return row
 
+    def replace_host(self) -> None:
+        """Kill the host with -9, and start another by the same command."""
+        pid = self.more_hosts[-1].pid if self.more_hosts else self._first_host()
+        command = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
+        variables = Path(f"/proc/{pid}/environ").read_text().rstrip("\0").split("\0")
+        os.kill(pid, signal.SIGKILL)
+        with self.log.open("a") as output:
+            environment = dict(variable.split("=", 1) for variable in variables)
+            self.more_hosts.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output))
+
+    def _first_host(self) -> int:
+        """The process that was started to run the shop's workflows."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        [host] = [int(pid) for pid in children if Path(f"/proc/{pid}/cmdline").read_text().endswith("work\0")]
+        return host
+
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         """The rows of a query, past the shop; `{orders}` and so on are its tables."""
         with psycopg.connect(self.database_url, autocommit=True) as connection:
@@ -123,11 +145,13 @@ def running(module: str, server: str, log: Path) -> Iterator[Shop]:
             process = subprocess.Popen(
                 [sys.executable, "-m", module], cwd=ROOT, env=environment, stdout=output, stderr=output
             )
+        more_hosts: list[subprocess.Popen[bytes]] = []
         try:
-            yield Shop(_address(process, log), url, log)
+            yield Shop(_address(process, log), url, log, process, more_hosts)
         finally:
-            process.terminate()
-            code = process.wait(PATIENCE)
+            for each in (*more_hosts, process):
+                each.terminate()
+                code = each.wait(PATIENCE)
     assert (code, "Traceback" in log.read_text()) == (0, False), log.read_text()
 
 
@@ -172,6 +196,14 @@ def in_chromium(address: str, profile: Path) -> str:
     command = [program, *CHROMIUM, f"--user-data-dir={profile}", "--dump-dom", address]
     dom = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
     return re.sub("<(style|script)>.*?</\\1>", "", dom, flags=re.DOTALL)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Look until it is so."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it has not come to that"
+        time.sleep(0.005)
 
 
 class ShopTests:
@@ -234,6 +266,19 @@ class ShopTests:
         assert told == [200] * 24
         assert shop.counts() == before | {"orders": before["orders"] + 24, "workflows": before["workflows"] + 24}
         assert len(set(re.findall(r"served by .*?(\d+)", shop.log.read_text()))) == 2
+
+    def test_hosts_killed_half_way(self, shop: Shop) -> None:
+        """However often the host dies, each order takes its goods from the stock once, and goes on."""
+        stock = "SELECT stock FROM {products} WHERE sku = 'mug'"
+        [(before,)] = shop.rows(stock)
+        with ThreadPoolExecutor(8) as pool:
+            told = pool.map(lambda _: shop.submit("/orders", sku="mug", quantity=1), range(ORDERS))
+            for taken in range(1, ORDERS, ORDERS // KILLS):
+                wait_until(lambda: shop.rows(stock) <= [(before - taken,)])  # noqa: B023
+                shop.replace_host()
+            assert list(told) == [200] * ORDERS
+        wait_until(lambda: shop.rows(UNRESERVED) == [(0,)])
+        assert shop.rows(stock) == [(before - ORDERS,)]
 
     def test_in_a_browser(self, shop: Shop, tmp_path: Path) -> None:
         """Chromium has the rows that the server sent, and they are where it can show them."""
