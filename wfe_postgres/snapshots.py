@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import compress, count, repeat
 from operator import attrgetter, lt, ne
 from typing import Any, NoReturn
@@ -85,7 +86,7 @@ _payloads = attrgetter(
 def remember(instance: WorkflowInstance, snapshot: Snapshot) -> None:
     """Keep the snapshot for as long as the object lives."""
     place = id(instance)
-    _kept[place] = weakref.ref(instance, lambda _: _kept.pop(place, None)), snapshot
+    _kept[place] = weakref.ref(instance, partial(_kept.pop, place)), snapshot
 
 
 def recall(instance: WorkflowInstance) -> Snapshot | None:

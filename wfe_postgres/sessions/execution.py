@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Executable
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.exc import DBAPIError, StatementError
 
 from wfe_postgres.rows import SCHEMA
 
@@ -26,7 +27,12 @@ def executor(connection: Connection, schema: str) -> Execute:
 
     def execute(statement: Executable, parameters: Parameters) -> Rows:
         sql, constants = compiled(statement, schema)
-        result = connection.exec_driver_sql(sql, {**constants, **parameters})
+        try:
+            result = connection.exec_driver_sql(sql, {**constants, **parameters})
+        except StatementError as error:
+            if isinstance(error, DBAPIError) or error.orig is None:
+                raise
+            raise error.orig from None  # the application's own, a signal handler's say, which SQLAlchemy has wrapped
         return result.all() if result.returns_rows else ()
 
     return execute

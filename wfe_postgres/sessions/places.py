@@ -11,8 +11,9 @@ from psycopg.types.numeric import IntDumper, IntLoader
 from psycopg.types.string import StrDumper, TextLoader
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import QueuePool, StaticPool
 
+from wfe_postgres.sessions.failures import CATCHABLE
 from wfe_postgres.sessions.sockets import driver_connection, is_closed
 
 _CANCELLATION = 1.0  # seconds
@@ -28,44 +29,97 @@ Open = Callable[[bool], AbstractContextManager[Connection]]
 def engine_source(engine: Engine) -> Open:
     """Connections of an engine's pool that were alive a moment ago."""
     require_psycopg(engine)
-    return lambda transaction: _begun(_live(engine)) if transaction else _Autocommitting(_live(engine))
+    return lambda transaction: (_InTransaction if transaction else _Autocommitting)(_live(engine))
 
 
 def _live(engine: Engine) -> Connection:
-    while is_closed(connection := engine.connect()):
-        connection.invalidate()
-        connection.close()
+    try:
+        while is_closed(connection := engine.connect()):
+            connection.invalidate()
+            connection.close()
+    except CATCHABLE:
+        raise
+    except BaseException:
+        _recount(engine)
+        raise
     return connection
 
 
-@contextmanager
-def _begun(connection: Connection) -> Iterator[Connection]:
-    # The level is set on the connection: on an engine that has such an option already, another has no effect.
-    with connection.execution_options(isolation_level="READ COMMITTED"), connection.begin():
-        yield connection
+def _recount(engine: Engine) -> None:
+    """Begin with a new pool, after an exception from outside - a signal handler's, say - while it gave or took.
+
+    A pool that is interrupted there counts that connection as lent for ever, and one day has none left to lend.
+    """
+    if isinstance(engine.pool, QueuePool):
+        engine.dispose()
 
 
-class _Autocommitting(AbstractContextManager[Connection]):
-    """A connection that commits each statement; by psycopg's switch, which costs a tenth of SQLAlchemy's."""
+class _Lent(AbstractContextManager[Connection]):
+    """A connection of the pool's for a block, given back whatever comes between."""
+
+    _is_out = False
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._driver = driver_connection(connection)
-        self._before = self._driver.autocommit
 
     def __enter__(self) -> Connection:
-        self._driver.autocommit = True
+        self._is_out = True
+        self._begin()
         return self._connection
 
-    def __exit__(self, *_: object) -> None:
-        if not self._driver.closed:
-            try:
-                self._driver.autocommit = self._before
-            except psycopg.Error:  # it was interrupted in a statement, which would go on in the server
-                with suppress(psycopg.Error):
-                    self._driver.cancel_safe(timeout=_CANCELLATION)
-                self._connection.invalidate()
+    def __exit__(self, *raised: Any) -> None:
+        try:
+            self._end(*raised)
+        except CATCHABLE:
+            self._give_back()
+            raise
+        self._give_back()
+
+    def _give_back(self) -> None:
         self._connection.close()
+        self._is_out = False
+
+    def __del__(self) -> None:
+        if self._is_out:  # an exception from outside came before `__exit__` or into it
+            if not self._connection.closed:
+                self._connection.invalidate()
+            _recount(self._connection.engine)
+
+    def _begin(self) -> None:
+        raise NotImplementedError
+
+    def _end(self, *raised: Any) -> None:
+        raise NotImplementedError
+
+
+class _InTransaction(_Lent):
+    """In a transaction, which is committed at the end of the block, or rolled back."""
+
+    def _begin(self) -> None:
+        # The level is set on the connection: on an engine that has such an option already, another has no effect.
+        self._transaction = self._connection.execution_options(isolation_level="READ COMMITTED").begin()
+
+    def _end(self, *raised: Any) -> None:
+        self._transaction.__exit__(*raised)
+
+
+class _Autocommitting(_Lent):
+    """One that commits each statement; by psycopg's switch, which costs a tenth of SQLAlchemy's."""
+
+    def _begin(self) -> None:
+        self._driver = driver_connection(self._connection)
+        self._before = self._driver.autocommit
+        self._driver.autocommit = True
+
+    def _end(self, *_: Any) -> None:
+        if self._driver.closed:
+            return
+        try:
+            self._driver.autocommit = self._before
+        except psycopg.Error:  # it was interrupted in a statement, which would go on in the server
+            with suppress(psycopg.Error):
+                self._driver.cancel_safe(timeout=_CANCELLATION)
+            self._connection.invalidate()
 
 
 def maker_source(make: sessionmaker[Any]) -> Open:

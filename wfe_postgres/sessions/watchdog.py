@@ -26,15 +26,16 @@ class Watch:
     """A block in which a connection is watched, from when it is handed in to the end.
 
     It begins before there is a connection, so that it ends after the connection's own block: that is where the
-    transaction is committed.
+    transaction is committed. It ends at the latest with this object, which an exception of a signal handler's in
+    `__exit__` does not outlive: otherwise a later call on that connection would be ended.
     """
 
-    __slots__ = ("_deadline", "_number", "_watchdog")
+    _is_watching = False
 
-    def __init__(self, watchdog: "Watchdog", deadline: float | None) -> None:
+    def __init__(self, watchdog: "Watchdog", deadline: float | None, number: int) -> None:
         self._watchdog = watchdog
         self._deadline = deadline
-        self._number: int | None = None
+        self._number = number
 
     def __enter__(self) -> "Watch":
         return self
@@ -42,10 +43,16 @@ class Watch:
     def over(self, connection: Connection) -> None:
         """Watch this connection."""
         deadline = self._watchdog.deadline() if self._deadline is None else self._deadline
-        self._number = self._watchdog.begin(connection, deadline)
+        self._is_watching = True
+        self._watchdog.begin(self._number, connection, deadline)
 
     def __exit__(self, *_: object) -> None:
         self._watchdog.end(self._number)
+        self._is_watching = False
+
+    def __del__(self) -> None:
+        if self._is_watching:
+            self._watchdog.end(self._number)
 
 
 class Watchdog:
@@ -59,7 +66,9 @@ class Watchdog:
         os.register_at_fork(after_in_child=lambda: (reset := reference()) and reset())
 
     def _reset(self) -> None:
-        self._changed = threading.Condition()
+        # What calls come by is the lock, not the condition: a signal handler's exception cannot leave that locked.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._numbers = itertools.count()
         self._watched: dict[int, psycopg.Connection[Any]] = {}
         self._deadlines: list[tuple[float, int]] = []
@@ -71,34 +80,31 @@ class Watchdog:
 
     def watch(self, deadline: float | None = None) -> "Watch":
         """A block whose connection, once it is known, is ended at the deadline, or `timeout` after it is known."""
-        return Watch(self, deadline)
+        return Watch(self, deadline, next(self._numbers))
 
-    def begin(self, connection: Connection, deadline: float) -> int | None:
-        """Watch the connection from now on; gives a number for `end`."""
-        if self._timeout is None:
-            return None
-        number = next(self._numbers)
-        self._watched[number] = driver_connection(connection)
-        self._add(deadline, number)
-        return number
+    def begin(self, number: int, connection: Connection, deadline: float) -> None:
+        """Watch the connection from now on, until `end` is called with the number."""
+        if self._timeout is not None:
+            self._watched[number] = driver_connection(connection)
+            self._add(deadline, number)
 
-    def end(self, number: int | None) -> None:
-        """The call came to its end by itself."""
-        if number is not None:
-            del self._watched[number]
+    def end(self, number: int) -> None:
+        """The call came to its end by itself. Any number of times."""
+        self._watched.pop(number, None)
 
     def close(self) -> None:
         """Let the thread end, as soon as it has nobody to watch."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify()
+            self._changed.notify_all()
 
     def _add(self, deadline: float, number: int) -> None:
-        with self._changed:
+        with self._lock:
             heapq.heappush(self._deadlines, (deadline, number))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._watch, name="wfe_postgres-watchdog", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._watch, name="wfe_postgres-watchdog", daemon=True)
+                thread.start()
+                self._thread = thread  # interrupted before this line there will be two, which does no harm
             elif self._deadlines[0][1] == number:
                 self._changed.notify()
 
