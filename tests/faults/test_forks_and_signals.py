@@ -18,7 +18,7 @@ from sqlalchemy.pool import QueuePool
 from tests.conftest import InProcesses, Sql
 from tests.faults.kit.form import runs
 from tests.provider.databases import OURS, wait_until
-from wfe_postgres import PersistenceProvider, PostgresPersistenceProvider
+from wfe_postgres import PersistenceError, PersistenceProvider, PostgresPersistenceProvider
 from wfe_postgres.sessions.sockets import driver_connection
 from wfe_postgres.testing.conformance.support import at, created, event, pointer, subscription, workflow
 
@@ -240,3 +240,22 @@ def test_a_call_interrupted_at_every_function(provider: PostgresPersistenceProvi
         if interruption.reached < number:
             break
     assert number > 50
+
+
+def test_a_failure_is_no_interruption(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pool that it came from stays, with its other connections."""
+
+    def fail(_: object, value: object) -> None:
+        raise psycopg.OperationalError("canary")
+
+    with PostgresPersistenceProvider(database_url, retry_budget=0) as provider:
+        saved, pool = created(provider, workflow()), provider.engine.pool
+        with monkeypatch.context() as broken:
+            broken.setattr(psycopg.Connection, "autocommit", property(lambda _: False, fail))
+            with suppress(PersistenceError):  # `pytest.raises` would keep its frames
+                provider.get_workflow_instance(saved.id)
+                pytest.fail("it should have failed")
+        gc.collect()
+        assert provider.get_workflow_instance(saved.id) == saved
+        assert provider.engine.pool is pool
+        assert_that_nothing_is_out(provider)

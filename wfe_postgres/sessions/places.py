@@ -1,5 +1,6 @@
 """From what a caller hands in - an engine, a session, a connection - to a SQLAlchemy connection to work on."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
@@ -64,7 +65,11 @@ class _Lent(AbstractContextManager[Connection]):
 
     def __enter__(self) -> Connection:
         self._is_out = True
-        self._begin()
+        try:
+            self._begin()
+        except CATCHABLE:
+            self._give_back()
+            raise
         return self._connection
 
     def __exit__(self, *raised: Any) -> None:
@@ -85,11 +90,11 @@ class _Lent(AbstractContextManager[Connection]):
                 self._connection.invalidate()
             _recount(self._connection.engine)
 
-    def _begin(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _begin(self) -> None: ...
 
-    def _end(self, *raised: Any) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _end(self, *raised: Any) -> None: ...
 
 
 class _InTransaction(_Lent):
