@@ -270,6 +270,7 @@ class ShopTests:
     def test_hosts_killed_half_way(self, shop: Shop) -> None:
         """However often the host dies, each order takes its goods from the stock once, and goes on."""
         stock = "SELECT stock FROM {products} WHERE sku = 'mug'"
+        wait_until(lambda: shop.rows(UNRESERVED) == [(0,)])  # the other tests' orders
         [(before,)] = shop.rows(stock)
         with ThreadPoolExecutor(8) as pool:
             told = pool.map(lambda _: shop.submit("/orders", sku="mug", quantity=1), range(ORDERS))
