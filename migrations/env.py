@@ -25,7 +25,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from wfe_postgres.rows import SCHEMA, Base
+from wfe_postgres.orm import SCHEMA, Base
 
 REFUSED = "WFE01"  # raised by the versions' own checks; the message is meant for people
 NO_SCHEMA = "3F000"

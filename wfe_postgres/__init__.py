@@ -33,7 +33,7 @@ from wfe_postgres.contract.models import (
     WorkflowStatus,
 )
 from wfe_postgres.contract.reports import StoreStatistics, WorkflowPage, WorkflowSummary
-from wfe_postgres.provider import PostgresPersistenceProvider
+from wfe_postgres.provider import PostgresPersistenceProvider, PostgresRepositories
 from wfe_postgres.repositories import (
     PostgresEventRepository,
     PostgresScheduledCommandRepository,
@@ -57,6 +57,7 @@ __all__ = [
     "PointerStatus",
     "PostgresEventRepository",
     "PostgresPersistenceProvider",
+    "PostgresRepositories",
     "PostgresScheduledCommandRepository",
     "PostgresSubscriptionRepository",
     "PostgresWorkflowRepository",

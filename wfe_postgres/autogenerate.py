@@ -11,7 +11,7 @@ that maps a table of the store, to read it or to refer to it, a migration that c
 from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
 
-from wfe_postgres.rows import SCHEMA
+from wfe_postgres.orm import SCHEMA
 
 IncludeName = Callable[[str | None, Any, Any], bool]
 IncludeObject = Callable[[Any, str | None, Any, bool, Any], bool]

@@ -1,19 +1,23 @@
-"""The persistence provider: the four repositories in one object, on an engine."""
+"""The persistence provider: the repositories in one object, on an engine or inside a caller's transaction."""
 
-import copy
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 from sqlalchemy import URL, Engine, text
 
 from wfe_postgres import schema as store
+from wfe_postgres.codec.fields import encode_plain_records, error_to_record
+from wfe_postgres.codec.json_values import MAX_PAYLOAD_BYTES
+from wfe_postgres.connections import PooledRunner, SessionOrConnection, StatementRunner, pool_source
+from wfe_postgres.connections.engines import connect_reserve, make_engine
+from wfe_postgres.connections.runners import join_caller
 from wfe_postgres.contract.interfaces import PersistenceProvider
 from wfe_postgres.contract.models import ExecutionError
-from wfe_postgres.engines import make_engine, reserve, survive_fork
-from wfe_postgres.mapping import encode_plain_records, error_to_record
-from wfe_postgres.payloads import MAX_PAYLOAD_BYTES
+from wfe_postgres.orm import SCHEMA, Base
 from wfe_postgres.repositories import (
     PostgresEventRepository,
     PostgresScheduledCommandRepository,
@@ -22,12 +26,10 @@ from wfe_postgres.repositories import (
 )
 from wfe_postgres.repositories.base import check_call_size, new_revision, plain_schema
 from wfe_postgres.repositories.reports import PostgresReports
-from wfe_postgres.rows import SCHEMA, Base
-from wfe_postgres.sessions import OwnCalls, Place, Watchdog, engine_source
 from wfe_postgres.statements import commands as statements
 
 
-class PostgresPersistenceProvider(
+class PostgresRepositories(
     PostgresWorkflowRepository,
     PostgresEventRepository,
     PostgresSubscriptionRepository,
@@ -35,7 +37,68 @@ class PostgresPersistenceProvider(
     PostgresReports,
     PersistenceProvider,
 ):
-    """WFE's persistence on PostgreSQL. Thread-safe, and usable in a child after `os.fork()`.
+    """All repositories together, as `PostgresPersistenceProvider.using()` and `.transaction()` return them.
+
+    They take part in a transaction that belongs to somebody else, so there is nothing here that ends one.
+    """
+
+    def __init__(
+        self,
+        runner: StatementRunner,
+        *,
+        schema: str,
+        command_lease: float,
+        max_payload_bytes: int,
+        ensure_store: Callable[[], None],
+    ) -> None:
+        super().__init__(runner, schema=schema, command_lease=command_lease, max_payload_bytes=max_payload_bytes)
+        self._ensure_store = ensure_store
+
+    @contextmanager
+    def transaction(self) -> Iterator["PostgresRepositories"]:
+        """Several calls in one transaction: `with provider.transaction() as tx:`.
+
+        It is committed at the end of the block and rolled back when the block raises; inside another transaction it
+        is a savepoint. `OutcomeUnknownError`: the connection was lost while it was being committed.
+        """
+        with self._runner.transaction() as joined:
+            yield self._inside(joined)
+
+    def persist_errors(self, errors: Sequence[ExecutionError]) -> None:
+        """See `PersistenceProvider`. One statement."""
+        nonce = new_revision() >> 1  # counted up from here, and still in the column's range
+        records = [error_to_record(error, nonce + index, f"errors[{index}]") for index, error in enumerate(errors)]
+        if not records:
+            return
+        encoded = encode_plain_records(records)
+        check_call_size("errors", encoded)
+        self._runner.write(lambda execute, _: execute(statements.STORE_ERRORS, {"errors": encoded}))
+
+    def ensure_store_exists(self) -> None:
+        """See `PersistenceProvider`. Works on connections of its own, also inside a caller's transaction.
+
+        A store that is up to date is only looked at, for which USAGE and SELECT are enough.
+        """
+        self._ensure_store()
+
+    def truncate_all(self) -> None:
+        """Empty every table and restart its sequences, in one transaction: for tests."""
+        tables = ", ".join(f"{self._schema}.{table.name}" for table in Base.metadata.sorted_tables)
+        truncate = text(f"TRUNCATE {tables} RESTART IDENTITY")
+        self._runner.write(lambda execute, _: execute(truncate, {}))
+
+    def _inside(self, runner: StatementRunner) -> "PostgresRepositories":
+        return PostgresRepositories(
+            runner,
+            schema=self._schema,
+            command_lease=self._command_lease,
+            max_payload_bytes=self._max_payload_bytes,
+            ensure_store=self._ensure_store,
+        )
+
+
+class PostgresPersistenceProvider(PostgresRepositories):
+    """WFE's persistence on PostgreSQL. Thread-safe, and usable in a child process after any fork.
 
     `url`: `postgresql://user:password@host:port/database`, or a SQLAlchemy `URL`. `schema`: where the tables lie.
     `command_lease`: seconds for which a scheduled command belongs to the host that runs it. `retry_budget`: seconds
@@ -43,7 +106,8 @@ class PostgresPersistenceProvider(
     or raised, whatever the network does; `None` for no limit. `max_payload_bytes`: the limit of one JSON value's
     encoding. `engine_options` are `sqlalchemy.create_engine`'s, as `pool_size` (10 by default, and no overflow).
 
-    ValueError: the URL or the schema's name is unusable. No connection is made before the first call.
+    ValueError: the URL or the schema's name is unusable, or an option (`creator`, `pool`, `module`) makes connections
+    on which no `call_timeout` could be kept. No connection is made before the first call.
     """
 
     def __init__(
@@ -57,16 +121,15 @@ class PostgresPersistenceProvider(
         max_payload_bytes: int = MAX_PAYLOAD_BYTES,
         **engine_options: Any,
     ) -> None:
-        watchdog = Watchdog(call_timeout)
-        engine = make_engine(url, call_timeout, engine_options, watchdog)
-        calls = OwnCalls(
-            engine_source(engine),
+        engine = make_engine(url, call_timeout, engine_options)
+        runner = PooledRunner(
+            pool_source(engine),
             plain_schema(schema),
             retry_budget=retry_budget,
-            watchdog=watchdog,
-            reserve=reserve(call_timeout),
+            timeout=math.inf if call_timeout is None else call_timeout,
+            connect_reserve=connect_reserve(call_timeout),
         )
-        self._set_up(calls, engine, command_lease, max_payload_bytes)
+        self._set_up(runner, engine, command_lease, max_payload_bytes)
         self._owns_engine = True
 
     @classmethod
@@ -81,68 +144,42 @@ class PostgresPersistenceProvider(
     ) -> Self:
         """A provider on the application's own engine, which `close()` leaves alone.
 
+        A signal handler's exception in the middle of a call can have its pool begin anew (`Engine.dispose()`).
+
         ValueError: the engine is not `postgresql+psycopg`.
         """
         provider = cls.__new__(cls)
-        calls = OwnCalls(engine_source(engine), plain_schema(schema), retry_budget=retry_budget)
-        provider._set_up(calls, engine, command_lease, max_payload_bytes)
+        runner = PooledRunner(pool_source(engine), plain_schema(schema), retry_budget=retry_budget)
+        provider._set_up(runner, engine, command_lease, max_payload_bytes)
         provider._owns_engine = False
-        survive_fork(engine)
         return provider
 
-    def _set_up(self, calls: OwnCalls, engine: Engine, command_lease: float, max_payload_bytes: int) -> None:
-        super().__init__(calls, schema=calls.schema, command_lease=command_lease, max_payload_bytes=max_payload_bytes)
-        self._own = calls
+    def _set_up(self, runner: PooledRunner, engine: Engine, command_lease: float, max_payload_bytes: int) -> None:
+        super().__init__(
+            runner,
+            schema=runner.schema,
+            command_lease=command_lease,
+            max_payload_bytes=max_payload_bytes,
+            ensure_store=partial(_ensure_store, runner, engine),
+        )
+        self._pooled = runner
         self.engine: Engine = engine
         """The engine that the provider works on, the application's or its own: the place for event listeners."""
 
-    def using(self, place: Place) -> Self:
-        """The same provider inside the caller's transaction: it sees what that wrote, and never ends it.
+    def using(self, session_or_connection: SessionOrConnection, /) -> PostgresRepositories:
+        """The same repositories inside the caller's transaction: they see what that wrote, and never end it.
 
-        `place`: a `Session`, a `scoped_session` (Flask-SQLAlchemy's `db.session`), a SQLAlchemy `Connection`, or an
-        open psycopg 3 connection (Django's). A session's pending objects are flushed first, and their errors are the
-        application's own. Nothing is retried. The errors that the contract names come without a failing statement, so
-        the transaction is still usable after them. ValueError: the place is none of these, or another driver's.
+        A `Session`, a `scoped_session` (Flask-SQLAlchemy's `db.session`), a SQLAlchemy `Connection`, or an open psycopg
+        3 connection (Django's). Of a session with several binds it is the bind of `wfe_postgres.orm`'s classes. A
+        session's pending objects are flushed first, and their errors are the application's own. Nothing is retried. The
+        errors that the contract names come without a failing statement, so the transaction is still usable after them.
+        ValueError: it is none of these, or another driver's.
         """
-        return self._with(self._own.join(place))
-
-    @contextmanager
-    def transaction(self) -> Iterator[Self]:
-        """Several calls of one's own in one transaction: `with provider.transaction() as tx:`.
-
-        It is committed at the end of the block and rolled back when the block raises; inside another transaction it
-        is a savepoint. `OutcomeUnknownError`: the connection was lost while it was being committed.
-        """
-        with self._calls.transaction() as joined:
-            yield self._with(joined)
-
-    def persist_errors(self, errors: Sequence[ExecutionError]) -> None:
-        """See `PersistenceProvider`. One statement."""
-        nonce = new_revision() >> 1  # counted up from here, and still in the column's range
-        records = [error_to_record(error, nonce + index, f"errors[{index}]") for index, error in enumerate(errors)]
-        if not records:
-            return
-        encoded = encode_plain_records(records)
-        check_call_size("errors", encoded)
-        self._calls.write(lambda execute, _: execute(statements.STORE_ERRORS, {"errors": encoded}))
-
-    def ensure_store_exists(self) -> None:
-        """See `PersistenceProvider`. Works on connections of its own, also inside a caller's transaction.
-
-        A store that is up to date is only looked at, for which USAGE and SELECT are enough.
-        """
-        self._own.require_open()
-        store.ensure(self.engine, self._schema, watchdog=self._own.watchdog)
-
-    def truncate_all(self) -> None:
-        """Empty every table and restart its sequences, in one transaction: for tests."""
-        tables = ", ".join(f"{self._schema}.{table.name}" for table in Base.metadata.sorted_tables)
-        truncate = text(f"TRUNCATE {tables} RESTART IDENTITY")
-        self._calls.write(lambda execute, _: execute(truncate, {}))
+        return self._inside(join_caller(session_or_connection, self._schema))
 
     def close(self) -> None:
         """Release the pool, if it is the provider's own. Any number of times; a later call is a `PersistenceError`."""
-        self._own.close()
+        self._pooled.close()
         if self._owns_engine:
             self.engine.dispose()
 
@@ -157,7 +194,7 @@ class PostgresPersistenceProvider(
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.engine.url!r}, schema={self._schema!r})"
 
-    def _with(self, calls: Any) -> Self:
-        joined = copy.copy(self)
-        joined._calls = calls
-        return joined
+
+def _ensure_store(runner: PooledRunner, engine: Engine) -> None:
+    runner.require_open()
+    store.ensure(engine, runner.schema, timeout=runner.timeout)

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from tests.concurrency.crowd import together
-from wfe_postgres import PostgresPersistenceProvider
+from wfe_postgres import PostgresPersistenceProvider, PostgresRepositories
 from wfe_postgres.testing.conformance.support import PATIENCE, at, event
 
 PRODUCERS = 4
 CONSUMERS = 2
 
 
-def consume(provider: PostgresPersistenceProvider) -> list[str]:
+def consume(provider: PostgresRepositories) -> list[str]:
     """Take what is runnable, mark it, and return its ids: one round of a consumer."""
     ids = provider.get_runnable_events(at(999))
     for id in ids:

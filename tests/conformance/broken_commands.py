@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from wfe_postgres.checks import milliseconds
+from wfe_postgres.codec.validation import milliseconds
 from wfe_postgres.contract.models import ExecutionError, ScheduledCommand
 from wfe_postgres.testing import InMemoryPersistenceProvider
 

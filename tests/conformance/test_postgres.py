@@ -13,8 +13,8 @@ from sqlalchemy import Connection, make_url
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
-from wfe_postgres import PersistenceProvider, PostgresPersistenceProvider
-from wfe_postgres.rows import SCHEMA, Base
+from wfe_postgres import PersistenceProvider, PostgresPersistenceProvider, PostgresRepositories
+from wfe_postgres.orm import SCHEMA, Base
 from wfe_postgres.testing.conformance import (
     Configure,
     Conformance,
@@ -125,7 +125,7 @@ def place(request: pytest.FixtureRequest, store: PostgresPersistenceProvider) ->
 
 
 @pytest.fixture(scope="class")
-def joined(store: PostgresPersistenceProvider, place: Place) -> PostgresPersistenceProvider:
+def joined(store: PostgresPersistenceProvider, place: Place) -> PostgresRepositories:
     """The provider inside the caller's transactions, one after the other."""
     return store.using(place)
 

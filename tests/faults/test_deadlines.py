@@ -25,7 +25,7 @@ from tests.faults.kit.proxy import PASS, Fault, Silence, SilentAfter, TcpProxy, 
 from tests.provider.databases import contents, migrated_database, wait_until
 from tests.wire.calls import ONE_ROUND_TRIP, OTHERS, Call, Prepare
 from wfe_postgres import OutcomeUnknownError, PersistenceError, PostgresPersistenceProvider, WfeError
-from wfe_postgres.rows import Base
+from wfe_postgres.orm import Base
 from wfe_postgres.testing.conformance.support import at, event
 
 Provider = PostgresPersistenceProvider

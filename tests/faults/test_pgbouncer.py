@@ -20,7 +20,7 @@ from tests.faults.kit.form import require_tool, runs
 from tests.migrations.stores import differences
 from tests.provider.databases import migrated_database, wait_until
 from wfe_postgres import PersistenceProvider, PostgresPersistenceProvider, ScheduledCommand
-from wfe_postgres.rows import Base
+from wfe_postgres.orm import Base
 from wfe_postgres.testing.conformance import Configure, PersistenceConformance
 from wfe_postgres.testing.conformance.support import at, event, from_now, subscription, workflow
 

@@ -17,7 +17,7 @@ from tests.provider.databases import wait_until
 from tests.wire.calls import ALL, Counted
 from tests.wire.test_durable import WRITES
 from wfe_postgres import Event, PostgresPersistenceProvider, ScheduledCommand, WorkflowExistsError
-from wfe_postgres.rows import Base
+from wfe_postgres.orm import Base
 from wfe_postgres.testing.conformance.support import PATIENCE, created, from_now, subscription, workflow
 
 COUNTS = " UNION ALL ".join(f"SELECT '{table}', count(*) FROM {table}" for table in Base.metadata.sorted_tables)

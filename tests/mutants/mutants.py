@@ -19,17 +19,15 @@ from wfe_postgres import (
     PostgresPersistenceProvider,
     ScheduledCommand,
     WorkflowInstance,
-    engines,
-    provider,
 )
-from wfe_postgres.checks import milliseconds
+from wfe_postgres.codec.validation import milliseconds
+from wfe_postgres.connections import Execute, PooledRunner, checkout, execution, failures, forks
+from wfe_postgres.connections.failures import Kind
 from wfe_postgres.contract.errors import PersistenceError
 from wfe_postgres.repositories import workflows as workflow_repository
 from wfe_postgres.repositories.workflows import _Guarded, _instance_of
-from wfe_postgres.sessions import Execute, OwnCalls, execution, failures
-from wfe_postgres.sessions.failures import Kind
 from wfe_postgres.statements import workflows as statements
-from wfe_postgres.statements.parts import text_parameter
+from wfe_postgres.statements.expressions import text_parameter
 
 Provider = PostgresPersistenceProvider
 Handler = Callable[[ScheduledCommand], object]
@@ -89,22 +87,22 @@ _REMOVE = delete(statements.pointers).where(
 
 def pointers_first(self: Provider, statement: Any, instance: WorkflowInstance, record: dict[str, Any]) -> None:
     """The pointers are written before it is known whether the parent may be."""
-    self._calls.write(lambda execute, _: execute(_POINTERS, record), instance.id)
-    self._calls.write(_Guarded(statement, record, instance.revision or 0), instance.id)
+    self._runner.write(lambda execute, _: execute(_POINTERS, record), instance.id)
+    self._runner.write(_Guarded(statement, record, instance.revision or 0), instance.id)
 
 
 def in_several_statements(self: Provider, statement: Any, instance: WorkflowInstance, record: dict[str, Any]) -> None:
     """The parent, then the pointers, then what is gone: each committed by itself."""
     parent_alone = record | {"pointers": "[]"} | ({"removed": []} if "removed" in record else {})
-    self._calls.write(_Guarded(statement, parent_alone, instance.revision or 0), instance.id)
-    self._calls.write(lambda execute, _: execute(_POINTERS, record), instance.id)
-    self._calls.write(lambda execute, _: execute(_REMOVE, {"removed": [], **record}), instance.id)
+    self._runner.write(_Guarded(statement, parent_alone, instance.revision or 0), instance.id)
+    self._runner.write(lambda execute, _: execute(_POINTERS, record), instance.id)
+    self._runner.write(lambda execute, _: execute(_REMOVE, {"removed": [], **record}), instance.id)
 
 
 def in_two_selects(self: Provider, statement: Any, parameter: str, value: str) -> WorkflowInstance:
     """The workflow by one statement, its pointers by another."""
-    [(id, document, _)] = self._calls.read(statement, {parameter: value})
-    [(_, _, pointers)] = self._calls.read(statement, {parameter: value})
+    [(id, document, _)] = self._runner.read(statement, {parameter: value})
+    [(_, _, pointers)] = self._runner.read(statement, {parameter: value})
     return _instance_of((id, document, pointers))
 
 
@@ -122,7 +120,7 @@ def read_then_write(self: Provider, id: str, token: str, worker_id: str, expiry:
         " external_token_expiry = CAST(:expiry AS timestamptz) WHERE id = :id"
     )
     given = {"token": token, "worker": worker_id, "expiry": expiry.isoformat(), "id": id}
-    self._calls.write(lambda execute, _: execute(take, given), id)
+    self._runner.write(lambda execute, _: execute(take, given), id)
     return True
 
 
@@ -133,10 +131,10 @@ def delete_all_due(self: Provider, as_of: datetime, handler: Handler) -> int:
     """Read what is due, handle it, then delete what is due."""
     given = {"as_of": milliseconds(as_of, "as_of")}
     due = f"{self._schema}.scheduled_commands WHERE execute_time <= :as_of"
-    rows = self._calls.read(text(f"SELECT command_name, data, execute_time FROM {due} ORDER BY execute_time"), given)
+    rows = self._runner.read(text(f"SELECT command_name, data, execute_time FROM {due} ORDER BY execute_time"), given)
     for row in rows:
         handler(ScheduledCommand(*row))
-    self._calls.write(lambda execute, _: execute(text(f"DELETE FROM {due}"), given))
+    self._runner.write(lambda execute, _: execute(text(f"DELETE FROM {due}"), given))
     return len(rows)
 
 
@@ -153,7 +151,7 @@ def in_an_open_transaction(self: Provider, as_of: datetime, handler: Handler) ->
 
 _kind = failures._kind
 _refused = failures._refused
-_try = OwnCalls._try
+_try = PooledRunner._try
 
 
 def operational_is_passing(error: BaseException, state: str | None, sent: bool) -> Kind:
@@ -175,9 +173,9 @@ def quoting(error: BaseException, state: str | None, kind: Kind) -> PersistenceE
     return PersistenceError(str(driver), ours.sqlstate, ours.constraint, retryable=ours.retryable, original=driver)
 
 
-def blindly(self: OwnCalls, attempt: Any, uncertain: bool, transaction: bool, deadline: float) -> Any:
+def blindly(self: PooledRunner, attempt: Any, _: bool, *arguments: Any, **keywords: Any) -> Any:
     """Never look whether the first try took place."""
-    return _try(self, attempt, False, transaction, deadline)
+    return _try(self, attempt, False, *arguments, **keywords)
 
 
 def always_written(execute: Execute, id: str, expected: int, new: int) -> bool:
@@ -196,8 +194,8 @@ def without_threshold(self: Provider, url: Any, **options: Any) -> None:
 
 def unnoticed_fork() -> None:
     """A child goes on with its parent's connections."""
-    for module in (engines, provider):
-        replaced(module, "survive_fork", lambda _: None)()
+    replaced(forks, "reset_pool_after_fork", lambda _: None)()
+    replaced(checkout, "reset_pool_after_fork", lambda _: None)()
 
 
 def hosts_time() -> str:
@@ -310,7 +308,7 @@ MUTANTS = _named(
         Mutant(
             "M-p",
             "a write whose answer was lost is just made again",
-            replaced(OwnCalls, "_try", blindly),
+            replaced(PooledRunner, "_try", blindly),
             ["tests/wire/test_lost.py::test_no_call_fails_or_happens_twice"],
         ),
         Mutant(

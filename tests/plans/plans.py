@@ -10,8 +10,8 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import Executable
 
-from wfe_postgres.rows import SCHEMA
-from wfe_postgres.sessions.execution import compiled
+from wfe_postgres.connections.execution import compiled
+from wfe_postgres.orm import SCHEMA
 
 Mode = Literal["force_generic_plan", "force_custom_plan"]
 Node = dict[str, Any]

@@ -10,7 +10,7 @@ from sqlalchemy.pool import QueuePool
 from tests.conftest import Sql
 from tests.provider.app import MAKE_ORDERS, NO_ORDERS, PLACES, InTransaction, Open
 from tests.provider.databases import migrated_database, open_transactions
-from wfe_postgres.rows import Base
+from wfe_postgres.orm import Base
 
 EMPTY = "; ".join(f"DELETE FROM {table}" for table in reversed(Base.metadata.sorted_tables))
 

@@ -11,7 +11,7 @@ from psycopg import sql
 from sqlalchemy import Connection, Engine, event, make_url
 
 from wfe_postgres import PostgresPersistenceProvider
-from wfe_postgres.rows import Base
+from wfe_postgres.orm import Base
 
 OURS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'wfe_postgres'"
 """The backends of providers that have an engine of their own."""

@@ -10,11 +10,11 @@ from sqlalchemy.orm import Session
 
 from tests.conftest import Sql
 from tests.provider.app import InTransaction, Order, insert_order
-from wfe_postgres import PersistenceError, PostgresPersistenceProvider, WorkflowNotFoundError
+from wfe_postgres import PersistenceError, PostgresPersistenceProvider, PostgresRepositories, WorkflowNotFoundError
 from wfe_postgres.testing.conformance.support import at, created, event, has_event, workflow
 
 Provider = PostgresPersistenceProvider
-Call = Callable[[Provider], object]
+Call = Callable[[PostgresRepositories], object]
 
 
 def test_several_calls_in_one_transaction(provider: Provider) -> None:
@@ -32,7 +32,7 @@ class OwnError(Exception):
     """The application's."""
 
 
-def in_block(provider: Provider, *calls: Call) -> None:
+def in_block(provider: PostgresRepositories, *calls: Call) -> None:
     """Make the calls in one block, handing each the provider inside."""
     with provider.transaction() as tx:
         for call in calls:
@@ -42,7 +42,7 @@ def in_block(provider: Provider, *calls: Call) -> None:
 def raiser(error: BaseException) -> Call:
     """A call that raises this."""
 
-    def call(_: Provider) -> None:
+    def call(_: PostgresRepositories) -> None:
         raise error
 
     return call
@@ -56,7 +56,7 @@ def store(*ids: str) -> Call:
 def store_again(id: str) -> Call:
     """A call that stores an event that is there already, and hides that it failed."""
 
-    def call(provider: Provider) -> None:
+    def call(provider: PostgresRepositories) -> None:
         with pytest.raises(PersistenceError):
             provider.create_event(event(id=id))
 

@@ -16,13 +16,14 @@ from wfe_postgres import (
     ExecutionError,
     PersistenceError,
     PostgresPersistenceProvider,
+    PostgresRepositories,
     ScheduledCommand,
     WfeError,
 )
 from wfe_postgres.testing.conformance.support import at, command, created, event, pointer, subscription, workflow
 
 Provider = PostgresPersistenceProvider
-Call = Callable[[Provider], object]
+Call = Callable[[PostgresRepositories], object]
 
 
 def full_of_canaries(**values: Any) -> Any:
@@ -104,7 +105,7 @@ REFUSED_BY_THE_DATABASE: dict[str, tuple[str, str, Call]] = {
 }
 
 
-def save_with_retry(provider: Provider) -> None:
+def save_with_retry(provider: PostgresRepositories) -> None:
     """A save that changes a count."""
     instance = created(provider, full_of_canaries(name=""))
     instance.execution_pointers[0].retry_count = 1
@@ -168,7 +169,7 @@ OUR_OWN: dict[str, Call] = {
 }
 
 
-def save_twice(provider: Provider) -> None:
+def save_twice(provider: PostgresRepositories) -> None:
     """One of two loads of a workflow, saved after the other."""
     first = created(provider, full_of_canaries())
     second = provider.get_workflow_instance(first.id)
@@ -177,7 +178,7 @@ def save_twice(provider: Provider) -> None:
         provider.persist_workflow(it)
 
 
-def clear_anothers(provider: Provider) -> None:
+def clear_anothers(provider: PostgresRepositories) -> None:
     """Another's token, with a token of one's own."""
     provider.clear_subscription_token(provider.create_event_subscription(full_subscription()), CANARY + "!")
 

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, create_engine, event, make_url, text
 from tests.conftest import Sql
 from tests.provider.databases import OURS, wait_until
 from wfe_postgres import PersistenceError, PersistenceProvider, PostgresPersistenceProvider, SerializationError
-from wfe_postgres.rows import Base
+from wfe_postgres.orm import Base
 from wfe_postgres.testing.conformance.support import at, command, created, from_now, subscription, workflow
 from wfe_postgres.testing.conformance.support import event as published
 

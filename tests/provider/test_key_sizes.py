@@ -16,7 +16,7 @@ from wfe_postgres import (
     PostgresPersistenceProvider,
     ScheduledCommand,
 )
-from wfe_postgres.checks import MAX_KEY_BYTES
+from wfe_postgres.codec.validation import MAX_KEY_BYTES
 from wfe_postgres.testing.conformance.refusals import refused
 from wfe_postgres.testing.conformance.support import at, created, event, from_now, pointer, subscription, workflow
 

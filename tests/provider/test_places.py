@@ -19,6 +19,7 @@ from wfe_postgres import (
     PersistenceError,
     PostgresEventRepository,
     PostgresPersistenceProvider,
+    PostgresRepositories,
     WorkflowStatus,
 )
 from wfe_postgres.testing.conformance.support import (
@@ -108,7 +109,7 @@ def settings_of(connection: psycopg.Connection[Any]) -> dict[str, Any]:
     }
 
 
-def use_everything(provider: Provider) -> None:
+def use_everything(provider: PostgresRepositories) -> None:
     """Every kind of call, and that it gives what was stored."""
     instance = full_workflow()
     provider.create_new_workflow(instance)

@@ -16,6 +16,7 @@ from wfe_postgres import (
     EventNotFoundError,
     PersistenceError,
     PostgresPersistenceProvider,
+    PostgresRepositories,
     SubscriptionNotFoundError,
     SubscriptionTokenError,
     WfeError,
@@ -38,7 +39,7 @@ from wfe_postgres.testing.conformance.support import (
 )
 
 Provider = PostgresPersistenceProvider
-Call = Callable[[Provider], object]
+Call = Callable[[PostgresRepositories], object]
 
 
 def test_committed_together(provider: Provider, begun: InTransaction, sql: Sql) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from wfe_postgres import ExecutionError, PostgresPersistenceProvider, WorkflowInstance, WorkflowStatus
+from wfe_postgres import ExecutionError, PostgresRepositories, WorkflowInstance, WorkflowStatus
 from wfe_postgres.testing.conformance.support import (
     at,
     command,
@@ -16,7 +16,7 @@ from wfe_postgres.testing.conformance.support import (
     workflow,
 )
 
-Provider = PostgresPersistenceProvider
+Provider = PostgresRepositories
 Call = Callable[[], object]
 Prepare = Callable[[Provider], Call]
 """Does what has to be there before, and gives the call itself."""

@@ -9,7 +9,7 @@ import pytest
 from tests.wire.calls import ONE_ROUND_TRIP, Prepare
 from tests.wire.proxy import Loss, Proxy
 from wfe_postgres import OutcomeUnknownError, PersistenceError, PostgresPersistenceProvider
-from wfe_postgres.rows import Base
+from wfe_postgres.orm import Base
 from wfe_postgres.testing.conformance.support import event
 
 COUNTS = " UNION ALL ".join(f"SELECT '{table}', count(*) FROM {table}" for table in Base.metadata.sorted_tables)

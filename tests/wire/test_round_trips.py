@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from tests.wire.calls import LARGE, ONE_ROUND_TRIP, Call, Prepare
 from tests.wire.proxy import Proxy, Traffic
-from wfe_postgres import PostgresPersistenceProvider
+from wfe_postgres import PostgresPersistenceProvider, PostgresRepositories
 
 SOME = [
     "create_new_workflow",
@@ -46,7 +46,7 @@ def check(proxy: Proxy, call: Call) -> None:
     assert proxy.traffic == Traffic(round_trips=1, statements=1, readies=1, sent=proxy.traffic.sent)
 
 
-def counted(provider: PostgresPersistenceProvider, proxy: Proxy) -> dict[str, int]:
+def counted(provider: PostgresRepositories, proxy: Proxy) -> dict[str, int]:
     """How many round trips each of some calls takes, after warm-up."""
     found = {}
     for name in SOME:

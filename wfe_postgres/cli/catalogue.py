@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Executable, Table, func, literal_column, select, text
 
 from wfe_postgres import PostgresPersistenceProvider, WorkflowStatus
-from wfe_postgres.rows import Base, EventRow, WorkflowRow
-from wfe_postgres.sessions import OwnCalls, engine_source
-from wfe_postgres.statements.parts import bigint_parameter, moment_parameter, table_of, text_parameter
+from wfe_postgres.connections import PooledRunner, pool_source
+from wfe_postgres.orm import Base, EventRow, WorkflowRow
+from wfe_postgres.statements.expressions import bigint_parameter, moment_parameter, table_of, text_parameter
 
 workflows: Table = table_of(WorkflowRow)
 events: Table = table_of(EventRow)
@@ -81,24 +81,24 @@ class Catalogue:
     """Reads on the provider's engine, in its schema; the errors are the library's own."""
 
     def __init__(self, provider: PostgresPersistenceProvider, schema: str, retry_budget: float) -> None:
-        self._calls = OwnCalls(engine_source(provider.engine), schema, retry_budget=retry_budget)
+        self._runner = PooledRunner(pool_source(provider.engine), schema, retry_budget=retry_budget)
         self._schema = schema
 
     def table_sizes(self) -> list[TableSize]:
-        """All tables of the store, in the order in which `rows.py` has them."""
-        found = {row[0]: TableSize(*row) for row in self._calls.read(TABLES, {"schema": self._schema})}
+        """All tables of the store, in the order in which `wfe_postgres.orm` has them."""
+        found = {row[0]: TableSize(*row) for row in self._runner.read(TABLES, {"schema": self._schema})}
         return [found[name] for table in Base.metadata.sorted_tables if (name := table.name) in found]
 
     def count(self, removable: Removable, older_than: datetime) -> int:
         """How many rows a purge would remove."""
-        [(number,)] = self._calls.read(removable.count(), removable.given | {"older_than": older_than.isoformat()})
+        [(number,)] = self._runner.read(removable.count(), removable.given | {"older_than": older_than.isoformat()})
         return int(number)
 
     def steps(self, removable: Removable, older_than: datetime, size: int) -> Iterator[datetime]:
         """Times by which a purge gets through its rows in steps of about `size`; the last one is `older_than`."""
         statement, begin = removable.step(), "-infinity"
         given = removable.given | {"older_than": older_than.isoformat(), "size": size - 1}
-        while found := self._calls.read(statement, given | {"begin": begin}):
+        while found := self._runner.read(statement, given | {"begin": begin}):
             yield found[0][0]
             begin = found[0][0].isoformat()
         yield older_than

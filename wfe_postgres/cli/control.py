@@ -10,7 +10,7 @@ from wfe_postgres.cli.options import Json, Schema, Url, Workflow
 from wfe_postgres.cli.provider import Exit, complain, complaints, find, provider_on
 from wfe_postgres.cli.screen import print_json
 from wfe_postgres.cli.text import at, plain
-from wfe_postgres.rows import SCHEMA
+from wfe_postgres.orm import SCHEMA
 
 TRIES = 5
 """How often a workflow is loaded and saved anew because others have saved it meanwhile."""

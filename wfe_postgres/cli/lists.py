@@ -24,7 +24,7 @@ from wfe_postgres.cli.options import WHEN, Json, Limit, Schema, Url, moment
 from wfe_postgres.cli.provider import complaints, find, provider_on
 from wfe_postgres.cli.screen import STYLES, WIDE, make_console, make_table, print_json, show
 from wfe_postgres.cli.text import at, distance, in_one_line, next_run, plain
-from wfe_postgres.rows import SCHEMA
+from wfe_postgres.orm import SCHEMA
 
 UUID_WIDTH = 36
 END_OF_TIME = datetime.max.replace(tzinfo=UTC)

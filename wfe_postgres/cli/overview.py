@@ -19,7 +19,7 @@ from wfe_postgres.cli.options import Json, Schema, Url
 from wfe_postgres.cli.provider import RETRY_BUDGET, complaints, provider_on
 from wfe_postgres.cli.screen import STYLES, make_console, make_table, print_json, show
 from wfe_postgres.cli.text import EPOCH, at, span
-from wfe_postgres.rows import SCHEMA
+from wfe_postgres.orm import SCHEMA
 
 TOLERATED_OFFSET = 2.0
 """In seconds: how far this machine's clock may be from the server's before it is worth a word."""

@@ -19,7 +19,7 @@ from wfe_postgres.cli.options import WHEN, Json, Schema, Url, moment
 from wfe_postgres.cli.provider import RETRY_BUDGET, Exit, complaints, provider_on
 from wfe_postgres.cli.screen import print_json
 from wfe_postgres.cli.text import at, counted
-from wfe_postgres.rows import SCHEMA
+from wfe_postgres.orm import SCHEMA
 
 OlderThan = Annotated[
     datetime,

@@ -26,7 +26,7 @@ from wfe_postgres.cli.screen import show as print_all
 from wfe_postgres.cli.text import at, distance, in_one_line, next_run, plain, span
 from wfe_postgres.cli.tree import DEEPEST, Elided, Forest, Node, shown
 from wfe_postgres.contract.models import FINISHED_POINTERS
-from wfe_postgres.rows import SCHEMA
+from wfe_postgres.orm import SCHEMA
 
 MOST_ERRORS = 1000
 """The newest errors, of which each pointer shows its last."""

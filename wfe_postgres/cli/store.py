@@ -10,8 +10,8 @@ from wfe_postgres import schema as store
 from wfe_postgres.cli.options import Schema, Url
 from wfe_postgres.cli.provider import Exit, complaints, provider_on
 from wfe_postgres.cli.text import in_one_line
+from wfe_postgres.orm import SCHEMA
 from wfe_postgres.repositories.base import plain_schema
-from wfe_postgres.rows import SCHEMA
 
 
 def upgrade(

@@ -8,6 +8,7 @@ from rich.console import Console
 from sqlalchemy import inspect, text
 
 from wfe_postgres import PostgresPersistenceProvider, StoreNotReadyError
+from wfe_postgres.connections.failures import NOT_PERMITTED
 from wfe_postgres.demo.audit import differences, recorded
 from wfe_postgres.demo.crew import Crew
 from wfe_postgres.demo.ledger import Ledger
@@ -15,7 +16,6 @@ from wfe_postgres.demo.show import Show
 from wfe_postgres.demo.story import ORDERS, Story
 from wfe_postgres.demo.tally import tally
 from wfe_postgres.embedded import EmbeddedPostgres
-from wfe_postgres.sessions.failures import NOT_PERMITTED
 
 WORKERS = ("worker-1", "worker-2", "worker-3")
 LEASE = 1.5

@@ -9,13 +9,15 @@ from typing import Any, TypeVar
 from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 from sqlalchemy.orm import sessionmaker
 
+from wfe_postgres.codec.decoding import read
+from wfe_postgres.codec.fields import Columns, Document
+from wfe_postgres.codec.json_values import MAX_PAYLOAD_BYTES
+from wfe_postgres.connections import JoinedRunner, PooledRunner, SessionOrConnection, StatementRunner
+from wfe_postgres.connections.checkout import session_source
+from wfe_postgres.connections.runners import join_caller
 from wfe_postgres.contract.errors import CorruptRowError, SerializationError
 from wfe_postgres.contract.models import new_id
-from wfe_postgres.mapping import Columns, Document
-from wfe_postgres.payloads import MAX_PAYLOAD_BYTES
-from wfe_postgres.reading import read
-from wfe_postgres.rows import SCHEMA
-from wfe_postgres.sessions import Calls, Place, calls_for
+from wfe_postgres.orm import SCHEMA
 
 logger: logging.Logger = logging.getLogger("wfe_postgres")
 
@@ -27,24 +29,36 @@ _KEY_WORDS = RESERVED_WORDS | {"collation", "concurrently", "lateral", "system_u
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 
-class Repository:
-    """The common part of the four repositories.
+Source = SessionOrConnection | sessionmaker[Any] | StatementRunner
+"""What a repository can be given to work on."""
 
-    `place` is a session, a scoped session, a SQLAlchemy connection or a psycopg 3 connection: then every call is part
+
+class Repository:
+    """The common part of the repositories.
+
+    `source` is a session, a scoped session, a SQLAlchemy connection or a psycopg 3 connection: then every call is part
     of that transaction, which is never committed or rolled back here. Or it is a `sessionmaker`: then every call is
     a transaction of its own. `max_payload_bytes` limits a single JSON value, in bytes of its encoding.
     """
 
     def __init__(
         self,
-        place: Place | sessionmaker[Any] | Calls,
+        source: Source,
         *,
         schema: str = SCHEMA,
         max_payload_bytes: int = MAX_PAYLOAD_BYTES,
     ) -> None:
         self._schema = plain_schema(schema)
-        self._calls = calls_for(place, schema)
+        self._runner = _runner_for(source, schema)
         self._max_payload_bytes = max_payload_bytes
+
+
+def _runner_for(source: Source, schema: str) -> StatementRunner:
+    if isinstance(source, (PooledRunner, JoinedRunner)):
+        return source
+    if isinstance(source, sessionmaker):
+        return PooledRunner(session_source(source), schema)
+    return join_caller(source, schema)  # type: ignore[arg-type]
 
 
 def plain_schema(schema: str) -> str:

@@ -7,17 +7,15 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy.orm import sessionmaker
-
-from wfe_postgres.checks import milliseconds
+from wfe_postgres.codec.fields import command_from_row, command_to_record
+from wfe_postgres.codec.json_values import MAX_PAYLOAD_BYTES
+from wfe_postgres.codec.validation import milliseconds
+from wfe_postgres.connections import Execute
 from wfe_postgres.contract.errors import CorruptRowError, PersistenceError
 from wfe_postgres.contract.interfaces import ScheduledCommandRepository
 from wfe_postgres.contract.models import ScheduledCommand
-from wfe_postgres.mapping import command_from_row, command_to_record
-from wfe_postgres.payloads import MAX_PAYLOAD_BYTES
-from wfe_postgres.repositories.base import Repository, logger
-from wfe_postgres.rows import SCHEMA
-from wfe_postgres.sessions import Calls, Execute, Place
+from wfe_postgres.orm import SCHEMA
+from wfe_postgres.repositories.base import Repository, Source, logger
 from wfe_postgres.statements import commands as statements
 
 Handler = Callable[[ScheduledCommand], object]
@@ -51,13 +49,13 @@ class PostgresScheduledCommandRepository(Repository, ScheduledCommandRepository)
 
     def __init__(
         self,
-        place: Place | sessionmaker[Any] | Calls,
+        source: Source,
         *,
         schema: str = SCHEMA,
         max_payload_bytes: int = MAX_PAYLOAD_BYTES,
         command_lease: float = 30.0,
     ) -> None:
-        super().__init__(place, schema=schema, max_payload_bytes=max_payload_bytes)
+        super().__init__(source, schema=schema, max_payload_bytes=max_payload_bytes)
         if not command_lease > 0:
             raise ValueError("command_lease is a number of seconds greater than 0")
         self._command_lease = command_lease
@@ -70,7 +68,7 @@ class PostgresScheduledCommandRepository(Repository, ScheduledCommandRepository)
     def schedule_command(self, command: ScheduledCommand) -> None:
         """See `ScheduledCommandRepository`."""
         record = command_to_record(command)
-        self._calls.write(lambda execute, _: execute(statements.SCHEDULE, record), command.data)
+        self._runner.write(lambda execute, _: execute(statements.SCHEDULE, record), command.data)
 
     def process_commands(self, as_of: datetime, handler: Handler) -> int:
         """See `ScheduledCommandRepository`.
@@ -79,7 +77,7 @@ class PostgresScheduledCommandRepository(Repository, ScheduledCommandRepository)
         no connection and no lock is held while a handler runs.
         """
         due = milliseconds(as_of, "as_of")
-        [(newest,)] = self._calls.read(statements.NEWEST, {})
+        [(newest,)] = self._runner.read(statements.NEWEST, {})
         handled = 0
         kept: list[_Claim] = []
         failures: list[Exception] = []
@@ -122,7 +120,7 @@ class PostgresScheduledCommandRepository(Repository, ScheduledCommandRepository)
         def attempt(execute: Execute, again: bool) -> Sequence[Any]:
             return (again and execute(statements.CLAIMED, {"claim": number})) or execute(statements.CLAIM, given)
 
-        rows = self._calls.write(attempt)
+        rows = self._runner.write(attempt)
         if not rows:
             return None
         row_id, *row, taken_over, _ = rows[0]
@@ -139,12 +137,12 @@ class PostgresScheduledCommandRepository(Repository, ScheduledCommandRepository)
                 _give_back(claim, execute)
             return removed
 
-        return self._calls.write(attempt, str(claim.row_id))
+        return self._runner.write(attempt, str(claim.row_id))
 
     def _release(self, claims: Iterable[_Claim]) -> None:
         try:
             for claim in claims:
-                self._calls.write(partial(_give_back, claim))
+                self._runner.write(partial(_give_back, claim))
         except PersistenceError as failure:
             logger.warning("claimed commands come back when their lease runs out: %s", failure)
 

@@ -4,12 +4,12 @@ from datetime import datetime
 
 from sqlalchemy import Executable
 
-from wfe_postgres.checks import count, moment, text
+from wfe_postgres.codec.decoding import read
+from wfe_postgres.codec.fields import EVENT_COLUMNS, event_from_document, event_to_record
+from wfe_postgres.codec.validation import count, moment, text
 from wfe_postgres.contract.errors import EventNotFoundError
 from wfe_postgres.contract.interfaces import EventRepository
 from wfe_postgres.contract.models import Event
-from wfe_postgres.mapping import EVENT_COLUMNS, event_from_document, event_to_record
-from wfe_postgres.reading import read
 from wfe_postgres.repositories.base import Repository, check_call_size, id_or_new
 from wfe_postgres.statements import events as statements
 
@@ -22,7 +22,7 @@ class PostgresEventRepository(Repository, EventRepository):
         id = id_or_new(event.id)
         record = event_to_record(event, id, self._max_payload_bytes)
         check_call_size("event_data", record["event_data"])
-        self._calls.write(
+        self._runner.write(
             lambda execute, again: execute(statements.CREATE_AGAIN if again else statements.CREATE, record), id
         )
         event.id = id
@@ -30,7 +30,7 @@ class PostgresEventRepository(Repository, EventRepository):
 
     def get_event(self, id: str) -> Event:
         """See `EventRepository`."""
-        rows = self._calls.read(statements.GET, {"event_id": text(id, "id")})
+        rows = self._runner.read(statements.GET, {"event_id": text(id, "id")})
         if not rows:
             raise EventNotFoundError(id)
         return read(rows[0][0], event_from_document, EVENT_COLUMNS)
@@ -38,17 +38,17 @@ class PostgresEventRepository(Repository, EventRepository):
     def get_runnable_events(self, as_at: datetime, limit: int | None = None) -> list[str]:
         """See `EventRepository`."""
         given = {"as_at": moment(as_at, "as_at"), "most": count(limit, "limit")}
-        return [id for (id,) in self._calls.read(statements.RUNNABLE, given)]
+        return [id for (id,) in self._runner.read(statements.RUNNABLE, given)]
 
     def get_events(self, event_name: str, event_key: str, as_of: datetime) -> list[str]:
         """See `EventRepository`."""
         given = _matching(event_name, event_key) | {"as_of": moment(as_of, "as_of")}
-        return [id for (id,) in self._calls.read(statements.MATCHING_UNTIL, given)]
+        return [id for (id,) in self._runner.read(statements.MATCHING_UNTIL, given)]
 
     def get_events_since(self, event_name: str, event_key: str, since: datetime) -> list[str]:
         """See `EventRepository`."""
         given = _matching(event_name, event_key) | {"since": moment(since, "since")}
-        return [id for (id,) in self._calls.read(statements.MATCHING_SINCE, given)]
+        return [id for (id,) in self._runner.read(statements.MATCHING_SINCE, given)]
 
     def mark_event_processed(self, id: str) -> None:
         """See `EventRepository`."""
@@ -60,7 +60,7 @@ class PostgresEventRepository(Repository, EventRepository):
 
     def _mark(self, statement: Executable, id: str) -> None:
         given = {"event_id": text(id, "id")}
-        if not self._calls.write(lambda execute, _: execute(statement, given), id):
+        if not self._runner.write(lambda execute, _: execute(statement, given), id):
             raise EventNotFoundError(id)
 
 

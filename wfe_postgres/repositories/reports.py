@@ -7,14 +7,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from wfe_postgres.checks import big_integer, count, member, moment, text
+from wfe_postgres.codec.fields import ERROR_COLUMNS, SUMMARY_COLUMNS, error_from_document, summary_from_document
+from wfe_postgres.codec.json_values import decode
+from wfe_postgres.codec.validation import big_integer, count, member, moment, text
+from wfe_postgres.connections import Execute
 from wfe_postgres.contract.errors import SerializationError, WorkflowNotFoundError
 from wfe_postgres.contract.models import ExecutionError, WorkflowStatus
 from wfe_postgres.contract.reports import StoreStatistics, WorkflowPage, WorkflowSummary
-from wfe_postgres.mapping import ERROR_COLUMNS, SUMMARY_COLUMNS, error_from_document, summary_from_document
-from wfe_postgres.payloads import decode
 from wfe_postgres.repositories.base import Repository, logger, read_all
-from wfe_postgres.sessions import Execute
 from wfe_postgres.statements import reports as statements
 from wfe_postgres.statements import workflows as workflow_statements
 
@@ -62,7 +62,7 @@ class PostgresReports(Repository):
         )
         if cursor is not None:
             given |= _place_of(cursor)
-        rows = self._calls.read(statements.find_workflows(frozenset(given)), given | {"most": limit + 1})
+        rows = self._runner.read(statements.find_workflows(frozenset(given)), given | {"most": limit + 1})
         shown = rows[:limit]
         items: list[WorkflowSummary] = read_all((row[1] for row in shown), summary_from_document, SUMMARY_COLUMNS)
         return WorkflowPage(items, _cursor_of(shown[-1][0]) if len(rows) > limit else None)
@@ -73,7 +73,7 @@ class PostgresReports(Repository):
         """Errors of steps, newest first: of one workflow or of all, with `error_time >= since`. One statement."""
         limit = _positive(limit, "limit")
         given = _present(workflow_id=(text, workflow_id), since=(moment, since))
-        rows = self._calls.read(statements.find_errors(frozenset(given)), given | {"most": limit})
+        rows = self._runner.read(statements.find_errors(frozenset(given)), given | {"most": limit})
         return read_all((row[0] for row in rows), error_from_document, ERROR_COLUMNS)
 
     def get_statistics(self) -> StoreStatistics:
@@ -84,7 +84,7 @@ class PostgresReports(Repository):
         machine's clock is more than 2 s from the server's.
         """
         before = datetime.now(UTC)
-        [(document,)] = self._calls.read(statements.STATISTICS, {})
+        [(document,)] = self._runner.read(statements.STATISTICS, {})
         after = datetime.now(UTC)
         statistics = _statistics_of(decode(document), before + (after - before) / 2)
         if abs(statistics.clock_offset) > _TOLERATED_OFFSET:
@@ -106,7 +106,7 @@ class PostgresReports(Repository):
                 return again
             return bool(execute(statements.DELETE_WORKFLOWS, {"workflow_ids": [id]}))
 
-        if not self._calls.transact(attempt, id):
+        if not self._runner.transact(attempt, id):
             raise WorkflowNotFoundError(id)
 
     def purge_workflows(self, status: WorkflowStatus, older_than: datetime, *, batch_size: int = 1000) -> int:
@@ -142,7 +142,7 @@ class PostgresReports(Repository):
     def _in_batches(self, attempt: Callable[[Execute, bool], int]) -> int:
         removed = 0
         began = time.monotonic()
-        while batch := self._calls.transact(attempt):
+        while batch := self._runner.transact(attempt):
             removed += batch
             time.sleep(_REST * (time.monotonic() - began))
             began = time.monotonic()

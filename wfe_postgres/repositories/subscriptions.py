@@ -6,15 +6,15 @@ from typing import Any
 
 from sqlalchemy import Executable
 
-from wfe_postgres.checks import moment, text
+from wfe_postgres.codec.decoding import read
+from wfe_postgres.codec.fields import SUBSCRIPTION_COLUMNS, subscription_from_document, subscription_to_record
+from wfe_postgres.codec.json_values import encode
+from wfe_postgres.codec.validation import moment, text
+from wfe_postgres.connections import Execute
 from wfe_postgres.contract.errors import OutcomeUnknownError, SubscriptionNotFoundError, SubscriptionTokenError
 from wfe_postgres.contract.interfaces import SubscriptionRepository
 from wfe_postgres.contract.models import EventSubscription
-from wfe_postgres.mapping import SUBSCRIPTION_COLUMNS, subscription_from_document, subscription_to_record
-from wfe_postgres.payloads import encode
-from wfe_postgres.reading import read
 from wfe_postgres.repositories.base import Repository, check_call_size, id_or_new, logger, read_all
-from wfe_postgres.sessions import Execute
 from wfe_postgres.statements import subscriptions as statements
 
 
@@ -30,7 +30,7 @@ class PostgresSubscriptionRepository(Repository, SubscriptionRepository):
             None if data is None else encode(data, "subscription_data", self._max_payload_bytes)
         )
         check_call_size("subscription_data", record["subscription_data"])
-        self._calls.write(
+        self._runner.write(
             lambda execute, again: execute(statements.CREATE_AGAIN if again else statements.CREATE, record), id
         )
         subscription.id = id
@@ -38,7 +38,7 @@ class PostgresSubscriptionRepository(Repository, SubscriptionRepository):
 
     def get_subscription(self, id: str) -> EventSubscription:
         """See `SubscriptionRepository`."""
-        rows = self._calls.read(statements.GET, {"subscription_id": text(id, "id")})
+        rows = self._runner.read(statements.GET, {"subscription_id": text(id, "id")})
         if not rows:
             raise SubscriptionNotFoundError(id)
         return read(rows[0][0], subscription_from_document, SUBSCRIPTION_COLUMNS)
@@ -50,7 +50,7 @@ class PostgresSubscriptionRepository(Repository, SubscriptionRepository):
     def get_first_open_subscription(self, event_name: str, event_key: str, as_of: datetime) -> EventSubscription | None:
         """See `SubscriptionRepository`."""
         given = _matching(event_name, event_key, as_of)
-        first = self._calls.read(statements.FIRST_OPEN, given)
+        first = self._runner.read(statements.FIRST_OPEN, given)
         # One that cannot be read must not stand before the others for ever.
         return next(iter(_readable(first) or (first and self._read(statements.OPEN, given))), None)
 
@@ -64,7 +64,7 @@ class PostgresSubscriptionRepository(Repository, SubscriptionRepository):
             "worker_id": text(worker_id, "worker_id"),
             "expiry": moment(expiry, "expiry"),
         }
-        [(taken, exists, held)] = self._calls.write(lambda execute, _: execute(statements.SET_TOKEN, given), id)
+        [(taken, exists, held)] = self._runner.write(lambda execute, _: execute(statements.SET_TOKEN, given), id)
         if not exists:
             raise SubscriptionNotFoundError(id)
         if taken and held:
@@ -82,7 +82,7 @@ class PostgresSubscriptionRepository(Repository, SubscriptionRepository):
                 return True, True
             return cleared, exists
 
-        cleared, exists = self._calls.write(attempt, id)
+        cleared, exists = self._runner.write(attempt, id)
         if not exists:
             raise SubscriptionNotFoundError(id)
         if not cleared:
@@ -91,11 +91,11 @@ class PostgresSubscriptionRepository(Repository, SubscriptionRepository):
     def terminate_subscription(self, id: str) -> None:
         """See `SubscriptionRepository`."""
         given = {"subscription_id": text(id, "id")}
-        if not self._calls.write(lambda execute, again: execute(statements.TERMINATE, given) or (again and [id]), id):
+        if not self._runner.write(lambda execute, again: execute(statements.TERMINATE, given) or (again and [id]), id):
             raise SubscriptionNotFoundError(id)
 
     def _read(self, statement: Executable, given: dict[str, Any]) -> list[EventSubscription]:
-        return _readable(self._calls.read(statement, given))
+        return _readable(self._runner.read(statement, given))
 
 
 def _readable(rows: Sequence[Any]) -> list[EventSubscription]:

@@ -6,7 +6,19 @@ from typing import Any
 
 from sqlalchemy import Executable
 
-from wfe_postgres.checks import count, key, milliseconds, text
+from wfe_postgres.codec.change_tracking import Changes, Snapshot, compare, loaded, recall, remember
+from wfe_postgres.codec.decoding import read, read_pointers
+from wfe_postgres.codec.fields import (
+    WORKFLOW_COLUMNS,
+    encode_pointer,
+    encode_records,
+    encode_subscription,
+    workflow_from_document,
+    workflow_to_record,
+)
+from wfe_postgres.codec.json_values import encode
+from wfe_postgres.codec.validation import count, key, milliseconds, text
+from wfe_postgres.connections import Execute
 from wfe_postgres.contract.errors import (
     ConcurrencyError,
     CorruptRowError,
@@ -17,19 +29,7 @@ from wfe_postgres.contract.errors import (
 )
 from wfe_postgres.contract.interfaces import WorkflowRepository
 from wfe_postgres.contract.models import EventSubscription, WorkflowInstance
-from wfe_postgres.mapping import (
-    WORKFLOW_COLUMNS,
-    encode_pointer,
-    encode_records,
-    encode_subscription,
-    workflow_from_document,
-    workflow_to_record,
-)
-from wfe_postgres.payloads import encode
-from wfe_postgres.reading import read, read_pointers
 from wfe_postgres.repositories.base import Repository, check_call_size, id_or_new, logger, new_revision
-from wfe_postgres.sessions import Execute
-from wfe_postgres.snapshots import Changes, Snapshot, compare, loaded, recall, remember
 from wfe_postgres.statements import workflows as statements
 
 
@@ -52,7 +52,7 @@ class PostgresWorkflowRepository(Repository, WorkflowRepository):
             if not execute(statements.CREATE, record):
                 _require_own(execute, again, id, name, revision)
 
-        self._calls.write(attempt, id)
+        self._runner.write(attempt, id)
         instance.id, instance.name = id, name
         _settle(instance, revision, changes)
         return id
@@ -73,7 +73,7 @@ class PostgresWorkflowRepository(Repository, WorkflowRepository):
     def get_runnable_instances(self, as_at: datetime, limit: int | None = None) -> list[str]:
         """See `WorkflowRepository`."""
         given = {"as_at": milliseconds(as_at, "as_at"), "most": count(limit, "limit")}
-        return [id for (id,) in self._calls.read(statements.RUNNABLE, given)]
+        return [id for (id,) in self._runner.read(statements.RUNNABLE, given)]
 
     def get_workflow_instance(self, id: str) -> WorkflowInstance:
         """See `WorkflowRepository`."""
@@ -88,7 +88,7 @@ class PostgresWorkflowRepository(Repository, WorkflowRepository):
         wanted = [text(id, f"ids[{index}]") for index, id in enumerate(ids)]
         if not wanted:
             return []
-        rows = {row[0]: row for row in self._calls.read(statements.GET_MANY, {"workflow_ids": wanted})}
+        rows = {row[0]: row for row in self._runner.read(statements.GET_MANY, {"workflow_ids": wanted})}
         found = []
         for id in wanted:
             if id in rows:
@@ -101,11 +101,11 @@ class PostgresWorkflowRepository(Repository, WorkflowRepository):
     def next_definition_sequence(self, definition_id: str) -> int:
         """See `WorkflowRepository`. A number may be skipped, when an answer was lost."""
         given = {"definition_id": key(definition_id, "definition_id")}
-        [(number, _)] = self._calls.write(lambda execute, _: execute(statements.NEXT_NUMBER, given), definition_id)
+        [(number, _)] = self._runner.write(lambda execute, _: execute(statements.NEXT_NUMBER, given), definition_id)
         return int(number)
 
     def _get(self, statement: Executable, parameter: str, value: str) -> WorkflowInstance:
-        rows = list(self._calls.read(statement, {parameter: value}))
+        rows = list(self._runner.read(statement, {parameter: value}))
         if not rows:
             raise WorkflowNotFoundError(value)
         return _instance_of(rows.pop())
@@ -137,9 +137,9 @@ class PostgresWorkflowRepository(Repository, WorkflowRepository):
 
     def _write(self, statement: Executable, instance: WorkflowInstance, record: dict[str, Any]) -> None:
         if instance.revision is None:
-            self._calls.transact(_Unconditional(statement, record), instance.id)
+            self._runner.transact(_Unconditional(statement, record), instance.id)
         else:
-            self._calls.write(_Guarded(statement, record, instance.revision), instance.id)
+            self._runner.write(_Guarded(statement, record, instance.revision), instance.id)
 
     def _encode_data(self, instance: WorkflowInstance) -> str:
         return encode(instance.data, "data", self._max_payload_bytes)

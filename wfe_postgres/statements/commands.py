@@ -8,10 +8,10 @@ time; so finishing removes a command only if nobody has asked for it meanwhile.
 from sqlalchemy import Table, all_, delete, false, func, null, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from wfe_postgres.mapping import ERROR_NAMES
-from wfe_postgres.rows import CommandRow, ErrorRow
-from wfe_postgres.statements.parts import (
-    DURABLE,
+from wfe_postgres.codec.fields import ERROR_NAMES
+from wfe_postgres.connections.confirmation import DURABLE
+from wfe_postgres.orm import CommandRow, ErrorRow
+from wfe_postgres.statements.expressions import (
     bigint_parameter,
     bigints_parameter,
     builtin,

@@ -3,10 +3,10 @@
 from sqlalchemy import Table, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from wfe_postgres.mapping import EVENT_COLUMNS
-from wfe_postgres.rows import EventRow
-from wfe_postgres.statements.parts import (
-    DURABLE,
+from wfe_postgres.codec.fields import EVENT_COLUMNS
+from wfe_postgres.connections.confirmation import DURABLE
+from wfe_postgres.orm import EventRow
+from wfe_postgres.statements.expressions import (
     bigint_parameter,
     document,
     moment_parameter,

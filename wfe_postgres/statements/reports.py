@@ -25,10 +25,10 @@ from sqlalchemy import (
 )
 from sqlalchemy import cast as sql_cast
 
-from wfe_postgres.mapping import ERROR_COLUMNS, SUMMARY_COLUMNS
-from wfe_postgres.rows import SCHEMA, CommandRow, ErrorRow, EventRow, PointerRow, SubscriptionRow, WorkflowRow
-from wfe_postgres.statements.parts import (
-    DURABLE,
+from wfe_postgres.codec.fields import ERROR_COLUMNS, SUMMARY_COLUMNS
+from wfe_postgres.connections.confirmation import DURABLE
+from wfe_postgres.orm import SCHEMA, CommandRow, ErrorRow, EventRow, PointerRow, SubscriptionRow, WorkflowRow
+from wfe_postgres.statements.expressions import (
     bigint_parameter,
     builtin,
     document,

@@ -3,10 +3,10 @@
 from sqlalchemy import Table, delete, insert, null, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from wfe_postgres.mapping import SUBSCRIPTION_COLUMNS
-from wfe_postgres.rows import SubscriptionRow
-from wfe_postgres.statements.parts import (
-    DURABLE,
+from wfe_postgres.codec.fields import SUBSCRIPTION_COLUMNS
+from wfe_postgres.connections.confirmation import DURABLE
+from wfe_postgres.orm import SubscriptionRow
+from wfe_postgres.statements.expressions import (
     builtin,
     document,
     moment_parameter,

@@ -23,10 +23,10 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 
-from wfe_postgres.mapping import POINTER_COLUMNS, SUBSCRIPTION_COLUMNS, WORKFLOW_COLUMNS
-from wfe_postgres.rows import PointerRow, SequenceRow, SubscriptionRow, WorkflowRow
-from wfe_postgres.statements.parts import (
-    DURABLE,
+from wfe_postgres.codec.fields import POINTER_COLUMNS, SUBSCRIPTION_COLUMNS, WORKFLOW_COLUMNS
+from wfe_postgres.connections.confirmation import DURABLE
+from wfe_postgres.orm import PointerRow, SequenceRow, SubscriptionRow, WorkflowRow
+from wfe_postgres.statements.expressions import (
     bigint_parameter,
     builtin,
     document,

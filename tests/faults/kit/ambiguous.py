@@ -38,7 +38,7 @@ def ambiguous_commits(cluster: Cluster) -> Iterator[list[int]]:
             time.sleep(0.002)
 
     with cluster.setting(synchronous_standby_names="nosuch"):
-        _until_commits_wait(cluster)
+        until_commits_wait(cluster)
         watching = threading.Thread(target=end_the_first)
         watching.start()
         try:
@@ -48,7 +48,7 @@ def ambiguous_commits(cluster: Cluster) -> Iterator[list[int]]:
             watching.join()
 
 
-def _until_commits_wait(cluster: Cluster) -> None:
+def until_commits_wait(cluster: Cluster) -> None:
     """Return when the setting is in force: that is up to the checkpointer, which may hear of it after the sessions."""
     trial = PGconn.connect(cluster.url_of("postgres").encode())
 

@@ -4,11 +4,11 @@ import copy
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-from wfe_postgres.checks import count, moment, text
+from wfe_postgres.codec.fields import error_to_record
+from wfe_postgres.codec.json_values import MAX_PAYLOAD_BYTES
+from wfe_postgres.codec.validation import count, moment, text
 from wfe_postgres.contract.interfaces import PersistenceProvider
 from wfe_postgres.contract.models import ExecutionError, now
-from wfe_postgres.mapping import error_to_record
-from wfe_postgres.payloads import MAX_PAYLOAD_BYTES
 from wfe_postgres.testing.memory.commands import InMemoryCommands
 from wfe_postgres.testing.memory.events import InMemoryEvents
 from wfe_postgres.testing.memory.store import Store, kept

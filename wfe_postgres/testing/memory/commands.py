@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from wfe_postgres.checks import milliseconds
+from wfe_postgres.codec.fields import command_to_record
+from wfe_postgres.codec.validation import milliseconds
 from wfe_postgres.contract.interfaces import ScheduledCommandRepository
 from wfe_postgres.contract.models import ScheduledCommand
-from wfe_postgres.mapping import command_to_record
 from wfe_postgres.testing.memory.store import CommandEntry, InMemoryPart, kept
 
 

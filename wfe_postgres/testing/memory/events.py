@@ -5,11 +5,11 @@ from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime
 
-from wfe_postgres.checks import count, moment, text
+from wfe_postgres.codec.fields import event_to_record
+from wfe_postgres.codec.validation import count, moment, text
 from wfe_postgres.contract.errors import EventNotFoundError
 from wfe_postgres.contract.interfaces import EventRepository
 from wfe_postgres.contract.models import Event
-from wfe_postgres.mapping import event_to_record
 from wfe_postgres.repositories.base import id_or_new
 from wfe_postgres.testing.memory.store import InMemoryPart, add, kept
 

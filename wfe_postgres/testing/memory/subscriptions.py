@@ -5,11 +5,11 @@ from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from wfe_postgres.checks import moment, text
+from wfe_postgres.codec.fields import encode_subscription
+from wfe_postgres.codec.validation import moment, text
 from wfe_postgres.contract.errors import SubscriptionNotFoundError, SubscriptionTokenError
 from wfe_postgres.contract.interfaces import SubscriptionRepository
 from wfe_postgres.contract.models import EventSubscription
-from wfe_postgres.mapping import encode_subscription
 from wfe_postgres.repositories.base import id_or_new
 from wfe_postgres.testing.memory.store import InMemoryPart, add, kept
 

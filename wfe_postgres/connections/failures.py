@@ -13,6 +13,8 @@ import psycopg
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from wfe_postgres.connections.confirmation import CommitNotConfirmedError
+from wfe_postgres.connections.deadlines import DeadlineExceeded
 from wfe_postgres.contract.errors import PersistenceError, StoreNotReadyError, WfeError
 
 CATCHABLE = (SQLAlchemyError, psycopg.Error, OSError)
@@ -26,6 +28,8 @@ class Kind(Enum):
     """Nothing has happened: try again."""
     LOST = auto()
     """The connection went while the call was under way: it may have taken place."""
+    NOT_CONFIRMED = auto()
+    """It was committed, perhaps on the primary alone."""
     ROLLED_BACK = auto()
     """The server undid the transaction for certain: try again."""
     READ_ONLY = auto()
@@ -42,13 +46,15 @@ class Failure:
     error: WfeError
 
 
-_ROLLED_BACK = {"40001", "40P01"}
+# 25P03 and 25P04: a timeout ended the session, and with it the transaction, before the COMMIT was read.
+_ROLLED_BACK = {"40001", "40P01", "25P03", "25P04"}
+_QUERY_CANCELED = "57014"
 _STORE_MISSING = {"42P01", "3F000", "42703", "42883", "42P10"}  # 42P10: no such unique key for ON CONFLICT
 READ_ONLY = "25006"
 NOT_PERMITTED = "42501"
 """PostgreSQL's insufficient_privilege."""
-_LOST = re.compile("08...|57P0[1235]|25P03")
-_PASSING = re.compile("40001|40P01|55P03|53...|57P0.|08...|25006")
+_LOST = re.compile("08...|57P0[1235]")
+_PASSING = re.compile("40001|40P01|25P0[34]|55P03|53...|57P0.|08...|25006")
 
 _CONNECT_FINAL = (
     (
@@ -81,17 +87,23 @@ def sqlstate_of(error: BaseException) -> str | None:
 
 def translate(error: BaseException) -> WfeError:
     """The error that a caller sees instead of the driver's or SQLAlchemy's."""
-    return classify(error, sent=True).error
+    return classify(error).error
 
 
-def classify(error: BaseException, *, sent: bool) -> Failure:
-    """What the failure means; `sent`: the connection had been made."""
+def classify(error: BaseException, *, sent: bool = True, timed_out: bool = False) -> Failure:
+    """What the failure means; `sent`: the connection had been made; `timed_out`: we cancelled it at its deadline."""
     if isinstance(error, PoolTimeoutError):
         reason = "no connection of the pool came free in time"
         return Failure(Kind.FINAL, PersistenceError(reason, retryable=True, original=error))
+    if isinstance(error, CommitNotConfirmedError):
+        reason = "it was committed, but the wait for a synchronous standby was cut short: it may not be replicated"
+        return Failure(Kind.NOT_CONFIRMED, PersistenceError(reason, original=error))
     state = sqlstate_of(error)
     if not sent and state is None:
         return _connect_failure(error)
+    if timed_out and state == _QUERY_CANCELED:
+        reason = "the call reached its deadline (call_timeout), and its statement was cancelled"
+        return Failure(Kind.ROLLED_BACK, PersistenceError(reason, state, retryable=True, original=error))
     kind = _kind(error, state, sent)
     if state in _STORE_MISSING:
         return Failure(kind, _not_ready(state, error))
@@ -122,7 +134,9 @@ def _refused(error: BaseException, state: str | None, kind: Kind) -> Persistence
     driver = error.orig if isinstance(error, DBAPIError) else error
     diagnostics = driver.diag if isinstance(driver, psycopg.Error) else None
     table = diagnostics.table_name if diagnostics else None
-    if kind is Kind.LOST:
+    if isinstance(driver, DeadlineExceeded):
+        reason = "the server did not answer before the call's deadline (call_timeout): the connection was lost"
+    elif kind is Kind.LOST:
         reason = "the connection to the database was lost"
     elif state == NOT_PERMITTED:
         reason = (

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
-from wfe_postgres.checks import text, unstorable
+from wfe_postgres.codec.validation import text, unstorable
 from wfe_postgres.contract.errors import SerializationError
 
 MAX_PAYLOAD_BYTES = 64 * 1024 * 1024

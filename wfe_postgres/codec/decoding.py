@@ -9,10 +9,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from wfe_postgres.codec.fields import POINTER_COLUMNS, Columns, Document, pointer_from_document
+from wfe_postgres.codec.json_values import decode
 from wfe_postgres.contract.errors import CorruptRowError
 from wfe_postgres.contract.models import ExecutionPointer
-from wfe_postgres.mapping import POINTER_COLUMNS, Columns, Document, pointer_from_document
-from wfe_postgres.payloads import decode
 
 _T = TypeVar("_T")
 

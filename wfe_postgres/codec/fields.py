@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy.orm import InstrumentedAttribute
 
-from wfe_postgres.checks import big_integer, boolean, integer, key, keys, member, moment, optional, text
+from wfe_postgres.codec.json_values import encode, encode_members
+from wfe_postgres.codec.validation import big_integer, boolean, integer, key, keys, member, moment, optional, text
 from wfe_postgres.contract.errors import SerializationError
 from wfe_postgres.contract.models import (
     CommandName,
@@ -27,8 +28,7 @@ from wfe_postgres.contract.models import (
     WorkflowStatus,
 )
 from wfe_postgres.contract.reports import WorkflowSummary
-from wfe_postgres.payloads import encode, encode_members
-from wfe_postgres.rows import ErrorRow, EventRow, PointerRow, SubscriptionRow, WorkflowRow
+from wfe_postgres.orm import ErrorRow, EventRow, PointerRow, SubscriptionRow, WorkflowRow
 
 Record = dict[str, Any]
 Document = list[Any]

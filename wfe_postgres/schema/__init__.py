@@ -6,6 +6,7 @@ installed wheel, and beside the package in a checkout.
 
 import json
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,10 +17,12 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, Text, column, select, table, text
 
+from wfe_postgres.connections.deadlines import set_timeout
+from wfe_postgres.connections.failures import CATCHABLE, NOT_PERMITTED, classify, sqlstate_of
+from wfe_postgres.connections.forks import reset_pool_after_fork
+from wfe_postgres.connections.sockets import driver_connection
 from wfe_postgres.contract.errors import PersistenceError, StoreNotReadyError, WfeError
-from wfe_postgres.rows import SCHEMA, Base
-from wfe_postgres.sessions.failures import CATCHABLE, NOT_PERMITTED, classify, sqlstate_of
-from wfe_postgres.sessions.watchdog import Watchdog
+from wfe_postgres.orm import SCHEMA, Base
 
 REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 HEAD = REVISIONS[-1]
@@ -119,17 +122,15 @@ def current_revision(connection: Connection, schema: str = SCHEMA) -> str | None
     return " and ".join(found) or None
 
 
-def ensure(
-    engine: Engine, schema: str = SCHEMA, *, patience: float = PATIENCE, watchdog: Watchdog | None = None
-) -> None:
+def ensure(engine: Engine, schema: str = SCHEMA, *, patience: float = PATIENCE, timeout: float = math.inf) -> None:
     """Create the store, upgrade it, or find that it is up to date: then no DDL is issued.
 
     StoreNotReadyError: it is newer than this library, incomplete, not what a WFE host made, or this role may
-    not change it. Safe to call from any number of threads and processes at once; `patience` is in seconds,
-    and `watchdog` watches the look at the store, not an upgrade. Logs a
-    warning when fsync or full_page_writes is off on a server that is not a private, embedded one.
+    not change it. Safe to call from any number of threads and processes at once. In seconds: `patience`, how long an
+    upgrade waits, and `timeout`, how long the look at the store may take. Logs a warning when fsync or full_page_writes
+    is off on a server that is not a private, embedded one.
     """
-    found, tables, unsafe = _reading(engine, lambda it: _state(it, schema), watchdog)
+    found, tables, unsafe = _reading(engine, lambda it: _state(it, schema), timeout)
     for setting in unsafe:
         logger.warning(
             "the server has %s = off: a crash of its machine can lose or destroy what was acknowledged", setting
@@ -280,13 +281,14 @@ def _one_at_a_time(patience: float, schema: str) -> Iterator[None]:
         _alembic.release()
 
 
-def _reading(engine: Engine, read: Callable[[Connection], _T], watchdog: Watchdog | None = None) -> _T:
+def _reading(engine: Engine, read: Callable[[Connection], _T], timeout: float = math.inf) -> _T:
     """What `read` finds in a transaction of its own; the database's errors become ours."""
     connected = False
     try:
-        with (watchdog or Watchdog(None)).watch() as watch, engine.connect() as connection:
+        reset_pool_after_fork(engine)
+        with engine.connect() as connection:
             connected = True
-            watch.over(connection)
+            set_timeout(driver_connection(connection), timeout)
             connection.execution_options(isolation_level="READ COMMITTED")
             with connection.begin():
                 return read(connection)
@@ -296,5 +298,5 @@ def _reading(engine: Engine, read: Callable[[Connection], _T], watchdog: Watchdo
 
 
 def _scripts() -> Path:
-    beside = Path(__file__).with_name("migrations")
-    return beside if beside.is_dir() else Path(__file__).parents[1] / "migrations"
+    beside = Path(__file__).parents[1] / "migrations"
+    return beside if beside.is_dir() else Path(__file__).parents[2] / "migrations"

@@ -1,26 +1,29 @@
 """The provider's own engine: what a URL means, and what a connection of ours is like."""
 
+import math
 import os
-import time
-import weakref
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
-from sqlalchemy import URL, Connection, Engine, create_engine, make_url
+from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
-from wfe_postgres.sessions import Watchdog
+from wfe_postgres.connections.deadlines import BoundedConnection, monotonic
 
 _DRIVERS = {"postgres", "postgresql", "postgresql+psycopg"}
 _TLS_FOR_CERTAIN = {"require", "verify-ca", "verify-full"}
 _LONGEST_CONNECT = 10  # seconds
 _REQUIRE_AUTH_SINCE = 160000  # libpq's version
+_MAKES_CONNECTIONS = {"creator", "pool", "module"}
+"""Options of `create_engine` by which an application makes the connections itself."""
 
 
-def make_engine(url: str | URL, call_timeout: float | None, options: dict[str, Any], watchdog: Watchdog) -> Engine:
+def make_engine(url: str | URL, call_timeout: float | None, options: dict[str, Any]) -> Engine:
     """An engine with a pool of up to 10 connections; `options` are `create_engine`'s and win over ours.
 
-    ValueError: the URL is none of PostgreSQL's; its text is not repeated, because a password may be in it.
+    ValueError: the URL is none of PostgreSQL's; its text is not repeated, because a password may be in it. Or an
+    option makes the connections, on which then no `call_timeout` could be kept.
     """
     parsed = _parse(url)
     ours: dict[str, Any] = {"hide_parameters": True}
@@ -28,11 +31,12 @@ def make_engine(url: str | URL, call_timeout: float | None, options: dict[str, A
         ours |= {"pool_size": 10, "max_overflow": 0, "pool_timeout": min(30.0, (call_timeout or 60.0) / 2)}
     ours |= options
     ours["connect_args"] = _connect_arguments(parsed, longest_connect(call_timeout)) | ours.get("connect_args", {})
-    engine = create_engine(parsed, **ours)
-    # A parameter of `create_engine` from SQLAlchemy 2.0.43 on, and without effect before.
-    engine.dialect.skip_autocommit_rollback = True
-    _bound_first_connect(engine, watchdog, call_timeout)
-    survive_fork(engine)
+    if call_timeout is None:
+        return create_engine(parsed, **ours)
+    if own := sorted(_MAKES_CONNECTIONS & options.keys()):
+        raise ValueError(f"with {own[0]}= no call_timeout can be kept: pass call_timeout=None, or use from_engine()")
+    engine = create_engine(parsed, module=_bounded_psycopg(call_timeout), **ours)
+    event.listen(engine, "connect", _end_connect_timeout)
     return engine
 
 
@@ -41,32 +45,29 @@ def longest_connect(call_timeout: float | None) -> int:
     return _LONGEST_CONNECT if call_timeout is None else max(2, min(_LONGEST_CONNECT, int(call_timeout / 4)))
 
 
-def reserve(call_timeout: float | None) -> float:
+def connect_reserve(call_timeout: float | None) -> float:
     """How many seconds before its deadline a call begins no new try."""
     return 0.0 if call_timeout is None else min(longest_connect(call_timeout), call_timeout / 2)
 
 
-def _bound_first_connect(engine: Engine, watchdog: Watchdog, call_timeout: float | None) -> None:
-    """See to it that what SQLAlchemy asks of its first connection ends, too: libpq's timeout is over by then."""
-    initialize = engine.dialect.initialize
+def _bounded_psycopg(call_timeout: float) -> Any:
+    """The module psycopg, but for connections that have a deadline: at first one for what SQLAlchemy asks of them."""
 
-    def watched(connection: Connection) -> None:
-        with watchdog.watch(time.monotonic() + reserve(call_timeout)) as watch:
-            watch.over(connection)
-            initialize(connection)
+    def connect(*arguments: Any, **keywords: Any) -> BoundedConnection:
+        connection = BoundedConnection.connect(*arguments, **keywords)
+        connection.deadline = monotonic() + connect_reserve(call_timeout)
+        return connection
 
-    engine.dialect.initialize = watched  # type: ignore[method-assign]
+    return SimpleNamespace(**vars(psycopg) | {"connect": connect})
 
 
-def survive_fork(engine: Engine) -> None:
-    """Let a child process make connections of its own: the inherited ones are the parent's, and stay open."""
-    reference = weakref.ref(engine)
-
-    def forget() -> None:
-        if (inherited := reference()) is not None:
-            inherited.dispose(close=False)
-
-    os.register_at_fork(after_in_child=forget)
+def _end_connect_timeout(connection: psycopg.Connection[Any], _: object) -> None:
+    if not isinstance(connection, BoundedConnection):
+        raise ValueError(
+            "a do_connect listener must change the arguments and make no connection, on which no call_timeout could be "
+            "kept: or pass call_timeout=None"
+        )
+    connection.deadline = math.inf
 
 
 def _parse(url: str | URL) -> URL:

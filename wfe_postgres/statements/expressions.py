@@ -21,34 +21,20 @@ from sqlalchemy import (
     TableValuedAlias,
     Text,
     bindparam,
-    case,
     column,
     func,
     literal_column,
-    true,
     type_coerce,
 )
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
 from sqlalchemy.orm import InstrumentedAttribute
 
-from wfe_postgres.rows import Base
+from wfe_postgres.orm import Base
 
 Columns = Sequence[InstrumentedAttribute[Any]]
 
 builtin: Any = func.pg_catalog
-
-DURABLE: ColumnElement[Any] = case(
-    (
-        builtin.current_setting(literal_column("'synchronous_commit'")) == literal_column("'off'"),
-        builtin.set_config(literal_column("'synchronous_commit'"), literal_column("'on'"), true()),
-    ),
-).label("durable")
-"""For the RETURNING of every write: what is reported as written survives a crash of the server.
-
-Where a role, a database or a server has `synchronous_commit = off`, a commit is acknowledged before it is on disk;
-this switches it on for the transaction that it stands in, and for no other.
-"""
 
 
 def table_of(row: type[Base]) -> Table:

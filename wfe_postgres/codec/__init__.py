@@ -1,0 +1,1 @@
+"""Between contract objects and what the database stores. No database, no SQLAlchemy session: pure functions."""

@@ -1,0 +1,65 @@
+"""Whether a commit that the server acknowledged is where the server was configured to put it.
+
+A server with a synchronous standby lets a commit wait until the standby has it. A cancellation ends that wait: the
+transaction is committed on the primary alone, the answer is success, and only a WARNING tells the difference.
+(https://www.postgresql.org/docs/current/warm-standby.html#SYNCHRONOUS-REPLICATION)
+"""
+
+from contextlib import suppress
+from typing import Any, Self
+
+import psycopg
+from sqlalchemy import ColumnElement, Executable, case, func, literal_column, select, true
+
+from wfe_postgres.connections.deadlines import was_cancelled
+
+_builtin: Any = func.pg_catalog
+_off = _builtin.current_setting(literal_column("'synchronous_commit'")) == literal_column("'off'")
+_silent = _builtin.current_setting(literal_column("'client_min_messages'")) == literal_column("'error'")
+
+DURABLE: ColumnElement[Any] = _builtin.concat(
+    case((_off, _builtin.set_config(literal_column("'synchronous_commit'"), literal_column("'on'"), true()))),
+    case((_silent, _builtin.set_config(literal_column("'client_min_messages'"), literal_column("'warning'"), true()))),
+).label("durable")
+"""For the RETURNING of every write: what is reported as written survives a crash of the server.
+
+Where a role, a database or a server has `synchronous_commit = off`, a commit is acknowledged before it is on disk;
+this switches it on for the transaction that it stands in, and for no other. Likewise it lets the warning through that
+a commit's wait for a synchronous standby was cut short.
+"""
+
+_emit_message = _builtin.pg_logical_emit_message(true(), literal_column("'wfe_postgres'"), literal_column("''"))
+CONFIRM: Executable = select(_emit_message, DURABLE)
+"""A commit of its own: once it is confirmed, so is every earlier one. It writes some 50 bytes of WAL."""
+
+
+_WAIT_FOR_STANDBY = "SyncRepWaitForLSN"
+"""The function of PostgreSQL's that sends the warning: the same in every language of the server's messages."""
+
+
+class CommitNotConfirmedError(psycopg.OperationalError):
+    """The transaction may be committed on the primary alone: the wait for a synchronous standby was cut short."""
+
+
+class CommitMonitor:
+    """Listens, for a block, for the warning that a commit's wait for a standby was cut short."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+        self._was_cut_short = False
+
+    def __enter__(self) -> Self:
+        self._connection.add_notice_handler(self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(ValueError):  # it was not entered
+            self._connection.remove_notice_handler(self._receive)
+
+    def require_confirmed(self) -> None:
+        """CommitNotConfirmedError: the wait was cut short, or a cancellation was sent that may have done so."""
+        if self._was_cut_short or was_cancelled(self._connection):
+            raise CommitNotConfirmedError
+
+    def _receive(self, notice: psycopg.errors.Diagnostic) -> None:
+        self._was_cut_short = self._was_cut_short or notice.source_function == _WAIT_FOR_STANDBY

@@ -1,0 +1,131 @@
+"""A caller's transaction, in a session or on a connection, in which calls can take part."""
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import psycopg
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session, scoped_session
+
+from wfe_postgres.connections.checkout import BIND_ARGUMENTS, require_psycopg
+from wfe_postgres.connections.execution import Send, send_by_driver, send_by_sqlalchemy
+from wfe_postgres.connections.sockets import driver_connection
+from wfe_postgres.orm import Base, WorkflowRow
+
+SessionOrConnection = Session | scoped_session[Any] | Connection | psycopg.Connection[Any]
+"""What a caller's transaction can be handed in as."""
+
+
+class JoinedTransaction(ABC):
+    """The transaction of a session or connection, whichever is under way. Never committed or rolled back here."""
+
+    @abstractmethod
+    def driver(self) -> psycopg.Connection[Any]:
+        """The psycopg connection."""
+
+    @abstractmethod
+    def sender(self) -> Send:
+        """What sends a statement's text."""
+
+    @abstractmethod
+    def savepoint(self) -> AbstractContextManager[Any]:
+        """A savepoint: released at the end of the block, rolled back to when the block raises."""
+
+    def flush(self) -> None:  # noqa: B027 - only a session has pending objects
+        """Send the session's pending objects. What fails there is the application's own error."""
+
+    def after_write(self) -> None:  # noqa: B027
+        """Let the session know that rows have changed which it did not change itself."""
+
+
+class _JoinedConnection(JoinedTransaction):
+    def __init__(self, connection: Connection) -> None:
+        require_psycopg(connection.engine)
+        self._connection = connection
+
+    def driver(self) -> psycopg.Connection[Any]:
+        return driver_connection(self._connection)
+
+    def sender(self) -> Send:
+        return send_by_sqlalchemy(self._connection)
+
+    def savepoint(self) -> AbstractContextManager[Any]:
+        return self._connection.begin_nested()
+
+
+class _JoinedSession(JoinedTransaction):
+    def __init__(self, session: Session | scoped_session[Any]) -> None:
+        self._given = session
+
+    @property
+    def _session(self) -> Session:
+        return self._given() if isinstance(self._given, scoped_session) else self._given
+
+    def _connection(self) -> Connection:
+        require_psycopg(self._session.get_bind(mapper=WorkflowRow).engine)
+        return self._session.connection(bind_arguments=BIND_ARGUMENTS)
+
+    def driver(self) -> psycopg.Connection[Any]:
+        return driver_connection(self._connection())
+
+    def sender(self) -> Send:
+        return send_by_sqlalchemy(self._connection())
+
+    def savepoint(self) -> AbstractContextManager[Any]:
+        return self._session.begin_nested()
+
+    def flush(self) -> None:
+        self._session.flush()
+
+    def after_write(self) -> None:
+        session = self._session
+        for row in session.identity_map.values():
+            if isinstance(row, Base):
+                session.expire(row)
+        for listener in session.dispatch.after_flush:
+            # zope.sqlalchemy rolls a session back that has only read, and sees no statement of ours.
+            if mark_changed := getattr(getattr(listener, "__self__", None), "mark_changed", None):
+                mark_changed(session)
+
+
+class _JoinedDriverConnection(JoinedTransaction):
+    _numbers = itertools.count()
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+
+    def driver(self) -> psycopg.Connection[Any]:
+        return self._connection
+
+    def sender(self) -> Send:
+        return send_by_driver(self._connection)
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        # Not psycopg's own `transaction()`: that begins a transaction, and ends it, where there is none.
+        send, name = self.sender(), f"wfe_{next(self._numbers)}"
+        send(f"SAVEPOINT {name}", {})
+        try:
+            yield
+        except BaseException:
+            send(f"ROLLBACK TO {name}", {})
+            send(f"RELEASE {name}", {})
+            raise
+        send(f"RELEASE {name}", {})
+
+
+def join(session_or_connection: SessionOrConnection) -> JoinedTransaction:
+    """The transaction of what a caller handed in. ValueError: it is none of these, or belongs to another driver."""
+    if isinstance(session_or_connection, (Session, scoped_session)):
+        return _JoinedSession(session_or_connection)
+    if isinstance(session_or_connection, Connection):
+        return _JoinedConnection(session_or_connection)
+    if isinstance(session_or_connection, psycopg.Connection):
+        return _JoinedDriverConnection(session_or_connection)
+    raise ValueError(
+        "a Session, a scoped_session, a SQLAlchemy Connection or a psycopg 3 Connection is needed, "
+        f"not {type(session_or_connection).__name__}"
+    )

@@ -1,0 +1,164 @@
+"""Calls on connections of one's own, one a call: transient errors are retried, and nothing is done twice."""
+
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from sqlalchemy import Connection, Executable
+
+from wfe_postgres.connections.checkout import Lease, Open
+from wfe_postgres.connections.confirmation import CONFIRM
+from wfe_postgres.connections.deadlines import monotonic, set_timeout, was_cancelled
+from wfe_postgres.connections.execution import Parameters, Rows, executor, send_by_sqlalchemy
+from wfe_postgres.connections.failures import CATCHABLE, READ_ONLY, Failure, Kind, classify, sqlstate_of
+from wfe_postgres.connections.joined import join
+from wfe_postgres.connections.runners import Attempt, JoinedRunner, ended, outcome_unknown
+from wfe_postgres.contract.errors import PersistenceError, WfeError
+
+_T = TypeVar("_T")
+
+logger: logging.Logger = logging.getLogger("wfe_postgres")
+
+_FIRST_PAUSE = 0.01
+_LONGEST_PAUSE = 1.0
+_MAYBE_COMMITTED = (Kind.LOST, Kind.NOT_CONFIRMED)
+
+
+class PooledRunner:
+    """On connections of an engine's pool, one a call; transient errors are retried.
+
+    `retry_budget` is in seconds, 0 switches retries off; `timeout`: seconds after which a call has returned or raised.
+    A write that was cut off is tried again with the word that it may have committed; where that cannot be found out in
+    time, `OutcomeUnknownError` says so. No new try begins in the last `connect_reserve` seconds before a call's
+    deadline, because it might then still be connecting.
+    """
+
+    def __init__(
+        self,
+        opened: Open,
+        schema: str,
+        *,
+        retry_budget: float = 0.0,
+        timeout: float = math.inf,
+        connect_reserve: float = 0.0,
+    ) -> None:
+        if not retry_budget >= 0:
+            raise ValueError("retry_budget is a number of seconds from 0 up")
+        self._open = opened
+        self.schema = schema
+        self._retry_budget = retry_budget
+        self.timeout = timeout
+        self._connect_reserve = connect_reserve
+        self._closed = False
+
+    def close(self) -> None:
+        """Refuse all later calls."""
+        self._closed = True
+
+    def require_open(self) -> None:
+        """`PersistenceError`: it has been closed."""
+        if self._closed:
+            raise PersistenceError("the provider is closed")
+
+    def read(self, statement: Executable, parameters: Parameters) -> Rows:
+        """See `StatementRunner`."""
+        return self._run(lambda execute, _: execute(statement, parameters), transaction=False, ids=None)
+
+    def write(self, attempt: Attempt[_T], *ids: str) -> _T:
+        """See `StatementRunner`."""
+        return self._run(attempt, transaction=False, ids=ids)
+
+    def transact(self, attempt: Attempt[_T], *ids: str) -> _T:
+        """See `StatementRunner`."""
+        return self._run(attempt, transaction=True, ids=ids)
+
+    @contextmanager
+    def transaction(self) -> Iterator[JoinedRunner]:
+        """See `StatementRunner`. `OutcomeUnknownError`: the connection was lost while it was being committed."""
+        lease = self._retry(lambda _: self._leased(), monotonic() + self.timeout, None)
+        with ended(_confirmed(lease), lease.driver, self.timeout, _error_of_commit):
+            yield JoinedRunner(join(lease.connection), self.schema, self.timeout)
+
+    def _leased(self) -> Lease | Failure:
+        try:
+            self.require_open()
+            return self._open(True)
+        except CATCHABLE as error:
+            return classify(error, sent=False)
+
+    def _run(self, attempt: Attempt[_T], *, transaction: bool, ids: tuple[str, ...] | None) -> _T:
+        deadline = monotonic() + self.timeout
+
+        def step(may_have_committed: bool) -> _T | Failure:
+            return self._try(attempt, may_have_committed, transaction, deadline, is_write=ids is not None)
+
+        return self._retry(step, deadline, ids)
+
+    def _retry(self, step: Callable[[bool], _T | Failure], deadline: float, ids: tuple[str, ...] | None) -> _T:
+        """The step's result, after as many tries as its failures and the time allow; `ids`: it is a write."""
+        until = min(monotonic() + self._retry_budget, deadline - self._connect_reserve)
+        may_have_committed = False
+        pause = _FIRST_PAUSE
+        while True:
+            result = step(may_have_committed)
+            if not isinstance(result, Failure):
+                if may_have_committed:
+                    logger.warning("the answer to a write was lost; what became of it was found out: %s", _named(ids))
+                return result
+            may_have_committed = may_have_committed or (result.kind in _MAYBE_COMMITTED and ids is not None)
+            wait = random.uniform(0, pause)  # full jitter: hosts that failed together do not come back together
+            if (result.kind is Kind.FINAL and not may_have_committed) or monotonic() + wait >= until:
+                break
+            logger.warning("a call is tried again in %.2f s: %s: %s", wait, _named(ids), str(result.error))
+            time.sleep(wait)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        raise outcome_unknown(ids or (), result) if may_have_committed else result.error
+
+    def _try(
+        self, attempt: Attempt[_T], may_have_committed: bool, transaction: bool, deadline: float, *, is_write: bool
+    ) -> _T | Failure:
+        lease: Lease | None = None
+        sent = False
+        try:
+            self.require_open()
+            lease = self._open(transaction)
+            set_timeout(lease.driver, deadline - monotonic())
+            with lease as connection:
+                sent = True
+                result = self._attempt(attempt, may_have_committed, connection)
+            if is_write:
+                lease.require_confirmed()
+            return result
+        except CATCHABLE as error:
+            return classify(error, sent=sent, timed_out=lease is not None and was_cancelled(lease.driver))
+
+    def _attempt(self, attempt: Attempt[_T], may_have_committed: bool, connection: Connection) -> _T:
+        execute = executor(send_by_sqlalchemy(connection), self.schema)
+        try:
+            result = attempt(execute, may_have_committed)
+            if may_have_committed:
+                execute(CONFIRM, {})
+            return result
+        except CATCHABLE as error:
+            if sqlstate_of(error) == READ_ONLY:
+                connection.invalidate()  # the primary has moved: the next one may lead there
+            raise
+
+
+@contextmanager
+def _confirmed(lease: Lease) -> Iterator[None]:
+    with lease:
+        yield
+    lease.require_confirmed()
+
+
+def _error_of_commit(failure: Failure) -> WfeError:
+    return outcome_unknown((), failure) if failure.kind in _MAYBE_COMMITTED else failure.error
+
+
+def _named(ids: tuple[str, ...] | None) -> str:
+    return "a read" if ids is None else ", ".join(map(repr, ids)) or "no id"

@@ -1,0 +1,144 @@
+"""How a repository's statements reach the database: in transactions of their own, or inside the caller's."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from operator import attrgetter
+from typing import Any, Protocol, TypeVar
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Executable
+
+from wfe_postgres.connections.checkout import require_no_pipeline
+from wfe_postgres.connections.confirmation import CommitMonitor
+from wfe_postgres.connections.deadlines import set_timeout, was_cancelled
+from wfe_postgres.connections.execution import Execute, Parameters, Rows, executor
+from wfe_postgres.connections.failures import CATCHABLE, Failure, Kind, classify
+from wfe_postgres.connections.joined import JoinedTransaction, SessionOrConnection, join
+from wfe_postgres.contract.errors import OutcomeUnknownError, PersistenceError, WfeError
+
+_T = TypeVar("_T")
+
+Attempt = Callable[[Execute, bool], _T]
+"""One try at a write. True: an earlier try was cut off and may have committed, so look first."""
+
+
+class StatementRunner(Protocol):
+    """What a repository works through."""
+
+    def read(self, statement: Executable, parameters: Parameters) -> Rows:
+        """The rows of a statement that changes nothing: one statement, one snapshot."""
+
+    def write(self, attempt: Attempt[_T], *ids: str) -> _T:
+        """A write whose statements each commit by themselves; `ids` name what is written, for an error."""
+
+    def transact(self, attempt: Attempt[_T], *ids: str) -> _T:
+        """A write of several statements in one READ COMMITTED transaction."""
+
+    def transaction(self) -> AbstractContextManager["JoinedRunner"]:
+        """Several calls in one transaction, committed at the end of the block."""
+
+
+class JoinedRunner:
+    """Inside the caller's transaction, which is never committed, rolled back or retried here."""
+
+    def __init__(self, transaction: JoinedTransaction, schema: str, timeout: float = math.inf) -> None:
+        self._transaction = transaction
+        self._schema = schema
+        self._timeout = timeout
+
+    def read(self, statement: Executable, parameters: Parameters) -> Rows:
+        """See `StatementRunner`."""
+        return self._run(lambda execute, _: execute(statement, parameters), ())
+
+    def write(self, attempt: Attempt[_T], *ids: str) -> _T:
+        """See `StatementRunner`."""
+        result = self._run(attempt, ids)
+        self._transaction.after_write()
+        return result
+
+    transact = write
+
+    @contextmanager
+    def transaction(self) -> Iterator["JoinedRunner"]:
+        """See `StatementRunner`: a savepoint of the caller's transaction."""
+        self._transaction.flush()
+        try:
+            driver = self._begin()
+            savepoint = self._transaction.savepoint()
+        except CATCHABLE as error:
+            failure = classify(error)
+        else:
+            with ended(savepoint, driver, self._timeout, attrgetter("error")):
+                yield self
+                self._transaction.flush()
+            return
+        raise failure.error
+
+    def _run(self, attempt: Attempt[_T], ids: tuple[str, ...]) -> _T:
+        self._transaction.flush()
+        driver: psycopg.Connection[Any] | None = None
+        try:
+            driver = self._begin()
+            with CommitMonitor(driver) as monitor:
+                result = attempt(executor(self._transaction.sender(), self._schema), False)
+            monitor.require_confirmed()
+            return result
+        except CATCHABLE as error:
+            failure = classify(error, timed_out=driver is not None and was_cancelled(driver))
+        raise outcome_unknown(ids, failure) if failure.kind is Kind.NOT_CONFIRMED else failure.error
+
+    def _begin(self) -> psycopg.Connection[Any]:
+        driver = self._transaction.driver()
+        require_no_pipeline(driver)
+        set_timeout(driver, self._timeout)
+        return driver
+
+
+def join_caller(session_or_connection: SessionOrConnection, schema: str) -> JoinedRunner:
+    """A runner inside the caller's transaction. ValueError: see `join`."""
+    return JoinedRunner(join(session_or_connection), schema)
+
+
+@contextmanager
+def ended(
+    block: AbstractContextManager[Any],
+    driver: psycopg.Connection[Any],
+    timeout: float,
+    error_of: Callable[[Failure], WfeError],
+) -> Iterator[None]:
+    """A transaction's block: what is raised inside comes out as it is, what fails in ending it as `error_of` says.
+
+    The COMMIT or ROLLBACK, which the timeout bounds, is not sent as if nothing had happened after a statement failed
+    and the block went on: it would roll back and say nothing.
+    """
+    own: BaseException | None = None
+    try:
+        with block:
+            try:
+                yield
+                _require_usable(driver)
+            except BaseException as error:
+                own = error
+                raise
+            finally:
+                set_timeout(driver, timeout)
+        return
+    except CATCHABLE as error:
+        failure = classify(error, timed_out=was_cancelled(driver))
+    raise own or error_of(failure)  # where both failed, the server rolls back when the connection ends
+
+
+def outcome_unknown(ids: tuple[str, ...], failure: Failure) -> WfeError:
+    """What is said of a write that may have committed: why, and the ids of what was written."""
+    reason = "the connection was lost, and whether the write took place could not be found out"
+    if failure.kind is Kind.NOT_CONFIRMED:
+        reason = str(failure.error)
+    return OutcomeUnknownError(reason, ids, original=getattr(failure.error, "original", None))
+
+
+def _require_usable(connection: psycopg.Connection[Any]) -> None:
+    """PersistenceError: a statement of this transaction has failed, and the block hid it."""
+    if connection.info.transaction_status is TransactionStatus.INERROR:
+        raise PersistenceError("a statement of this transaction failed: all of it is rolled back", "25P02")
