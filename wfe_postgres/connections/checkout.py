@@ -1,5 +1,6 @@
 """Connections of an engine's pool, or of a sessionmaker's sessions, each leased for one call."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
@@ -12,7 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import QueuePool
 
 from wfe_postgres.connections.confirmation import CommitMonitor
-from wfe_postgres.connections.deadlines import was_cancelled
+from wfe_postgres.connections.deadlines import set_timeout, was_cancelled
 from wfe_postgres.connections.failures import CATCHABLE
 from wfe_postgres.connections.forks import reset_pool_after_fork
 from wfe_postgres.connections.sockets import driver_connection, is_closed
@@ -63,7 +64,9 @@ class Lease(AbstractContextManager[Connection]):
 
     def _give_back(self) -> None:
         self._monitor.__exit__()
-        if not self.connection.closed and not self.connection.invalidated and not self._is_reusable():
+        if self._is_reusable():
+            set_timeout(self.driver, math.inf)
+        elif not (self.connection.closed or self.connection.invalidated):
             self.connection.invalidate()
         self._close()
         self._is_out = False

@@ -75,6 +75,7 @@ _CONNECT_PASSING = (
     (r"resolve|translate host|Name or service|getaddrinfo", "the host's name cannot be resolved"),
     (r"too many clients|connection slots", "the server has no connection left"),
     (r"starting up|shutting down|recovery", "the server is starting up or shutting down"),
+    (r"pool gave only", "the pool gives only connections that the server has closed"),
     (r"timeout|timed out", "the server did not answer in time"),
 )
 

@@ -291,7 +291,9 @@ def _reading(engine: Engine, read: Callable[[Connection], _T], timeout: float = 
             set_timeout(driver_connection(connection), timeout)
             connection.execution_options(isolation_level="READ COMMITTED")
             with connection.begin():
-                return read(connection)
+                found = read(connection)
+            set_timeout(driver_connection(connection), math.inf)
+            return found
     except CATCHABLE as error:
         failure = classify(error, sent=connected).error
     raise failure
