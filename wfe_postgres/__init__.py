@@ -32,7 +32,7 @@ from wfe_postgres.contract.models import (
     WorkflowInstance,
     WorkflowStatus,
 )
-from wfe_postgres.contract.reports import StoreStatistics, WorkflowPage, WorkflowSummary
+from wfe_postgres.contract.queries import StoreStatistics, WorkflowPage, WorkflowSummary
 from wfe_postgres.provider import PostgresPersistenceProvider, PostgresRepositories
 from wfe_postgres.repositories import (
     PostgresEventRepository,

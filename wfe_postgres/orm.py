@@ -1,8 +1,14 @@
-"""The seven tables as they stand at the newest migration. No methods: a row is what the database holds.
+"""The seven tables as declarative classes, to query and join in an application's own session.
 
-The column names and types are the Rust provider's, so that both can serve one database; what this library
-adds (positions, revisions, claims, nonces and their indexes) has defaults, so that a Rust host's statements
-need not know of it. The migrations write their own DDL; `alembic check` compares the two.
+    select(Order, WorkflowRow).join(WorkflowRow, WorkflowRow.id == Order.workflow_id)
+
+Reading is free. Of what is stored, the scalar columns of a `WorkflowRow` may be written; a row that somebody else has
+changed since it was loaded is then a `StaleDataError`. Everything else is written through the repositories, and refused
+here. Another schema than `wfc` is reached by SQLAlchemy's `schema_translate_map`.
+
+The column names and types are the Rust provider's, so that both can serve one database; what this library adds
+(positions, revisions, claims, nonces and their indexes) has defaults, so that a Rust host's statements need not know
+of it. The migrations write their own DDL; `alembic check` compares the two.
 """
 
 from datetime import datetime
@@ -10,6 +16,8 @@ from typing import Annotated, Any, ClassVar
 
 from sqlalchemy import (
     BigInteger,
+    Column,
+    Connection,
     DateTime,
     FetchedValue,
     ForeignKey,
@@ -19,13 +27,28 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Text,
     UniqueConstraint,
+    event,
     false,
+    inspect,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, foreign, mapped_column, relationship
+from sqlalchemy.types import UserDefinedType
 
 SCHEMA = "wfc"
+
+
+class _RowAddress(UserDefinedType[str]):
+    """PostgreSQL's tid: where a row version lies in its table."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        """Its name in SQL."""
+        return "tid"
+
 
 Serial = Annotated[int, mapped_column(Integer, primary_key=True, autoincrement=True)]
 Moment = Annotated[datetime, mapped_column(DateTime(timezone=True))]
@@ -34,7 +57,7 @@ BigInt = Annotated[int, mapped_column(BigInteger)]
 
 
 class Base(DeclarativeBase):
-    """The tables' common root: text is `text`, and names follow PostgreSQL's own habit."""
+    """The tables' common root. `metadata.create_all()` and `drop_all()` are refused: migrations make the store."""
 
     metadata: ClassVar[MetaData] = MetaData(
         schema=SCHEMA,
@@ -45,6 +68,11 @@ class Base(DeclarativeBase):
         },
     )
     type_annotation_map: ClassVar[dict[Any, Any]] = {str: Text()}
+
+    def __repr__(self) -> str:
+        state = inspect(self)
+        key = state.identity or state.mapper.primary_key_from_instance(self)
+        return f"{type(self).__name__}({', '.join(map(repr, key))})"
 
 
 class WorkflowRow(Base):
@@ -96,14 +124,40 @@ class WorkflowRow(Base):
     create_time: Mapped[Moment]
     complete_time: Mapped[Moment | None]
     last_heartbeat_at: Mapped[Moment | None]
-    revision: Mapped[BigInt] = mapped_column(server_default=FetchedValue())
+    revision: Mapped[BigInt] = mapped_column(server_default=FetchedValue(), server_onupdate=FetchedValue())
+
+    pointers: Mapped[list["PointerRow"]] = relationship(
+        viewonly=True,
+        order_by=lambda: (PointerRow.position, PointerRow.__table__.c.ctid),
+    )
+    """Its steps in their stored order."""
+    subscriptions: Mapped[list["SubscriptionRow"]] = relationship(
+        viewonly=True,
+        primaryjoin=lambda: WorkflowRow.id == foreign(SubscriptionRow.workflow_id),
+        order_by=lambda: (SubscriptionRow.subscribe_as_of, SubscriptionRow.id),
+    )
+    """What it waits for, the oldest first."""
+    errors: Mapped[list["ErrorRow"]] = relationship(
+        viewonly=True,
+        primaryjoin=lambda: WorkflowRow.id == foreign(ErrorRow.workflow_id),
+        order_by=lambda: (ErrorRow.error_time, ErrorRow.id),
+    )
+    """What its steps raised, the oldest first."""
+
+    # A trigger gives every UPDATE a new revision, whoever sends it; so late writers find none to update.
+    __mapper_args__: Any = {"version_id_col": revision, "version_id_generator": False}  # noqa: RUF012 - SQLAlchemy looks for it here
 
 
 class PointerRow(Base):
     """One step of one workflow. `position` orders the pointers of a workflow; gaps mean nothing."""
 
     __tablename__ = "execution_pointers"
-    __table_args__: Any = (PrimaryKeyConstraint("workflow_id", "id"),)
+    __table_args__: Any = (
+        PrimaryKeyConstraint("workflow_id", "id"),
+        # Pointers from before positions were kept all have the same one: they come as the table holds them.
+        Column("ctid", _RowAddress(), system=True),
+    )
+    __mapper_args__: Any = {"exclude_properties": ["ctid"]}  # noqa: RUF012 - SQLAlchemy looks for it here
 
     id: Mapped[str]
     workflow_id: Mapped[str] = mapped_column(ForeignKey(WorkflowRow.id))
@@ -127,6 +181,8 @@ class PointerRow(Base):
     scope: Mapped[Json | None] = mapped_column(server_default=text("'[]'"))
     extension_attributes: Mapped[Json | None] = mapped_column(server_default=text("'{}'"))
     position: Mapped[BigInt] = mapped_column(server_default=FetchedValue())
+
+    workflow: Mapped[WorkflowRow] = relationship(viewonly=True)
 
 
 class EventRow(Base):
@@ -169,6 +225,10 @@ class SubscriptionRow(Base):
     external_worker_id: Mapped[str | None]
     external_token_expiry: Mapped[Moment | None]
 
+    workflow: Mapped[WorkflowRow | None] = relationship(
+        viewonly=True, primaryjoin=lambda: WorkflowRow.id == foreign(SubscriptionRow.workflow_id)
+    )
+
 
 class ErrorRow(Base):
     """What went wrong in one run of a step. `nonce` tells a repeated insert from a second error."""
@@ -186,6 +246,10 @@ class ErrorRow(Base):
     execution_pointer_id: Mapped[str]
     message: Mapped[str]
     nonce: Mapped[BigInt | None]
+
+    workflow: Mapped[WorkflowRow | None] = relationship(
+        viewonly=True, primaryjoin=lambda: WorkflowRow.id == foreign(ErrorRow.workflow_id)
+    )
 
 
 class CommandRow(Base):
@@ -213,3 +277,24 @@ class SequenceRow(Base):
 
     definition_id: Mapped[str] = mapped_column(primary_key=True)
     next_num: Mapped[BigInt]
+
+
+def _refuse_ddl(*_: object, **__: object) -> None:
+    raise InvalidRequestError("the store is made by ensure_store_exists() or `wfe-postgres upgrade`, not from metadata")
+
+
+def _refuse_write(mapper: Mapper[Any], _: Connection, row: Base) -> None:
+    raise InvalidRequestError(f"{mapper.class_.__name__} is read-only in a session: write it through the repositories")
+
+
+def _refuse_data(_: object, __: Connection, row: WorkflowRow) -> None:
+    if inspect(row).attrs.data.history.has_changes():
+        raise InvalidRequestError("WorkflowRow.data is read-only in a session: write it through the repositories")
+
+
+for _name in ("before_create", "before_drop"):
+    event.listen(Base.metadata, _name, _refuse_ddl)
+for _class in (mapper.class_ for mapper in Base.registry.mappers):
+    for _name in ("before_insert", "before_update", "before_delete"):
+        updates_workflow = _class is WorkflowRow and _name == "before_update"
+        event.listen(_class, _name, _refuse_data if updates_workflow else _refuse_write)

@@ -1,32 +1,31 @@
 """The persistence provider: the repositories in one object, on an engine or inside a caller's transaction."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import URL, Engine, text
+from sqlalchemy import URL, Engine
 
 from wfe_postgres import schema as store
-from wfe_postgres.codec.fields import encode_plain_records, error_to_record
 from wfe_postgres.codec.json_values import MAX_PAYLOAD_BYTES
 from wfe_postgres.connections import PooledRunner, SessionOrConnection, StatementRunner, pool_source
 from wfe_postgres.connections.engines import connect_reserve, make_engine
 from wfe_postgres.connections.runners import join_caller
 from wfe_postgres.contract.interfaces import PersistenceProvider
-from wfe_postgres.contract.models import ExecutionError
-from wfe_postgres.orm import SCHEMA, Base
+from wfe_postgres.orm import SCHEMA
 from wfe_postgres.repositories import (
     PostgresEventRepository,
     PostgresScheduledCommandRepository,
     PostgresSubscriptionRepository,
     PostgresWorkflowRepository,
 )
-from wfe_postgres.repositories.base import check_call_size, new_revision, plain_schema
-from wfe_postgres.repositories.reports import PostgresReports
-from wfe_postgres.statements import commands as statements
+from wfe_postgres.repositories.base import plain_schema
+from wfe_postgres.repositories.errors import PostgresErrors
+from wfe_postgres.repositories.maintenance import PostgresMaintenance
+from wfe_postgres.repositories.queries import PostgresQueries
 
 
 class PostgresRepositories(
@@ -34,7 +33,9 @@ class PostgresRepositories(
     PostgresEventRepository,
     PostgresSubscriptionRepository,
     PostgresScheduledCommandRepository,
-    PostgresReports,
+    PostgresErrors,
+    PostgresQueries,
+    PostgresMaintenance,
     PersistenceProvider,
 ):
     """All repositories together, as `PostgresPersistenceProvider.using()` and `.transaction()` return them.
@@ -64,28 +65,12 @@ class PostgresRepositories(
         with self._runner.transaction() as joined:
             yield self._inside(joined)
 
-    def persist_errors(self, errors: Sequence[ExecutionError]) -> None:
-        """See `PersistenceProvider`. One statement."""
-        nonce = new_revision() >> 1  # counted up from here, and still in the column's range
-        records = [error_to_record(error, nonce + index, f"errors[{index}]") for index, error in enumerate(errors)]
-        if not records:
-            return
-        encoded = encode_plain_records(records)
-        check_call_size("errors", encoded)
-        self._runner.write(lambda execute, _: execute(statements.STORE_ERRORS, {"errors": encoded}))
-
     def ensure_store_exists(self) -> None:
         """See `PersistenceProvider`. Works on connections of its own, also inside a caller's transaction.
 
         A store that is up to date is only looked at, for which USAGE and SELECT are enough.
         """
         self._ensure_store()
-
-    def truncate_all(self) -> None:
-        """Empty every table and restart its sequences, in one transaction: for tests."""
-        tables = ", ".join(f"{self._schema}.{table.name}" for table in Base.metadata.sorted_tables)
-        truncate = text(f"TRUNCATE {tables} RESTART IDENTITY")
-        self._runner.write(lambda execute, _: execute(truncate, {}))
 
     def _inside(self, runner: StatementRunner) -> "PostgresRepositories":
         return PostgresRepositories(

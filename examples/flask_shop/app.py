@@ -38,7 +38,7 @@ with app.app_context():
 def orders(refusal: str = "") -> str:
     """The orders, and where their workflows stand."""
     products = db.session.scalars(select(Product).order_by(Product.title)).all()
-    return render_template("orders.html", lines=newest_orders(wfe), products=products, refusal=refusal)
+    return render_template("orders.html", lines=newest_orders(), products=products, refusal=refusal)
 
 
 @app.post("/orders")

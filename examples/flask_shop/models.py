@@ -4,7 +4,9 @@ from datetime import datetime
 
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import CheckConstraint, DateTime, ForeignKey, func
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, foreign, mapped_column, relationship
+
+from wfe_postgres.orm import WorkflowRow
 
 
 class Base(DeclarativeBase):
@@ -40,6 +42,10 @@ class Order(Base):
 
     product: Mapped[Product] = relationship()
     payments: Mapped[list["Payment"]] = relationship()
+    workflow: Mapped[WorkflowRow | None] = relationship(
+        WorkflowRow, primaryjoin=lambda: WorkflowRow.id == foreign(Order.workflow_id), viewonly=True
+    )
+    """`None` once it has been purged: the order is still the shop's."""
 
 
 class Payment(Base):

@@ -1,13 +1,14 @@
 """What the page says of an order: where its workflow stands, what it waits for, what went wrong."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass
 
 from sqlalchemy import select
-from sqlalchemy.orm import joinedload, selectinload
+from sqlalchemy.orm import contains_eager, joinedload, selectinload
 
 from examples.flask_shop.models import Order, db
-from wfe_postgres import PointerStatus, PostgresPersistenceProvider, WorkflowInstance, WorkflowStatus
+from wfe_postgres import PointerStatus, WorkflowStatus
+from wfe_postgres.orm import WorkflowRow
 
 WAITING = PointerStatus.WAITING_FOR_EVENT
 
@@ -17,24 +18,27 @@ class Line:
     """One order on the page."""
 
     order: Order
-    workflow: WorkflowInstance
-    errors: dict[str, int]
-    """What its steps raised, and how often."""
+    workflow: WorkflowRow
 
     @property
     def state(self) -> str:
         """The workflow's status, or Waiting where it is nobody's turn but an event's."""
-        return "Waiting" if self.waits_for else str(self.workflow.status)
+        return "Waiting" if self.waits_for else self.workflow.status
 
     @property
     def step(self) -> str:
         """Where it stands: the step that it began last."""
-        return (self.workflow.execution_pointers[-1].step_name or "").replace("_", " ")
+        return (self.workflow.pointers[-1].step_name or "").replace("_", " ")
 
     @property
     def waits_for(self) -> list[str]:
         """The events that it waits for."""
-        return [str(it.event_name) for it in self.workflow.execution_pointers if it.status == WAITING]
+        return [str(it.event_name) for it in self.workflow.pointers if it.status == WAITING]
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """What its steps raised, and how often."""
+        return Counter(it.message for it in self.workflow.errors)
 
     @property
     def moves(self) -> bool:
@@ -43,15 +47,9 @@ class Line:
         return self.workflow.status == WorkflowStatus.RUNNABLE and paid_for
 
 
-def newest_orders(provider: PostgresPersistenceProvider, limit: int = 50) -> list[Line]:
-    """The newest orders with their workflows and errors, in four queries, however many they are."""
-    newest = select(Order).order_by(Order.number.desc()).limit(limit)
-    orders = db.session.scalars(newest.options(joinedload(Order.product), selectinload(Order.payments))).all()
-    tx = provider.using(db.session)
-    workflows = {it.id: it for it in tx.get_workflow_instances([order.workflow_id for order in orders])}
-    errors = defaultdict[str, Counter[str]](Counter)
-    for error in tx.get_execution_errors(since=orders[-1].placed_at, limit=1000) if orders else []:
-        errors[error.workflow_id][error.message] += 1
-    # A finished order's workflow may have been purged, and the order is still the shop's.
-    known = [order for order in orders if order.workflow_id in workflows]
-    return [Line(order, workflows[order.workflow_id], dict(errors[order.workflow_id])) for order in known]
+def newest_orders(limit: int = 50) -> list[Line]:
+    """The newest orders that have a workflow, in four queries, however many they are."""
+    newest = select(Order, WorkflowRow).join(Order.workflow).order_by(Order.number.desc()).limit(limit)
+    steps = contains_eager(Order.workflow).options(selectinload(WorkflowRow.pointers), selectinload(WorkflowRow.errors))
+    rows = db.session.execute(newest.options(joinedload(Order.product), selectinload(Order.payments), steps))
+    return [Line(order, workflow) for order, workflow in rows]

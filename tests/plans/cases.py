@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Executable
 
-from wfe_postgres.statements import commands, events, reports, subscriptions, workflows
+from wfe_postgres.statements import commands, errors, events, maintenance, queries, subscriptions, workflows
 
 TIME = "2025-06-01T00:00:00+00:00"
 EARLY = "2025-02-01T00:00:00+00:00"
@@ -85,7 +85,7 @@ def _find(index: str, page: str = "", **filters: str | int) -> Case:
     """`find_workflows` with these filters, a page of 100; `page`: the one after this place."""
     values = {"most": 101, **filters, **(AFTER[page] if page else {})}
     name = f"find_workflows by {', '.join(f'{key} {value}' for key, value in filters.items())} {page}"
-    return Case(name, reports.find_workflows(frozenset(values.keys() - {"most"})), values, {index}, 400)
+    return Case(name, queries.find_workflows(frozenset(values.keys() - {"most"})), values, {index}, 400)
 
 
 BY_ID = {"workflows_pkey", "execution_pointers_pkey"}
@@ -98,6 +98,7 @@ CLAIM = {"as_of": NOW, "newest": 20_000, "still_there": [30, 31], "claim": 7, "l
 PLACE_OF_COMMAND = {"command_id": 20, "claim": 20}
 BATCH = [f"w{number}" for number in range(1, 21)]
 
+OURS = {"workflows": "wfc.workflows", "pointers": "wfc.execution_pointers"}
 CASES = [
     Case("get_workflow_instance", workflows.GET, {"workflow_id": "w45000"}, BY_ID, 5),
     Case(
@@ -181,7 +182,7 @@ CASES = [
     Case("the return of a command", commands.RELEASE, PLACE_OF_COMMAND, {"scheduled_commands_pkey"}, 1),
     Case(
         "persist_errors",
-        commands.STORE_ERRORS,
+        errors.STORE_ERRORS,
         {"errors": json.dumps([ERROR | {"nonce": 10**9 + number} for number in range(100)])},
         {"idx_errors_nonce"},
         1,
@@ -204,24 +205,24 @@ CASES = [
     _find("idx_workflows_reference", reference="order 777", status="Complete", definition_id="definition 7"),
     _find("idx_workflows_root", root_workflow_id="w777"),
     _find("idx_workflows_root", "far down", root_workflow_id="w777"),
-    Case("get_execution_errors", reports.find_errors(frozenset()), {"most": 100}, {"idx_errors_error_time"}, 100),
+    Case("get_execution_errors", errors.find_errors(frozenset()), {"most": 100}, {"idx_errors_error_time"}, 100),
     Case(
         "get_execution_errors since",
-        reports.find_errors(frozenset({"since"})),
+        errors.find_errors(frozenset({"since"})),
         {"most": 100, "since": EARLY},
         {"idx_errors_error_time"},
         100,
     ),
     Case(
         "get_execution_errors of a workflow",
-        reports.find_errors(frozenset({"workflow_id"})),
+        errors.find_errors(frozenset({"workflow_id"})),
         {"most": 100, "workflow_id": "w7"},
         {"idx_errors_workflow"},
         5,
     ),
     Case(
         "get_execution_errors of a workflow since",
-        reports.find_errors(frozenset({"workflow_id", "since"})),
+        errors.find_errors(frozenset({"workflow_id", "since"})),
         {"most": 100, "workflow_id": "w7", "since": EARLY},
         {"idx_errors_workflow"},
         5,
@@ -229,7 +230,7 @@ CASES = [
     *(
         Case(
             f"the deletion of {len(ids)} workflows",
-            reports.DELETE_WORKFLOWS,
+            maintenance.DELETE_WORKFLOWS,
             {"workflow_ids": ids},
             BY_ID | {"idx_subscriptions_workflow", "idx_errors_workflow"},
             20 * len(ids),
@@ -239,8 +240,8 @@ CASES = [
     *(
         Case(
             f"the {status} workflows to purge",
-            reports.FINISHED,
-            {"status": status, "older_than": TIME, "batch_size": 1000},
+            maintenance.finished(),
+            {"status": status, "older_than": TIME, "batch_size": 1000} | OURS,
             {"idx_workflows_finished"},
             1001,
         )
@@ -248,7 +249,7 @@ CASES = [
     ),
     Case(
         "purge_events",
-        reports.PURGE_EVENTS,
+        maintenance.PURGE_EVENTS,
         {"older_than": TIME, "batch_size": 1000},
         {"idx_events_event_time", "events_pkey"},
         5001,

@@ -12,7 +12,7 @@ from tests.conftest import Sql
 from tests.wire.proxy import Loss, Proxy
 from wfe_postgres import PersistenceError, PostgresPersistenceProvider, ScheduledCommand
 from wfe_postgres.embedded import EmbeddedPostgres
-from wfe_postgres.repositories import reports
+from wfe_postgres.repositories import queries
 from wfe_postgres.testing.conformance.support import at, command, event, from_now, subscription
 
 Provider = PostgresPersistenceProvider
@@ -90,7 +90,7 @@ def test_a_clock_that_is_off(
         def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
             return datetime.now(UTC) + timedelta(seconds=5)
 
-    monkeypatch.setattr(reports, "datetime", Fast)
+    monkeypatch.setattr(queries, "datetime", Fast)
     assert 4.5 < provider.get_statistics().clock_offset < 5.5
     [warning] = warnings(said)
     assert re.match(r"this machine's clock is \+(4\.[5-9]|5\.[0-5]) s from the database server's", warning)

@@ -145,7 +145,7 @@ def test_the_clock_offset(provider: Provider, monkeypatch: pytest.MonkeyPatch, s
         def now(cls, tz: Any = None) -> Any:
             return datetime.now(tz) + timedelta(seconds=ahead)
 
-    monkeypatch.setattr("wfe_postgres.repositories.reports.datetime", Skewed)
+    monkeypatch.setattr("wfe_postgres.repositories.queries.datetime", Skewed)
     assert provider.get_statistics().clock_offset == pytest.approx(ahead - server_ahead, abs=1)
 
 

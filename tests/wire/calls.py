@@ -143,6 +143,11 @@ def _find_next_page(provider: Provider) -> Call:
     return partial(provider.find_workflows, limit=1, cursor=page.next_cursor)
 
 
+def _process_none_due(provider: Provider) -> Call:
+    provider.schedule_command(command("later"))
+    return partial(provider.process_commands, at(-1), lambda _: None)
+
+
 def _process_three(provider: Provider) -> Call:
     provider.truncate_all()
     for data in ("a", "b", "c"):
@@ -231,14 +236,14 @@ LARGE: dict[str, Prepare] = {
 
 OTHERS: dict[str, Counted] = {
     "persist_workflow, unconditional": Counted(_unconditional, 2),
-    "process_commands, none due": Counted(lambda it: partial(it.process_commands, at(-1), lambda _: None), 2),
+    "process_commands, none due": Counted(_process_none_due, 2),
     "process_commands of 3": Counted(_process_three, 1 + 3 * 2 + 1),
     "delete_workflow": Counted(_delete, 2),
     "purge_workflows, 2 batches": Counted(_purge_workflows, 2 * 2 + 1),
     "purge_events, 2 batches": Counted(_purge_events, 2 + 1),
     "persist_errors of none": Counted(lambda it: partial(it.persist_errors, []), 0),
     "get_workflow_instances of none": Counted(lambda it: partial(it.get_workflow_instances, []), 0),
-    "truncate_all": Counted(lambda it: it.truncate_all, 1),
+    "truncate_all": Counted(lambda it: it.truncate_all, 2),
     "ensure_store_exists": Counted(lambda it: it.ensure_store_exists, 4),
 }
 

@@ -27,7 +27,7 @@ from wfe_postgres.contract.models import (
     WorkflowInstance,
     WorkflowStatus,
 )
-from wfe_postgres.contract.reports import WorkflowSummary
+from wfe_postgres.contract.queries import WorkflowSummary
 from wfe_postgres.orm import ErrorRow, EventRow, PointerRow, SubscriptionRow, WorkflowRow
 
 Record = dict[str, Any]

@@ -117,3 +117,15 @@ def count(value: int | None, name: str) -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
         raise ValueError(f"{name} is a number of rows from 0 up, or None")
     return None if value is None else min(value, MOST_ROWS)
+
+
+def positive(number: int, name: str) -> int:
+    """A number of rows from 1 up. ValueError for any other."""
+    if not (rows := count(number, name)):
+        raise ValueError(f"{name} is a number of rows from 1 up")
+    return rows
+
+
+def checked(**filters: tuple[Callable[[Any, str], Any], Any]) -> dict[str, Any]:
+    """What the checks make of the values that are given, by name; `None` is none."""
+    return {name: check(value, name) for name, (check, value) in filters.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Scheduled commands: claim, run, finish; and the errors of steps.
+"""Scheduled commands: claim, run, finish.
 
 A claim is a random number and a lease by the server's clock, taken in a short statement of its own. The store
 notes by a trigger (migration 0004) when a claimed command is scheduled again, whoever does it and whatever the
@@ -8,22 +8,19 @@ time; so finishing removes a command only if nobody has asked for it meanwhile.
 from sqlalchemy import Table, all_, delete, false, func, null, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from wfe_postgres.codec.fields import ERROR_NAMES
 from wfe_postgres.connections.confirmation import DURABLE
-from wfe_postgres.orm import CommandRow, ErrorRow
+from wfe_postgres.orm import CommandRow
 from wfe_postgres.statements.expressions import (
     bigint_parameter,
     bigints_parameter,
     builtin,
     parameters,
-    records,
     seconds_parameter,
     table_of,
     text_parameter,
 )
 
 commands: Table = table_of(CommandRow)
-errors: Table = table_of(ErrorRow)
 
 _values = parameters(CommandRow, "id", "claim", "claimed_until", "rescheduled")
 _same = (commands.c.command_name == text_parameter("command_name")) & (commands.c.data == text_parameter("data"))
@@ -72,11 +69,3 @@ CLAIMED = select(*_columns, false(), null()).where(_claim == bigint_parameter("c
 _mine = (commands.c.id == bigint_parameter("command_id")) & (_claim == bigint_parameter("claim"))
 FINISH = delete(commands).where(_mine, ~commands.c.rescheduled).returning(commands.c.id, DURABLE)
 RELEASE = update(commands).where(_mine).values(claim=null(), claimed_until=null(), rescheduled=false())
-
-_given_errors = records(ErrorRow, ERROR_NAMES, "errors")
-STORE_ERRORS = select(DURABLE).add_cte(
-    upsert(errors)
-    .from_select(ERROR_NAMES, select(*_given_errors.c))
-    .on_conflict_do_nothing(index_elements=[errors.c.nonce])
-    .cte("stored")
-)

@@ -89,7 +89,7 @@ def parameter_for(column: ColumnElement[Any]) -> ColumnElement[Any]:
 
 def parameters(row: type[Base], *without: str) -> dict[str, ColumnElement[Any]]:
     """A parameter for each column of the table but some, by the column's name."""
-    return {it.key: parameter_for(it) for it in table_of(row).columns if it.key not in without}
+    return {it.key: parameter_for(it) for it in table_of(row).columns if not it.system and it.key not in without}
 
 
 def document(columns: Columns) -> ColumnElement[str]:

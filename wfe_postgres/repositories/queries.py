@@ -1,35 +1,27 @@
-"""Queries beyond the engine's interfaces: lists, errors, statistics, and the end of finished work."""
+"""Queries beyond the engine's interfaces: lists of workflows, and statistics."""
 
 import base64
 import json
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from wfe_postgres.codec.fields import ERROR_COLUMNS, SUMMARY_COLUMNS, error_from_document, summary_from_document
+from wfe_postgres.codec.fields import SUMMARY_COLUMNS, summary_from_document
 from wfe_postgres.codec.json_values import decode
-from wfe_postgres.codec.validation import big_integer, count, member, moment, text
-from wfe_postgres.connections import Execute
-from wfe_postgres.contract.errors import SerializationError, WorkflowNotFoundError
-from wfe_postgres.contract.models import ExecutionError, WorkflowStatus
-from wfe_postgres.contract.reports import StoreStatistics, WorkflowPage, WorkflowSummary
+from wfe_postgres.codec.validation import big_integer, checked, member, moment, positive, text
+from wfe_postgres.contract.errors import SerializationError
+from wfe_postgres.contract.models import WorkflowStatus
+from wfe_postgres.contract.queries import StoreStatistics, WorkflowPage, WorkflowSummary
 from wfe_postgres.repositories.base import Repository, logger, read_all
-from wfe_postgres.statements import reports as statements
-from wfe_postgres.statements import workflows as workflow_statements
+from wfe_postgres.statements import queries as statements
 
-_PURGEABLE = (WorkflowStatus.COMPLETE, WorkflowStatus.TERMINATED)
 _NO_MOMENTS = ("infinity", "-infinity")  # such a row is left out of a page, but the page may end with it
-_REST = 2
-"""How long a purge rests after a batch, in times of that batch: hosts that save meanwhile have their turn."""
-
 _TOLERATED_OFFSET = 2.0
 """In seconds: how far two clocks may be apart before it is logged."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class PostgresReports(Repository):
+class PostgresQueries(Repository):
     """What applications and operators ask of the store."""
 
     def find_workflows(
@@ -50,8 +42,8 @@ class PostgresReports(Repository):
         `cursor` is the `next_cursor` of the page before. No page has a gap or a repeat because rows were added
         meanwhile. One statement; ValueError for a bad cursor or a limit below 1.
         """
-        limit = _positive(limit, "limit")
-        given = _present(
+        limit = positive(limit, "limit")
+        given = checked(
             status=(lambda value, path: member(WorkflowStatus, value, path), status),
             definition_id=(text, definition_id),
             version=(big_integer, version),
@@ -66,15 +58,6 @@ class PostgresReports(Repository):
         shown = rows[:limit]
         items: list[WorkflowSummary] = read_all((row[1] for row in shown), summary_from_document, SUMMARY_COLUMNS)
         return WorkflowPage(items, _cursor_of(shown[-1][0]) if len(rows) > limit else None)
-
-    def get_execution_errors(
-        self, workflow_id: str | None = None, *, since: datetime | None = None, limit: int = 100
-    ) -> list[ExecutionError]:
-        """Errors of steps, newest first: of one workflow or of all, with `error_time >= since`. One statement."""
-        limit = _positive(limit, "limit")
-        given = _present(workflow_id=(text, workflow_id), since=(moment, since))
-        rows = self._runner.read(statements.find_errors(frozenset(given)), given | {"most": limit})
-        return read_all((row[0] for row in rows), error_from_document, ERROR_COLUMNS)
 
     def get_statistics(self) -> StoreStatistics:
         """How the store stands; one statement, one snapshot.
@@ -93,70 +76,6 @@ class PostgresReports(Repository):
                 statistics.clock_offset,
             )
         return statistics
-
-    def delete_workflow(self, id: str) -> None:
-        """Remove a workflow, its pointers, subscriptions and errors, in one transaction.
-
-        Raises `WorkflowNotFoundError`.
-        """
-        given = {"workflow_id": text(id, "id")}
-
-        def attempt(execute: Execute, again: bool) -> bool:
-            if not execute(workflow_statements.LOCKED_REVISION, given):
-                return again
-            return bool(execute(statements.DELETE_WORKFLOWS, {"workflow_ids": [id]}))
-
-        if not self._runner.transact(attempt, id):
-            raise WorkflowNotFoundError(id)
-
-    def purge_workflows(self, status: WorkflowStatus, older_than: datetime, *, batch_size: int = 1000) -> int:
-        """Remove all workflows of this status with `complete_time < older_than`, with all that is theirs.
-
-        A transaction for each `batch_size` workflows: what is done stays done when the call is broken off. Workflows
-        that somebody has locked are left for another time. Gives the number removed, less a batch whose answer was lost
-        with the connection. ValueError: the status is
-        neither Complete nor Terminated. After each batch it rests twice as long as that took, for the hosts' sake.
-        """
-        if status not in _PURGEABLE:
-            raise ValueError("only Complete and Terminated workflows can be purged")
-        given = {
-            "status": str(status),
-            "older_than": moment(older_than, "older_than"),
-            "batch_size": _positive(batch_size, "batch_size"),
-        }
-
-        def attempt(execute: Execute, _: bool) -> int:
-            ids = [id for (id,) in execute(statements.FINISHED, given)]
-            return len(execute(statements.DELETE_WORKFLOWS, {"workflow_ids": ids})) if ids else 0
-
-        return self._in_batches(attempt)
-
-    def purge_events(self, older_than: datetime, *, batch_size: int = 1000) -> int:
-        """Remove all processed events with `event_time < older_than`; a transaction for each `batch_size`.
-
-        Gives the number removed.
-        """
-        given = {"older_than": moment(older_than, "older_than"), "batch_size": _positive(batch_size, "batch_size")}
-        return self._in_batches(lambda execute, _: len(execute(statements.PURGE_EVENTS, given)))
-
-    def _in_batches(self, attempt: Callable[[Execute, bool], int]) -> int:
-        removed = 0
-        began = time.monotonic()
-        while batch := self._runner.transact(attempt):
-            removed += batch
-            time.sleep(_REST * (time.monotonic() - began))
-            began = time.monotonic()
-        return removed
-
-
-def _present(**filters: tuple[Callable[[Any, str], Any], Any]) -> dict[str, Any]:
-    return {name: check(value, name) for name, (check, value) in filters.items() if value is not None}
-
-
-def _positive(number: int, name: str) -> int:
-    if not (rows := count(number, name)):
-        raise ValueError(f"{name} is a number of rows from 1 up")
-    return rows
 
 
 def _cursor_of(place: str) -> str:

@@ -1,4 +1,4 @@
-"""What applications and operators ask for, and how finished work goes."""
+"""Lists and counts beyond the engine's interfaces."""
 
 from functools import cache
 from typing import Any
@@ -14,8 +14,6 @@ from sqlalchemy import (
     ScalarSelect,
     Table,
     Text,
-    any_,
-    delete,
     extract,
     func,
     literal_column,
@@ -25,9 +23,8 @@ from sqlalchemy import (
 )
 from sqlalchemy import cast as sql_cast
 
-from wfe_postgres.codec.fields import ERROR_COLUMNS, SUMMARY_COLUMNS
-from wfe_postgres.connections.confirmation import DURABLE
-from wfe_postgres.orm import SCHEMA, CommandRow, ErrorRow, EventRow, PointerRow, SubscriptionRow, WorkflowRow
+from wfe_postgres.codec.fields import SUMMARY_COLUMNS
+from wfe_postgres.orm import SCHEMA, CommandRow, ErrorRow, EventRow, SubscriptionRow, WorkflowRow
 from wfe_postgres.statements.expressions import (
     bigint_parameter,
     builtin,
@@ -35,12 +32,10 @@ from wfe_postgres.statements.expressions import (
     moment_parameter,
     table_of,
     text_parameter,
-    texts_parameter,
 )
 from wfe_postgres.statements.subscriptions import IS_OPEN
 
 workflows: Table = table_of(WorkflowRow)
-pointers: Table = table_of(PointerRow)
 events: Table = table_of(EventRow)
 subscriptions: Table = table_of(SubscriptionRow)
 errors: Table = table_of(ErrorRow)
@@ -79,23 +74,6 @@ def find_workflows(given: frozenset[str]) -> Executable:
         .limit(bigint_parameter("most"))
     )
 
-
-@cache
-def find_errors(given: frozenset[str]) -> Executable:
-    """Newest first, `:most` of them, by those filters whose parameters are given."""
-    filters = {
-        "workflow_id": errors.c.workflow_id == text_parameter("workflow_id"),
-        "since": errors.c.error_time >= moment_parameter("since"),
-    }
-    return (
-        select(document(ERROR_COLUMNS))
-        .where(*(condition for name, condition in filters.items() if name in given))
-        .order_by(errors.c.error_time.desc(), errors.c.id.desc())
-        .limit(bigint_parameter("most"))
-    )
-
-
-# The store at one moment ----------------------------------------------------------------------------------
 
 _versions = Table("alembic_version", MetaData(schema=SCHEMA), Column("version_num", Text()))
 # Constant within the statement, so that indexes can be used, and not the time at which a transaction began.
@@ -144,41 +122,3 @@ STATISTICS = select(
         Text(),
     )
 )
-
-
-# How finished work goes -----------------------------------------------------------------------------------
-
-
-def _delete_workflows() -> Executable:
-    """The workflows in `:workflow_ids` with all that is theirs; their rows are locked before, so that a
-    writer who was about to add a pointer has done so, and is seen, or waits."""
-    of_them = any_(texts_parameter("workflow_ids"))
-    gone = [
-        delete(table).where(table.c.workflow_id == of_them).cte(f"gone_{table.name}")
-        for table in (pointers, subscriptions, errors)
-    ]
-    return delete(workflows).where(workflows.c.id == of_them).returning(workflows.c.id, DURABLE).add_cte(*gone)
-
-
-DELETE_WORKFLOWS = _delete_workflows()
-
-FINISHED = (
-    select(workflows.c.id)
-    .where(workflows.c.status == text_parameter("status"))
-    .where(workflows.c.complete_time < moment_parameter("older_than"))
-    .order_by(workflows.c.complete_time)
-    .limit(bigint_parameter("batch_size"))
-    .with_for_update(skip_locked=True)
-)
-
-_old_events = (
-    select(events.c.id)
-    .where(events.c.is_processed, events.c.event_time < moment_parameter("older_than"))
-    .order_by(events.c.event_time)
-    .limit(bigint_parameter("batch_size"))
-    .with_for_update(skip_locked=True)
-    .cte("old_events")
-)
-# As an array: joined with it, the table would be read from one end to the other.
-_old_ids = func.array(select(_old_events.c.id).scalar_subquery())
-PURGE_EVENTS = delete(events).where(events.c.id == any_(_old_ids)).returning(events.c.id, DURABLE)

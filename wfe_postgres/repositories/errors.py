@@ -1,0 +1,33 @@
+"""Errors of steps in PostgreSQL."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from wfe_postgres.codec.fields import ERROR_COLUMNS, encode_plain_records, error_from_document, error_to_record
+from wfe_postgres.codec.validation import checked, moment, positive, text
+from wfe_postgres.contract.models import ExecutionError
+from wfe_postgres.repositories.base import Repository, check_call_size, new_revision, read_all
+from wfe_postgres.statements import errors as statements
+
+
+class PostgresErrors(Repository):
+    """Errors of steps, on the table `execution_errors`. Every call is one statement."""
+
+    def persist_errors(self, errors: Sequence[ExecutionError]) -> None:
+        """See `PersistenceProvider`. One statement."""
+        nonce = new_revision() >> 1  # counted up from here, and still in the column's range
+        records = [error_to_record(error, nonce + index, f"errors[{index}]") for index, error in enumerate(errors)]
+        if not records:
+            return
+        encoded = encode_plain_records(records)
+        check_call_size("errors", encoded)
+        self._runner.write(lambda execute, _: execute(statements.STORE_ERRORS, {"errors": encoded}))
+
+    def get_execution_errors(
+        self, workflow_id: str | None = None, *, since: datetime | None = None, limit: int = 100
+    ) -> list[ExecutionError]:
+        """Errors of steps, newest first: of one workflow or of all, with `error_time >= since`. One statement."""
+        limit = positive(limit, "limit")
+        given = checked(workflow_id=(text, workflow_id), since=(moment, since))
+        rows = self._runner.read(statements.find_errors(frozenset(given)), given | {"most": limit})
+        return read_all((row[0] for row in rows), error_from_document, ERROR_COLUMNS)

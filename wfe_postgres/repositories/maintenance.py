@@ -1,0 +1,106 @@
+"""The end of what is no longer needed: single workflows, old ones, old events, everything."""
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from wfe_postgres.codec.json_values import decode
+from wfe_postgres.codec.validation import moment, positive, text
+from wfe_postgres.connections import Execute
+from wfe_postgres.contract.errors import PersistenceError, WorkflowNotFoundError
+from wfe_postgres.contract.models import WorkflowStatus
+from wfe_postgres.orm import Base
+from wfe_postgres.repositories.base import Repository, logger
+from wfe_postgres.statements import maintenance as statements
+from wfe_postgres.statements import workflows as workflow_statements
+
+_PURGEABLE = (WorkflowStatus.COMPLETE, WorkflowStatus.TERMINATED)
+_REST = 2
+"""How long a purge rests after a batch, in times of that batch: hosts that save meanwhile have their turn."""
+
+
+class PostgresMaintenance(Repository):
+    """Deletes what applications and operators no longer need."""
+
+    def delete_workflow(self, id: str) -> None:
+        """Remove a workflow, its pointers, subscriptions and errors, in one transaction.
+
+        Raises `WorkflowNotFoundError`.
+        """
+        given = {"workflow_id": text(id, "id")}
+
+        def attempt(execute: Execute, again: bool) -> bool:
+            if not execute(workflow_statements.LOCKED_REVISION, given):
+                return again
+            return bool(execute(statements.DELETE_WORKFLOWS, {"workflow_ids": [id]}))
+
+        if not self._runner.transact(attempt, id):
+            raise WorkflowNotFoundError(id)
+
+    def purge_workflows(self, status: WorkflowStatus, older_than: datetime, *, batch_size: int = 1000) -> int:
+        """Remove all workflows of this status with `complete_time < older_than`, with all that is theirs.
+
+        A transaction for each `batch_size` workflows: what is done stays done when the call is broken off. Workflows
+        that somebody has locked are left for another time, and so are those to which a row of the application's refers
+        by a foreign key that neither cascades nor sets NULL: the log names its table. Gives the number removed, less a
+        batch whose answer was lost with the connection. After each batch it rests twice as long as that took, for the
+        hosts' sake. ValueError: the status is neither Complete nor Terminated.
+        """
+        if status not in _PURGEABLE:
+            raise ValueError("only Complete and Terminated workflows can be purged")
+        params = {
+            "status": str(status),
+            "older_than": moment(older_than, "older_than"),
+            "batch_size": positive(batch_size, "batch_size"),
+            "workflows": f"{self._schema}.workflows",
+            "pointers": f"{self._schema}.execution_pointers",
+        }
+
+        restricting: list[tuple[str, str]] = []
+
+        def attempt(execute: Execute, _: bool) -> int:
+            rows = execute(statements.finished(tuple(condition for _, condition in restricting)), params)
+            if rows and not restricting and rows[0][1]:
+                restricting.extend(decode(rows[0][1]))
+                rows = execute(statements.finished(tuple(condition for _, condition in restricting)), params)
+            ids = [id for id, _ in rows]
+            return len(execute(statements.DELETE_WORKFLOWS, {"workflow_ids": ids})) if ids else 0
+
+        removed = self._in_batches(attempt)
+        if restricting:
+            tables = ", ".join(sorted({table for table, _ in restricting}))
+            logger.warning("a purge leaves workflows to which rows of these tables refer: %s", tables)
+        return removed
+
+    def purge_events(self, older_than: datetime, *, batch_size: int = 1000) -> int:
+        """Remove all processed events with `event_time < older_than`; a transaction for each `batch_size`.
+
+        Gives the number removed.
+        """
+        given = {"older_than": moment(older_than, "older_than"), "batch_size": positive(batch_size, "batch_size")}
+        return self._in_batches(lambda execute, _: len(execute(statements.PURGE_EVENTS, given)))
+
+    def _in_batches(self, attempt: Callable[[Execute, bool], int]) -> int:
+        removed = 0
+        began = time.monotonic()
+        while batch := self._runner.transact(attempt):
+            removed += batch
+            time.sleep(_REST * (time.monotonic() - began))
+            began = time.monotonic()
+        return removed
+
+    def truncate_all(self) -> None:
+        """Empty every table and restart its sequences, in one transaction: for tests.
+
+        Raises `PersistenceError`, which names them, while other tables have a foreign key to one of the store's: they
+        would have to be emptied, too.
+        """
+        tables = [f"{self._schema}.{table.name}" for table in Base.metadata.sorted_tables]
+
+        def attempt(execute: Execute, _: bool) -> None:
+            if referencing := execute(statements.REFERENCING_TABLES, {"tables": tables}):
+                names = ", ".join(name for (name,) in referencing)
+                raise PersistenceError(f"nothing was emptied: these tables refer to the store's: {names}")
+            execute(statements.truncate(tuple(tables)), {})
+
+        self._runner.write(attempt)

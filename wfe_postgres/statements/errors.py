@@ -1,0 +1,47 @@
+"""Errors of steps: each call is one statement."""
+
+from functools import cache
+
+from sqlalchemy import (
+    Executable,
+    Table,
+    select,
+)
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from wfe_postgres.codec.fields import ERROR_COLUMNS, ERROR_NAMES
+from wfe_postgres.connections.confirmation import DURABLE
+from wfe_postgres.orm import ErrorRow
+from wfe_postgres.statements.expressions import (
+    bigint_parameter,
+    document,
+    moment_parameter,
+    records,
+    table_of,
+    text_parameter,
+)
+
+errors: Table = table_of(ErrorRow)
+
+_given_errors = records(ErrorRow, ERROR_NAMES, "errors")
+STORE_ERRORS = select(DURABLE).add_cte(
+    upsert(errors)
+    .from_select(ERROR_NAMES, select(*_given_errors.c))
+    .on_conflict_do_nothing(index_elements=[errors.c.nonce])
+    .cte("stored")
+)
+
+
+@cache
+def find_errors(given: frozenset[str]) -> Executable:
+    """Newest first, `:most` of them, by those filters whose parameters are given."""
+    filters = {
+        "workflow_id": errors.c.workflow_id == text_parameter("workflow_id"),
+        "since": errors.c.error_time >= moment_parameter("since"),
+    }
+    return (
+        select(document(ERROR_COLUMNS))
+        .where(*(condition for name, condition in filters.items() if name in given))
+        .order_by(errors.c.error_time.desc(), errors.c.id.desc())
+        .limit(bigint_parameter("most"))
+    )
