@@ -11,6 +11,7 @@ from sqlalchemy import URL, Engine
 
 from wfe_postgres import schema as store
 from wfe_postgres.codec.json_values import MAX_PAYLOAD_BYTES
+from wfe_postgres.codec.validation import schema_name
 from wfe_postgres.connections import PooledRunner, SessionOrConnection, StatementRunner, pool_source
 from wfe_postgres.connections.engines import connect_reserve, make_engine
 from wfe_postgres.connections.runners import join_caller
@@ -22,7 +23,6 @@ from wfe_postgres.repositories import (
     PostgresSubscriptionRepository,
     PostgresWorkflowRepository,
 )
-from wfe_postgres.repositories.base import plain_schema
 from wfe_postgres.repositories.errors import PostgresErrors
 from wfe_postgres.repositories.maintenance import PostgresMaintenance
 from wfe_postgres.repositories.queries import PostgresQueries
@@ -109,7 +109,7 @@ class PostgresPersistenceProvider(PostgresRepositories):
         engine = make_engine(url, call_timeout, engine_options)
         runner = PooledRunner(
             pool_source(engine),
-            plain_schema(schema),
+            schema_name(schema),
             retry_budget=retry_budget,
             timeout=math.inf if call_timeout is None else call_timeout,
             connect_reserve=connect_reserve(call_timeout),
@@ -134,7 +134,7 @@ class PostgresPersistenceProvider(PostgresRepositories):
         ValueError: the engine is not `postgresql+psycopg`.
         """
         provider = cls.__new__(cls)
-        runner = PooledRunner(pool_source(engine), plain_schema(schema), retry_budget=retry_budget)
+        runner = PooledRunner(pool_source(engine), schema_name(schema), retry_budget=retry_budget)
         provider._set_up(runner, engine, command_lease, max_payload_bytes)
         provider._owns_engine = False
         return provider

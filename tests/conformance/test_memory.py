@@ -111,7 +111,7 @@ def test_what_a_workflow_waits_for() -> None:
 
 
 def test_values_that_are_too_much_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wfe_postgres.repositories.base.MAX_CALL_BYTES", 2000)
+    monkeypatch.setattr("wfe_postgres.codec.json_values.MAX_CALL_BYTES", 2000)
     provider = InMemoryPersistenceProvider()
     pointers = [ExecutionPointer(1, outcome="x" * 800) for _ in range(3)]
     provider.create_new_workflow(WorkflowInstance("order", 1, execution_pointers=pointers[:1]))

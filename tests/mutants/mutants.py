@@ -25,7 +25,7 @@ from wfe_postgres.connections import Execute, PooledRunner, checkout, execution,
 from wfe_postgres.connections.failures import Kind
 from wfe_postgres.contract.errors import PersistenceError
 from wfe_postgres.repositories import workflows as workflow_repository
-from wfe_postgres.repositories.workflows import _Guarded, _instance_of
+from wfe_postgres.repositories.workflows import _GuardedSave, _instance_of
 from wfe_postgres.statements import workflows as statements
 from wfe_postgres.statements.expressions import text_parameter
 
@@ -85,18 +85,18 @@ _REMOVE = delete(statements.pointers).where(
 )
 
 
-def pointers_first(self: Provider, statement: Any, instance: WorkflowInstance, record: dict[str, Any]) -> None:
+def pointers_first(self: Provider, statement: Any, params: dict[str, Any]) -> None:
     """The pointers are written before it is known whether the parent may be."""
-    self._runner.write(lambda execute, _: execute(_POINTERS, record), instance.id)
-    self._runner.write(_Guarded(statement, record, instance.revision or 0), instance.id)
+    self._runner.write(lambda execute, _: execute(_POINTERS, params), params["workflow_id"])
+    self._runner.write(_GuardedSave(statement, params), params["workflow_id"])
 
 
-def in_several_statements(self: Provider, statement: Any, instance: WorkflowInstance, record: dict[str, Any]) -> None:
+def in_several_statements(self: Provider, statement: Any, params: dict[str, Any]) -> None:
     """The parent, then the pointers, then what is gone: each committed by itself."""
-    parent_alone = record | {"pointers": "[]"} | ({"removed": []} if "removed" in record else {})
-    self._runner.write(_Guarded(statement, parent_alone, instance.revision or 0), instance.id)
-    self._runner.write(lambda execute, _: execute(_POINTERS, record), instance.id)
-    self._runner.write(lambda execute, _: execute(_REMOVE, {"removed": [], **record}), instance.id)
+    id = params["workflow_id"]
+    self._runner.write(_GuardedSave(statement, params | {"pointers": "[]", "removed": []}), id)
+    self._runner.write(lambda execute, _: execute(_POINTERS, params), id)
+    self._runner.write(lambda execute, _: execute(_REMOVE, params), id)
 
 
 def in_two_selects(self: Provider, statement: Any, parameter: str, value: str) -> WorkflowInstance:

@@ -15,7 +15,7 @@ from wfe_postgres import (
     SerializationError,
     WorkflowInstance,
 )
-from wfe_postgres.repositories import base
+from wfe_postgres.codec import json_values
 from wfe_postgres.testing.conformance.bad_input import JSON_FIELDS
 from wfe_postgres.testing.conformance.refusals import refused
 from wfe_postgres.testing.conformance.support import created, event, pointer, subscription, workflow
@@ -74,7 +74,7 @@ def test_the_size_of_events_and_subscriptions(narrow: Provider, database_url: st
 def test_the_default_sizes(make: Callable[..., object]) -> None:
     """64 MiB a value, 200 MiB a call."""
     assert inspect.signature(make).parameters["max_payload_bytes"].default == 64 * 2**20
-    assert base.MAX_CALL_BYTES == 200 * 2**20
+    assert json_values.MAX_CALL_BYTES == 200 * 2**20
 
 
 TOGETHER: dict[str, Callable[[Provider, WorkflowInstance, int], object]] = {
@@ -102,7 +102,7 @@ def test_the_size_of_a_call(
     database_url: str, monkeypatch: pytest.MonkeyPatch, call: Callable[[Provider, WorkflowInstance, int], object]
 ) -> None:
     """The values of one call together may take 200 MiB, whatever one alone may."""
-    monkeypatch.setattr("wfe_postgres.repositories.base.MAX_CALL_BYTES", 10_000)
+    monkeypatch.setattr("wfe_postgres.codec.json_values.MAX_CALL_BYTES", 10_000)
     with PostgresPersistenceProvider(database_url, max_payload_bytes=2**30) as provider:
         stored = created(provider, workflow())
         call(provider, stored, 5_000)

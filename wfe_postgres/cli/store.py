@@ -10,8 +10,8 @@ from wfe_postgres import schema as store
 from wfe_postgres.cli.options import Schema, Url
 from wfe_postgres.cli.provider import Exit, complaints, provider_on
 from wfe_postgres.cli.text import in_one_line
+from wfe_postgres.codec.validation import schema_name
 from wfe_postgres.orm import SCHEMA
-from wfe_postgres.repositories.base import plain_schema
 
 
 def upgrade(
@@ -35,7 +35,7 @@ def upgrade(
     """
     if sql:
         with complaints(url):
-            typer.echo(store.upgrade_script(plain_schema(schema)))
+            typer.echo(store.upgrade_script(schema_name(schema)))
         return
     with complaints(url), provider_on(url, schema) as provider:
         store.upgrade(provider.engine, schema)

@@ -17,6 +17,9 @@ from wfe_postgres.contract.errors import SerializationError
 MAX_PAYLOAD_BYTES = 64 * 1024 * 1024
 """One JSON value's default limit, in bytes of its encoding. (PostgreSQL's own lies at 256 MB.)"""
 
+MAX_CALL_BYTES = 200 * 1024 * 1024
+"""How many bytes of values one call may carry. (json_to_recordset was seen to work beyond; memory suffers first.)"""
+
 MAX_DIGITS = 4000
 """An integer's limit: Python by default reads at most 4,300 digits (`sys.set_int_max_str_digits`)."""
 
@@ -63,6 +66,13 @@ def check_size(encoded: str, path: str, limit: int) -> None:
     """Raise `SerializationError` when the text takes more than `limit` bytes in UTF-8."""
     if len(encoded) * 4 > limit and (size := len(encoded.encode())) > limit:
         raise SerializationError(path, f"encodes to {size} bytes, more than the limit of {limit}")
+
+
+def check_call_size(path: str, *values: str | None) -> None:
+    """`SerializationError`: the values are too much for one call."""
+    size = sum(len(value) if value.isascii() else len(value.encode()) for value in values if value)
+    if size > MAX_CALL_BYTES:
+        raise SerializationError(path, f"the values of this call take {size} bytes together, of {MAX_CALL_BYTES}")
 
 
 def _is_plain(encoded: str) -> bool:

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
+
 from wfe_postgres.contract.errors import SerializationError
 
 MAX_KEY_BYTES = 2600
@@ -20,6 +22,8 @@ INT8 = 2**63
 MOST_ROWS = 2**62
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+_KEY_WORDS = RESERVED_WORDS | {"collation", "concurrently", "lateral", "system_user", "tablesample"}
+_PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _T = TypeVar("_T")
 
 
@@ -56,7 +60,7 @@ def keys(*values: tuple[object, str]) -> list[str]:
     return found
 
 
-def moment(value: object, path: str) -> str:
+def timestamp(value: object, path: str) -> str:
     """A timezone-aware datetime, as ISO 8601 in UTC with microseconds."""
     if not isinstance(value, datetime):
         raise SerializationError(path, f"a datetime is needed, not {type(value).__name__}")
@@ -73,7 +77,7 @@ def moment(value: object, path: str) -> str:
 
 def milliseconds(value: object, path: str) -> int:
     """A timezone-aware datetime, as whole milliseconds since the Unix epoch, rounded down."""
-    since = datetime.fromisoformat(moment(value, path)) - datetime(1970, 1, 1, tzinfo=UTC)
+    since = datetime.fromisoformat(timestamp(value, path)) - datetime(1970, 1, 1, tzinfo=UTC)
     return since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
 
 
@@ -129,3 +133,12 @@ def positive(number: int, name: str) -> int:
 def checked(**filters: tuple[Callable[[Any, str], Any], Any]) -> dict[str, Any]:
     """What the checks make of the values that are given, by name; `None` is none."""
     return {name: check(value, name) for name, (check, value) in filters.items() if value is not None}
+
+
+def schema_name(schema: str) -> str:
+    """The name of a schema. ValueError: PostgreSQL would have to quote it, or cut it off."""
+    if not isinstance(schema, str) or not _PLAIN_NAME.fullmatch(schema) or schema.startswith("pg_"):
+        raise ValueError("a schema's name is lower-case letters, digits and _, at most 63, and does not begin with pg_")
+    if schema in _KEY_WORDS:
+        raise ValueError(f"a schema cannot be called {schema}: the word has a meaning in SQL")
+    return schema

@@ -1,32 +1,24 @@
 """What every repository has: a way to the database, a schema, and a limit for what it takes."""
 
 import logging
-import re
 import secrets
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 from sqlalchemy.orm import sessionmaker
 
-from wfe_postgres.codec.decoding import read
-from wfe_postgres.codec.fields import Columns, Document
 from wfe_postgres.codec.json_values import MAX_PAYLOAD_BYTES
+from wfe_postgres.codec.validation import schema_name
 from wfe_postgres.connections import JoinedRunner, PooledRunner, SessionOrConnection, StatementRunner
 from wfe_postgres.connections.checkout import session_source
 from wfe_postgres.connections.runners import join_caller
-from wfe_postgres.contract.errors import CorruptRowError, SerializationError
+from wfe_postgres.contract.errors import CorruptRowError
 from wfe_postgres.contract.models import new_id
 from wfe_postgres.orm import SCHEMA
 
 logger: logging.Logger = logging.getLogger("wfe_postgres")
 
-MAX_CALL_BYTES = 200 * 1024 * 1024
-"""How many bytes of values one call may carry. (json_to_recordset was seen to work beyond; memory suffers first.)"""
-
 _T = TypeVar("_T")
-_KEY_WORDS = RESERVED_WORDS | {"collation", "concurrently", "lateral", "system_user", "tablesample"}
-_PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 
 Source = SessionOrConnection | sessionmaker[Any] | StatementRunner
@@ -48,7 +40,7 @@ class Repository:
         schema: str = SCHEMA,
         max_payload_bytes: int = MAX_PAYLOAD_BYTES,
     ) -> None:
-        self._schema = plain_schema(schema)
+        self._schema = schema_name(schema)
         self._runner = _runner_for(source, schema)
         self._max_payload_bytes = max_payload_bytes
 
@@ -61,15 +53,6 @@ def _runner_for(source: Source, schema: str) -> StatementRunner:
     return join_caller(source, schema)  # type: ignore[arg-type]
 
 
-def plain_schema(schema: str) -> str:
-    """The schema's name. ValueError: PostgreSQL would have to quote it, or cut it off."""
-    if not isinstance(schema, str) or not _PLAIN_NAME.fullmatch(schema) or schema.startswith("pg_"):
-        raise ValueError("a schema's name is lower-case letters, digits and _, at most 63, and does not begin with pg_")
-    if schema in _KEY_WORDS:
-        raise ValueError(f"a schema cannot be called {schema}: the word has a meaning in SQL")
-    return schema
-
-
 def new_revision() -> int:
     """A stamp that was never used and never will be: 63 random bits."""
     return secrets.randbits(63)
@@ -80,19 +63,12 @@ def id_or_new(given: str) -> str:
     return given if given != "" else new_id()
 
 
-def read_all(documents: Iterable[str], convert: Callable[[Document], _T], columns: Columns) -> list[_T]:
+def read_all(json_rows: Iterable[str], read: Callable[[str], _T]) -> list[_T]:
     """The rows that can be read; the others are left out of the list, and their ids logged."""
     found = []
-    for document in documents:
+    for json_row in json_rows:
         try:
-            found.append(read(document, convert, columns))
+            found.append(read(json_row))
         except CorruptRowError as error:
             logger.error("left out of a list: %s", error)
     return found
-
-
-def check_call_size(path: str, *values: str | None) -> None:
-    """`SerializationError`: the values are too much for one call."""
-    size = sum(len(value) if value.isascii() else len(value.encode()) for value in values if value)
-    if size > MAX_CALL_BYTES:
-        raise SerializationError(path, f"the values of this call take {size} bytes together, of {MAX_CALL_BYTES}")

@@ -7,7 +7,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from wfe_postgres.codec.fields import command_from_row, command_to_record
+from wfe_postgres.codec.encoding import command_record
+from wfe_postgres.codec.fields import COMMAND_NAME
 from wfe_postgres.codec.json_values import MAX_PAYLOAD_BYTES
 from wfe_postgres.codec.validation import milliseconds
 from wfe_postgres.connections import Execute
@@ -67,7 +68,7 @@ class PostgresScheduledCommandRepository(Repository, ScheduledCommandRepository)
 
     def schedule_command(self, command: ScheduledCommand) -> None:
         """See `ScheduledCommandRepository`."""
-        record = command_to_record(command)
+        record = command_record(command)
         self._runner.write(lambda execute, _: execute(statements.SCHEDULE, record), command.data)
 
     def process_commands(self, as_of: datetime, handler: Handler) -> int:
@@ -153,7 +154,8 @@ def _give_back(claim: _Claim, execute: Execute, _: bool = False) -> None:
 
 def _command_of(claim: _Claim) -> ScheduledCommand:
     try:
-        return command_from_row(*claim.row)
+        command_name, data, execute_time = claim.row
+        return ScheduledCommand(COMMAND_NAME[command_name], data, execute_time)
     except KeyError:
         blamed = CorruptRowError("scheduled_commands", str(claim.row_id), "command_name")
     raise blamed

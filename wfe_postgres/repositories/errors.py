@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from wfe_postgres.codec.fields import ERROR_COLUMNS, encode_plain_records, error_from_document, error_to_record
-from wfe_postgres.codec.validation import checked, moment, positive, text
+from wfe_postgres.codec.decoding import read_error
+from wfe_postgres.codec.encoding import encode_plain_records, error_record
+from wfe_postgres.codec.json_values import check_call_size
+from wfe_postgres.codec.validation import checked, positive, text, timestamp
 from wfe_postgres.contract.models import ExecutionError
-from wfe_postgres.repositories.base import Repository, check_call_size, new_revision, read_all
+from wfe_postgres.repositories.base import Repository, new_revision, read_all
 from wfe_postgres.statements import errors as statements
 
 
@@ -16,7 +18,7 @@ class PostgresErrors(Repository):
     def persist_errors(self, errors: Sequence[ExecutionError]) -> None:
         """See `PersistenceProvider`. One statement."""
         nonce = new_revision() >> 1  # counted up from here, and still in the column's range
-        records = [error_to_record(error, nonce + index, f"errors[{index}]") for index, error in enumerate(errors)]
+        records = [error_record(error, nonce + index, f"errors[{index}]") for index, error in enumerate(errors)]
         if not records:
             return
         encoded = encode_plain_records(records)
@@ -28,6 +30,6 @@ class PostgresErrors(Repository):
     ) -> list[ExecutionError]:
         """Errors of steps, newest first: of one workflow or of all, with `error_time >= since`. One statement."""
         limit = positive(limit, "limit")
-        given = checked(workflow_id=(text, workflow_id), since=(moment, since))
+        given = checked(workflow_id=(text, workflow_id), since=(timestamp, since))
         rows = self._runner.read(statements.find_errors(frozenset(given)), given | {"most": limit})
-        return read_all((row[0] for row in rows), error_from_document, ERROR_COLUMNS)
+        return read_all((json_row for (json_row,) in rows), read_error)

@@ -4,13 +4,14 @@ from datetime import datetime
 
 from sqlalchemy import Executable
 
-from wfe_postgres.codec.decoding import read
-from wfe_postgres.codec.fields import EVENT_COLUMNS, event_from_document, event_to_record
-from wfe_postgres.codec.validation import count, moment, text
+from wfe_postgres.codec.decoding import read_event
+from wfe_postgres.codec.encoding import event_record
+from wfe_postgres.codec.json_values import check_call_size
+from wfe_postgres.codec.validation import count, text, timestamp
 from wfe_postgres.contract.errors import EventNotFoundError
 from wfe_postgres.contract.interfaces import EventRepository
 from wfe_postgres.contract.models import Event
-from wfe_postgres.repositories.base import Repository, check_call_size, id_or_new
+from wfe_postgres.repositories.base import Repository, id_or_new
 from wfe_postgres.statements import events as statements
 
 
@@ -20,7 +21,7 @@ class PostgresEventRepository(Repository, EventRepository):
     def create_event(self, event: Event) -> str:
         """See `EventRepository`. An id that is stored already: `PersistenceError` with its `constraint`."""
         id = id_or_new(event.id)
-        record = event_to_record(event, id, self._max_payload_bytes)
+        record = event_record(event, id, self._max_payload_bytes)
         check_call_size("event_data", record["event_data"])
         self._runner.write(
             lambda execute, again: execute(statements.CREATE_AGAIN if again else statements.CREATE, record), id
@@ -33,21 +34,21 @@ class PostgresEventRepository(Repository, EventRepository):
         rows = self._runner.read(statements.GET, {"event_id": text(id, "id")})
         if not rows:
             raise EventNotFoundError(id)
-        return read(rows[0][0], event_from_document, EVENT_COLUMNS)
+        return read_event(rows[0][0])
 
     def get_runnable_events(self, as_at: datetime, limit: int | None = None) -> list[str]:
         """See `EventRepository`."""
-        given = {"as_at": moment(as_at, "as_at"), "most": count(limit, "limit")}
+        given = {"as_at": timestamp(as_at, "as_at"), "most": count(limit, "limit")}
         return [id for (id,) in self._runner.read(statements.RUNNABLE, given)]
 
     def get_events(self, event_name: str, event_key: str, as_of: datetime) -> list[str]:
         """See `EventRepository`."""
-        given = _matching(event_name, event_key) | {"as_of": moment(as_of, "as_of")}
+        given = _matching(event_name, event_key) | {"as_of": timestamp(as_of, "as_of")}
         return [id for (id,) in self._runner.read(statements.MATCHING_UNTIL, given)]
 
     def get_events_since(self, event_name: str, event_key: str, since: datetime) -> list[str]:
         """See `EventRepository`."""
-        given = _matching(event_name, event_key) | {"since": moment(since, "since")}
+        given = _matching(event_name, event_key) | {"since": timestamp(since, "since")}
         return [id for (id,) in self._runner.read(statements.MATCHING_SINCE, given)]
 
     def mark_event_processed(self, id: str) -> None:

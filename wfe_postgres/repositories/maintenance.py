@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from wfe_postgres.codec.json_values import decode
-from wfe_postgres.codec.validation import moment, positive, text
+from wfe_postgres.codec.validation import positive, text, timestamp
 from wfe_postgres.connections import Execute
 from wfe_postgres.contract.errors import PersistenceError, WorkflowNotFoundError
 from wfe_postgres.contract.models import WorkflowStatus
@@ -50,7 +50,7 @@ class PostgresMaintenance(Repository):
             raise ValueError("only Complete and Terminated workflows can be purged")
         params = {
             "status": str(status),
-            "older_than": moment(older_than, "older_than"),
+            "older_than": timestamp(older_than, "older_than"),
             "batch_size": positive(batch_size, "batch_size"),
             "workflows": f"{self._schema}.workflows",
             "pointers": f"{self._schema}.execution_pointers",
@@ -77,7 +77,7 @@ class PostgresMaintenance(Repository):
 
         Gives the number removed.
         """
-        given = {"older_than": moment(older_than, "older_than"), "batch_size": positive(batch_size, "batch_size")}
+        given = {"older_than": timestamp(older_than, "older_than"), "batch_size": positive(batch_size, "batch_size")}
         return self._in_batches(lambda execute, _: len(execute(statements.PURGE_EVENTS, given)))
 
     def _in_batches(self, attempt: Callable[[Execute, bool], int]) -> int:

@@ -5,9 +5,9 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from wfe_postgres.codec.fields import SUMMARY_COLUMNS, summary_from_document
+from wfe_postgres.codec.decoding import read_summary
 from wfe_postgres.codec.json_values import decode
-from wfe_postgres.codec.validation import big_integer, checked, member, moment, positive, text
+from wfe_postgres.codec.validation import big_integer, checked, member, positive, text, timestamp
 from wfe_postgres.contract.errors import SerializationError
 from wfe_postgres.contract.models import WorkflowStatus
 from wfe_postgres.contract.queries import StoreStatistics, WorkflowPage, WorkflowSummary
@@ -49,14 +49,14 @@ class PostgresQueries(Repository):
             version=(big_integer, version),
             reference=(text, reference),
             root_workflow_id=(text, root_workflow_id),
-            created_from=(moment, created_from),
-            created_to=(moment, created_to),
+            created_from=(timestamp, created_from),
+            created_to=(timestamp, created_to),
         )
         if cursor is not None:
             given |= _place_of(cursor)
         rows = self._runner.read(statements.find_workflows(frozenset(given)), given | {"most": limit + 1})
         shown = rows[:limit]
-        items: list[WorkflowSummary] = read_all((row[1] for row in shown), summary_from_document, SUMMARY_COLUMNS)
+        items: list[WorkflowSummary] = read_all((json_row for _, json_row in shown), read_summary)
         return WorkflowPage(items, _cursor_of(shown[-1][0]) if len(rows) > limit else None)
 
     def get_statistics(self) -> StoreStatistics:
@@ -86,7 +86,7 @@ def _place_of(cursor: str) -> dict[str, str]:
     try:
         create_time, id = json.loads(base64.urlsafe_b64decode(cursor))
         if create_time not in _NO_MOMENTS:
-            create_time = moment(datetime.fromisoformat(create_time + "+00:00"), "cursor")
+            create_time = timestamp(datetime.fromisoformat(create_time + "+00:00"), "cursor")
         return {"before_time": create_time, "before_id": text(id, "cursor")}
     except (ValueError, TypeError, RecursionError, SerializationError):
         reason = "the cursor is none that find_workflows gave"

@@ -6,15 +6,15 @@ from typing import Any
 
 from sqlalchemy import Executable
 
-from wfe_postgres.codec.decoding import read
-from wfe_postgres.codec.fields import SUBSCRIPTION_COLUMNS, subscription_from_document, subscription_to_record
-from wfe_postgres.codec.json_values import encode
-from wfe_postgres.codec.validation import moment, text
+from wfe_postgres.codec.decoding import read_subscription
+from wfe_postgres.codec.encoding import subscription_record
+from wfe_postgres.codec.json_values import check_call_size, encode
+from wfe_postgres.codec.validation import text, timestamp
 from wfe_postgres.connections import Execute
 from wfe_postgres.contract.errors import OutcomeUnknownError, SubscriptionNotFoundError, SubscriptionTokenError
 from wfe_postgres.contract.interfaces import SubscriptionRepository
 from wfe_postgres.contract.models import EventSubscription
-from wfe_postgres.repositories.base import Repository, check_call_size, id_or_new, logger, read_all
+from wfe_postgres.repositories.base import Repository, id_or_new, logger, read_all
 from wfe_postgres.statements import subscriptions as statements
 
 
@@ -24,7 +24,7 @@ class PostgresSubscriptionRepository(Repository, SubscriptionRepository):
     def create_event_subscription(self, subscription: EventSubscription) -> str:
         """See `SubscriptionRepository`. An id that is stored already: `PersistenceError` with its `constraint`."""
         id = id_or_new(subscription.id)
-        record = subscription_to_record(subscription, id)
+        record = subscription_record(subscription, id)
         data = subscription.subscription_data
         record["subscription_data"] = (
             None if data is None else encode(data, "subscription_data", self._max_payload_bytes)
@@ -41,7 +41,7 @@ class PostgresSubscriptionRepository(Repository, SubscriptionRepository):
         rows = self._runner.read(statements.GET, {"subscription_id": text(id, "id")})
         if not rows:
             raise SubscriptionNotFoundError(id)
-        return read(rows[0][0], subscription_from_document, SUBSCRIPTION_COLUMNS)
+        return read_subscription(rows[0][0])
 
     def get_subscriptions(self, event_name: str, event_key: str, as_of: datetime) -> list[EventSubscription]:
         """See `SubscriptionRepository`."""
@@ -62,7 +62,7 @@ class PostgresSubscriptionRepository(Repository, SubscriptionRepository):
         """See `SubscriptionRepository`."""
         given = _token_of(id, token) | {
             "worker_id": text(worker_id, "worker_id"),
-            "expiry": moment(expiry, "expiry"),
+            "expiry": timestamp(expiry, "expiry"),
         }
         [(taken, exists, held)] = self._runner.write(lambda execute, _: execute(statements.SET_TOKEN, given), id)
         if not exists:
@@ -99,14 +99,14 @@ class PostgresSubscriptionRepository(Repository, SubscriptionRepository):
 
 
 def _readable(rows: Sequence[Any]) -> list[EventSubscription]:
-    return read_all((document for (document,) in rows), subscription_from_document, SUBSCRIPTION_COLUMNS)
+    return read_all((json_row for (json_row,) in rows), read_subscription)
 
 
 def _matching(event_name: str, event_key: str, as_of: datetime) -> dict[str, str]:
     return {
         "event_name": text(event_name, "event_name"),
         "event_key": text(event_key, "event_key"),
-        "as_of": moment(as_of, "as_of"),
+        "as_of": timestamp(as_of, "as_of"),
     }
 
 

@@ -1,22 +1,14 @@
 """Workflow instances in PostgreSQL: a save, a load or a creation is one round trip at any size."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Executable
 
-from wfe_postgres.codec.change_tracking import Changes, Snapshot, compare, loaded, recall, remember
-from wfe_postgres.codec.decoding import read, read_pointers
-from wfe_postgres.codec.fields import (
-    WORKFLOW_COLUMNS,
-    encode_pointer,
-    encode_records,
-    encode_subscription,
-    workflow_from_document,
-    workflow_to_record,
-)
-from wfe_postgres.codec.json_values import encode
+from wfe_postgres.codec.change_tracking import TrackedRevision, compare, snapshot_of, track_loaded
+from wfe_postgres.codec.decoding import read_pointers, read_workflow
+from wfe_postgres.codec.parameters import creation_parameters, save_parameters
 from wfe_postgres.codec.validation import count, key, milliseconds, text
 from wfe_postgres.connections import Execute
 from wfe_postgres.contract.errors import (
@@ -29,7 +21,7 @@ from wfe_postgres.contract.errors import (
 )
 from wfe_postgres.contract.interfaces import WorkflowRepository
 from wfe_postgres.contract.models import EventSubscription, WorkflowInstance
-from wfe_postgres.repositories.base import Repository, check_call_size, id_or_new, logger, new_revision
+from wfe_postgres.repositories.base import Repository, id_or_new, logger, new_revision
 from wfe_postgres.statements import workflows as statements
 
 
@@ -40,21 +32,17 @@ class PostgresWorkflowRepository(Repository, WorkflowRepository):
         """See `WorkflowRepository`. One statement."""
         id = id_or_new(instance.id)
         name = instance.name if instance.name != "" else id
-        changes = compare(instance, None)
+        changes = compare(instance, id, None)
         revision = new_revision()
-        record = workflow_to_record(instance, id, name)
-        record["data"] = self._encode_data(instance)
-        record["pointers"] = self._encode_pointers(instance, id, changes)
-        record["revision"] = revision
-        check_call_size("execution_pointers", record["description"], record["data"], record["pointers"])
+        params = creation_parameters(instance, name, changes, revision, self._max_payload_bytes)
 
-        def attempt(execute: Execute, again: bool) -> None:
-            if not execute(statements.CREATE, record):
-                _require_own(execute, again, id, name, revision)
+        def attempt(execute: Execute, may_have_committed: bool) -> None:
+            if not execute(statements.CREATE, params):
+                _require_own(execute, may_have_committed, id, name, revision)
 
         self._runner.write(attempt, id)
         instance.id, instance.name = id, name
-        _settle(instance, revision, changes)
+        instance.revision = TrackedRevision(revision, changes.after)
         return id
 
     def persist_workflow(self, instance: WorkflowInstance) -> None:
@@ -111,100 +99,72 @@ class PostgresWorkflowRepository(Repository, WorkflowRepository):
         return _instance_of(rows.pop())
 
     def _save(self, instance: WorkflowInstance, subscriptions: Sequence[EventSubscription]) -> None:
-        before = recall(instance)
-        changes = compare(instance, before)
+        changes = compare(instance, instance.id, snapshot_of(instance))
         ids = _subscription_ids(subscriptions)
-        record = workflow_to_record(instance, instance.id, instance.name)
-        record["workflow_id"] = record.pop("id")
-        record["data"] = self._encode_data(instance) if changes.data else None
-        record["pointers"] = self._encode_pointers(instance, instance.id, changes)
-        record["new_revision"] = new_revision()
-        if before:
-            record["removed"] = changes.removed
-        else:
-            record["kept"] = list(changes.after)
-        if subscriptions:
-            record["subscriptions"] = self._encode_subscriptions(subscriptions, ids)
-        sent = (record["description"], record["data"], record["pointers"], record.get("subscriptions"))
-        check_call_size("execution_pointers", *sent)
+        revision = new_revision()
+        params = save_parameters(instance, subscriptions, ids, changes, revision, self._max_payload_bytes)
         statement = statements.save(
-            complete=not before, removes=bool(changes.removed), with_subscriptions=bool(subscriptions)
+            complete=changes.is_complete, removes=bool(changes.removed), with_subscriptions=bool(subscriptions)
         )
-        self._write(statement, instance, record)
+        self._write(statement, params)
         for subscription, id in zip(subscriptions, ids, strict=True):
             subscription.id = id
-        _settle(instance, record["new_revision"], changes)
+        instance.revision = TrackedRevision(revision, changes.after)
 
-    def _write(self, statement: Executable, instance: WorkflowInstance, record: dict[str, Any]) -> None:
-        if instance.revision is None:
-            self._runner.transact(_Unconditional(statement, record), instance.id)
+    def _write(self, statement: Executable, params: dict[str, Any]) -> None:
+        id: str = params["workflow_id"]
+        if params["expected_revision"] is None:
+            self._runner.transact(_UnconditionalSave(statement, params), id)
         else:
-            self._runner.write(_Guarded(statement, record, instance.revision), instance.id)
-
-    def _encode_data(self, instance: WorkflowInstance) -> str:
-        return encode(instance.data, "data", self._max_payload_bytes)
-
-    def _encode_pointers(self, instance: WorkflowInstance, id: str, changes: Changes) -> str:
-        return encode_records(
-            encode_pointer(
-                instance.execution_pointers[index],
-                position,
-                id,
-                f"execution_pointers[{index}]",
-                self._max_payload_bytes,
-            )
-            for index, position in changes.pointers
-        )
-
-    def _encode_subscriptions(self, subscriptions: Sequence[EventSubscription], ids: Sequence[str]) -> str:
-        return encode_records(
-            encode_subscription(subscription, id, f"subscriptions[{index}].", self._max_payload_bytes)
-            for index, (subscription, id) in enumerate(zip(subscriptions, ids, strict=True))
-        )
+            self._runner.write(_GuardedSave(statement, params), id)
 
 
-class _Guarded:
-    """A save under the stamp that the instance was loaded with. Never merged or repeated on a conflict: the step
-    ran on what is stale now, so only the host can decide."""
+class _GuardedSave:
+    """A save under the revision that the instance was loaded with.
 
-    def __init__(self, statement: Executable, record: dict[str, Any], expected: int) -> None:
+    Never merged, and never repeated on a conflict: the step ran on data that is stale now, so only the host can decide.
+    """
+
+    def __init__(self, statement: Executable, params: Mapping[str, Any]) -> None:
         self._statement = statement
-        self._record = record | {"expected_revision": expected}
-        self._expected = expected
+        self._params = params
 
-    def __call__(self, execute: Execute, again: bool) -> None:
-        id, new = self._record["workflow_id"], self._record["new_revision"]
-        if again and _took_place(execute, id, self._expected, new):
+    def __call__(self, execute: Execute, may_have_committed: bool) -> None:
+        id, expected = self._params["workflow_id"], self._params["expected_revision"]
+        if may_have_committed and _took_place(execute, id, expected, self._params["new_revision"]):
             return
-        if execute(self._statement, self._record):
+        if execute(self._statement, self._params):
             return
         # By a second statement: in the first one's snapshot the other's save may not have been there yet.
         found = execute(statements.REVISION, {"workflow_id": id})
         if not found:
             raise WorkflowNotFoundError(id)
-        raise ConcurrencyError(id, self._expected, found[0][0])
+        raise ConcurrencyError(id, expected, found[0][0])
 
 
-class _Unconditional:
-    """A save over whatever is there: the row is locked first, because a statement that waits for a lock inside goes
-    on with the snapshot it took before, and would miss the pointers that the writer before it added."""
+class _UnconditionalSave:
+    """A save over whatever is there.
 
-    def __init__(self, statement: Executable, record: dict[str, Any]) -> None:
+    The row is locked first: a statement that waits for a lock goes on with the snapshot that it took before it waited,
+    and would miss the pointers that another writer has added.
+    """
+
+    def __init__(self, statement: Executable, params: Mapping[str, Any]) -> None:
         self._statement = statement
-        self._record = record
+        self._params = params
         self._expected: int | None = None
 
-    def __call__(self, execute: Execute, again: bool) -> None:
-        id, new = self._record["workflow_id"], self._record["new_revision"]
-        if again and self._expected is not None and _took_place(execute, id, self._expected, new):
+    def __call__(self, execute: Execute, may_have_committed: bool) -> None:
+        id, new = self._params["workflow_id"], self._params["new_revision"]
+        if may_have_committed and self._expected is not None and _took_place(execute, id, self._expected, new):
             return
         while True:
             found = execute(statements.LOCKED_REVISION, {"workflow_id": id})
             if not found:
                 raise WorkflowNotFoundError(id)
             self._expected = found[0][0]
-            # Guarded even so: on a caller's connection in autocommit the lock is gone again by now.
-            if execute(self._statement, self._record | {"expected_revision": self._expected}):
+            # Guarded all the same: on a caller's connection in autocommit the lock is gone by now.
+            if execute(self._statement, {**self._params, "expected_revision": self._expected}):
                 return
 
 
@@ -218,9 +178,9 @@ def _took_place(execute: Execute, id: str, expected: int, new: int) -> bool:
     return bool(stamp == new)
 
 
-def _require_own(execute: Execute, again: bool, id: str, name: str, revision: int) -> None:
+def _require_own(execute: Execute, may_have_committed: bool, id: str, name: str, revision: int) -> None:
     """After a creation that met a row: fine, if the row is the one that a cut-off try has left."""
-    found = execute(statements.REVISION, {"workflow_id": id}) if again else ()
+    found = execute(statements.REVISION, {"workflow_id": id}) if may_have_committed else ()
     if not found:
         raise WorkflowExistsError(id, name)
     if found[0][0] != revision:
@@ -228,11 +188,6 @@ def _require_own(execute: Execute, again: bool, id: str, name: str, revision: in
             "the connection was lost during a creation, and there is a workflow that may be this one, changed since"
         )
         raise OutcomeUnknownError(reason, (id,))
-
-
-def _settle(instance: WorkflowInstance, revision: int, changes: Changes) -> None:
-    instance.revision = revision
-    remember(instance, Snapshot(instance.id, revision, changes.data_after, changes.after))
 
 
 def _subscription_ids(subscriptions: Sequence[EventSubscription]) -> list[str]:
@@ -244,9 +199,9 @@ def _subscription_ids(subscriptions: Sequence[EventSubscription]) -> list[str]:
 
 
 def _instance_of(row: Any) -> WorkflowInstance:
-    _, document, pointers = row
-    instance = read(document, workflow_from_document, WORKFLOW_COLUMNS)
+    _, json_row, pointers = row
+    instance = read_workflow(json_row)
     instance.execution_pointers, positions = read_pointers(pointers)
-    del row, document, pointers  # large texts need not be there while the snapshot is made
-    loaded(instance, positions)
+    del row, json_row, pointers  # large texts need not be there while the snapshot is made
+    track_loaded(instance, positions)
     return instance

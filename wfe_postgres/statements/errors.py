@@ -9,7 +9,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from wfe_postgres.codec.fields import ERROR_COLUMNS, ERROR_NAMES
+from wfe_postgres.codec.fields import ERROR_FIELDS, columns_of
 from wfe_postgres.connections.confirmation import DURABLE
 from wfe_postgres.orm import ErrorRow
 from wfe_postgres.statements.expressions import (
@@ -23,10 +23,11 @@ from wfe_postgres.statements.expressions import (
 
 errors: Table = table_of(ErrorRow)
 
-_given_errors = records(ErrorRow, ERROR_NAMES, "errors")
+_NAMES = ["workflow_id", "execution_pointer_id", "message", "error_time", "nonce"]
+_records = records(ErrorRow, _NAMES, "errors")
 STORE_ERRORS = select(DURABLE).add_cte(
     upsert(errors)
-    .from_select(ERROR_NAMES, select(*_given_errors.c))
+    .from_select(_NAMES, select(*_records.c))
     .on_conflict_do_nothing(index_elements=[errors.c.nonce])
     .cte("stored")
 )
@@ -40,7 +41,7 @@ def find_errors(given: frozenset[str]) -> Executable:
         "since": errors.c.error_time >= moment_parameter("since"),
     }
     return (
-        select(document(ERROR_COLUMNS))
+        select(document(columns_of(ERROR_FIELDS)))
         .where(*(condition for name, condition in filters.items() if name in given))
         .order_by(errors.c.error_time.desc(), errors.c.id.desc())
         .limit(bigint_parameter("most"))

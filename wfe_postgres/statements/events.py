@@ -3,7 +3,7 @@
 from sqlalchemy import Table, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from wfe_postgres.codec.fields import EVENT_COLUMNS
+from wfe_postgres.codec.fields import EVENT_FIELDS, columns_of
 from wfe_postgres.connections.confirmation import DURABLE
 from wfe_postgres.orm import EventRow
 from wfe_postgres.statements.expressions import (
@@ -24,7 +24,7 @@ _oldest_first = (events.c.event_time, events.c.id)
 CREATE = insert(events).values(parameters(EventRow)).returning(events.c.id, DURABLE)
 CREATE_AGAIN = upsert(events).values(parameters(EventRow)).on_conflict_do_nothing().returning(events.c.id, DURABLE)
 
-GET = select(document(EVENT_COLUMNS)).where(_by_id)
+GET = select(document(columns_of(EVENT_FIELDS))).where(_by_id)
 
 # Spelled out, not a parameter: only so can the planner prove that the partial index applies.
 RUNNABLE = (

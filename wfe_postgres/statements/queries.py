@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import cast as sql_cast
 
-from wfe_postgres.codec.fields import SUMMARY_COLUMNS
+from wfe_postgres.codec.fields import SUMMARY_FIELDS, columns_of
 from wfe_postgres.orm import SCHEMA, CommandRow, ErrorRow, EventRow, SubscriptionRow, WorkflowRow
 from wfe_postgres.statements.expressions import (
     bigint_parameter,
@@ -68,7 +68,7 @@ def find_workflows(given: frozenset[str]) -> Executable:
     if not given & _WITH_AN_INDEX:
         conditions.append(_BY_TIME_ALONE)
     return (
-        select(document(PLACE_COLUMNS), document(SUMMARY_COLUMNS))
+        select(document(PLACE_COLUMNS), document(columns_of(SUMMARY_FIELDS)))
         .where(*conditions)
         .order_by(workflows.c.create_time.desc(), workflows.c.id.desc())
         .limit(bigint_parameter("most"))

@@ -3,7 +3,7 @@
 from sqlalchemy import Table, delete, insert, null, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from wfe_postgres.codec.fields import SUBSCRIPTION_COLUMNS
+from wfe_postgres.codec.fields import SUBSCRIPTION_FIELDS, columns_of
 from wfe_postgres.connections.confirmation import DURABLE
 from wfe_postgres.orm import SubscriptionRow
 from wfe_postgres.statements.expressions import (
@@ -29,10 +29,10 @@ CREATE_AGAIN = (
     upsert(subscriptions).values(parameters(SubscriptionRow)).on_conflict_do_nothing().returning(_id, DURABLE)
 )
 
-GET = select(document(SUBSCRIPTION_COLUMNS)).where(_by_id)
+GET = select(document(columns_of(SUBSCRIPTION_FIELDS))).where(_by_id)
 
 OPEN = (
-    select(document(SUBSCRIPTION_COLUMNS))
+    select(document(columns_of(SUBSCRIPTION_FIELDS)))
     .where(
         subscriptions.c.event_name == text_parameter("event_name"),
         subscriptions.c.event_key == text_parameter("event_key"),
@@ -43,7 +43,7 @@ OPEN = (
 )
 FIRST_OPEN = OPEN.limit(1)
 OF_WORKFLOW = (
-    select(document(SUBSCRIPTION_COLUMNS))
+    select(document(columns_of(SUBSCRIPTION_FIELDS)))
     .where(subscriptions.c.workflow_id == text_parameter("workflow_id"))
     .order_by(subscriptions.c.subscribe_as_of, _id)
 )

@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 
-from wfe_postgres.codec.fields import POINTER_COLUMNS, SUBSCRIPTION_COLUMNS, WORKFLOW_COLUMNS
+from wfe_postgres.codec.fields import POINTER_FIELDS, SUBSCRIPTION_FIELDS, WORKFLOW_FIELDS, columns_of
 from wfe_postgres.connections.confirmation import DURABLE
 from wfe_postgres.orm import PointerRow, SequenceRow, SubscriptionRow, WorkflowRow
 from wfe_postgres.statements.expressions import (
@@ -44,8 +44,8 @@ pointers: Table = table_of(PointerRow)
 subscriptions: Table = table_of(SubscriptionRow)
 sequences: Table = table_of(SequenceRow)
 
-_POINTER_NAMES = [column.key for column in POINTER_COLUMNS]
-_SUBSCRIPTION_NAMES = [column.key for column in SUBSCRIPTION_COLUMNS]
+_POINTER_NAMES = [field.column.key for field in POINTER_FIELDS]
+_SUBSCRIPTION_NAMES = [field.column.key for field in SUBSCRIPTION_FIELDS]
 
 
 def _insert_pointers(parent: CTE, *, only_if_changed: bool = False, replace: bool = True) -> CTE:
@@ -121,13 +121,13 @@ def _create() -> Executable:
 def _load(condition: ColumnElement[bool]) -> Executable:
     """One row a workflow: its id, its document, its pointers' documents; one statement, so one snapshot."""
     # Pointers from before positions were kept all have the same one; they come as the table holds them.
-    order = aggregate_order_by(json_array(POINTER_COLUMNS), pointers.c.position, literal_column("ctid"))
+    order = aggregate_order_by(json_array(columns_of(POINTER_FIELDS)), pointers.c.position, literal_column("ctid"))
     own_pointers = (
         select(sql_cast(func.coalesce(builtin.json_agg(order), literal_column("'[]'::json")), Text()))
         .where(pointers.c.workflow_id == workflows.c.id)
         .scalar_subquery()
     )
-    return select(workflows.c.id, document(WORKFLOW_COLUMNS), own_pointers).where(condition)
+    return select(workflows.c.id, document(columns_of(WORKFLOW_FIELDS)), own_pointers).where(condition)
 
 
 def save(*, complete: bool, removes: bool, with_subscriptions: bool) -> Executable:

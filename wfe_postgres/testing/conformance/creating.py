@@ -55,7 +55,7 @@ class CreatingConformance(Conformance):
         """A created instance carries a stamp, under which it can be saved at once."""
         instance = workflow()
         provider.create_new_workflow(instance)
-        assert type(instance.revision) is int
+        assert isinstance(instance.revision, int)
         instance.description = "changed"
         provider.persist_workflow(instance)
         assert provider.get_workflow_instance(instance.id) == instance

@@ -4,9 +4,9 @@ import copy
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-from wfe_postgres.codec.fields import error_to_record
+from wfe_postgres.codec.encoding import error_record
 from wfe_postgres.codec.json_values import MAX_PAYLOAD_BYTES
-from wfe_postgres.codec.validation import count, moment, text
+from wfe_postgres.codec.validation import count, text, timestamp
 from wfe_postgres.contract.interfaces import PersistenceProvider
 from wfe_postgres.contract.models import ExecutionError, now
 from wfe_postgres.testing.memory.commands import InMemoryCommands
@@ -49,7 +49,7 @@ class InMemoryPersistenceProvider(
     def persist_errors(self, errors: Sequence[ExecutionError]) -> None:
         """See `PersistenceProvider`."""
         for index, error in enumerate(errors):
-            error_to_record(error, index, f"errors[{index}]")
+            error_record(error, index, f"errors[{index}]")
         with self._store.lock:
             self._store.errors.extend(map(kept, errors))
 
@@ -63,7 +63,7 @@ class InMemoryPersistenceProvider(
         if workflow_id is not None:
             text(workflow_id, "workflow_id")
         if since is not None:
-            moment(since, "since")
+            timestamp(since, "since")
         most = count(limit, "limit")
         with self._store.lock:
             found = [

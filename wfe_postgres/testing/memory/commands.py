@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from wfe_postgres.codec.fields import command_to_record
+from wfe_postgres.codec.encoding import command_record
 from wfe_postgres.codec.validation import milliseconds
 from wfe_postgres.contract.interfaces import ScheduledCommandRepository
 from wfe_postgres.contract.models import ScheduledCommand
@@ -31,7 +31,7 @@ class InMemoryCommands(InMemoryPart, ScheduledCommandRepository):
 
     def schedule_command(self, command: ScheduledCommand) -> None:
         """See `ScheduledCommandRepository`."""
-        command_to_record(command)
+        command_record(command)
         new = kept(command)
         with self._store.lock:
             entry = self._store.commands.setdefault((new.command_name, new.data), CommandEntry(new))

@@ -5,8 +5,8 @@ from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime
 
-from wfe_postgres.codec.fields import event_to_record
-from wfe_postgres.codec.validation import count, moment, text
+from wfe_postgres.codec.encoding import event_record
+from wfe_postgres.codec.validation import count, text, timestamp
 from wfe_postgres.contract.errors import EventNotFoundError
 from wfe_postgres.contract.interfaces import EventRepository
 from wfe_postgres.contract.models import Event
@@ -20,7 +20,7 @@ class InMemoryEvents(InMemoryPart, EventRepository):
     def create_event(self, event: Event) -> str:
         """See `EventRepository`. An id that is stored already: `PersistenceError` with its `constraint`."""
         new = replace(event, id=id_or_new(event.id))
-        event_to_record(new, new.id, self._limit)
+        event_record(new, new.id, self._limit)
         with self._store.lock:
             add(self._store.events, [kept(new)], "events_pkey")
         event.id = new.id
@@ -33,20 +33,20 @@ class InMemoryEvents(InMemoryPart, EventRepository):
 
     def get_runnable_events(self, as_at: datetime, limit: int | None = None) -> list[str]:
         """See `EventRepository`."""
-        moment(as_at, "as_at")
+        timestamp(as_at, "as_at")
         most = count(limit, "limit")
         return self._ids(lambda it: not it.is_processed and it.event_time <= as_at)[:most]
 
     def get_events(self, event_name: str, event_key: str, as_of: datetime) -> list[str]:
         """See `EventRepository`."""
         wanted = text(event_name, "event_name"), text(event_key, "event_key")
-        moment(as_of, "as_of")
+        timestamp(as_of, "as_of")
         return self._ids(lambda it: (it.event_name, it.event_key) == wanted and it.event_time <= as_of)
 
     def get_events_since(self, event_name: str, event_key: str, since: datetime) -> list[str]:
         """See `EventRepository`."""
         wanted = text(event_name, "event_name"), text(event_key, "event_key")
-        moment(since, "since")
+        timestamp(since, "since")
         return self._ids(lambda it: (it.event_name, it.event_key) == wanted and it.event_time >= since)
 
     def mark_event_processed(self, id: str) -> None:

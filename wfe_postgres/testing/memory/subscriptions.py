@@ -5,8 +5,8 @@ from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from wfe_postgres.codec.fields import encode_subscription
-from wfe_postgres.codec.validation import moment, text
+from wfe_postgres.codec.encoding import encode_subscription
+from wfe_postgres.codec.validation import text, timestamp
 from wfe_postgres.contract.errors import SubscriptionNotFoundError, SubscriptionTokenError
 from wfe_postgres.contract.interfaces import SubscriptionRepository
 from wfe_postgres.contract.models import EventSubscription
@@ -40,7 +40,7 @@ class InMemorySubscriptions(InMemoryPart, SubscriptionRepository):
     def get_subscriptions(self, event_name: str, event_key: str, as_of: datetime) -> list[EventSubscription]:
         """See `SubscriptionRepository`."""
         wanted = text(event_name, "event_name"), text(event_key, "event_key")
-        moment(as_of, "as_of")
+        timestamp(as_of, "as_of")
         return self._find(
             lambda it: (it.event_name, it.event_key) == wanted and it.subscribe_as_of <= as_of and self._is_open(it)
         )
@@ -58,7 +58,7 @@ class InMemorySubscriptions(InMemoryPart, SubscriptionRepository):
         """See `SubscriptionRepository`."""
         text(token, "token")
         text(worker_id, "worker_id")
-        moment(expiry, "expiry")
+        timestamp(expiry, "expiry")
         with self._store.lock:
             it = self._subscription(id)
             if not self._is_open(it) and it.external_token != token:

@@ -1,0 +1,128 @@
+"""From contract objects to parameters: text, integers, booleans, lists of text, and JSON arrays of records.
+
+Nothing depends on a connection's adapters: times go as ISO 8601 in UTC, and what is stored several at a time goes as
+one JSON array, an object per row.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from wfe_postgres.codec.fields import (
+    COMMAND_FIELDS,
+    ERROR_FIELDS,
+    EVENT_FIELDS,
+    POINTER_FIELDS,
+    SUBSCRIPTION_FIELDS,
+    WORKFLOW_FIELDS,
+    Fields,
+    json_fields,
+    validated,
+)
+from wfe_postgres.codec.json_values import encode, encode_members
+from wfe_postgres.codec.validation import key, keys, text
+from wfe_postgres.contract.errors import SerializationError
+from wfe_postgres.contract.models import (
+    Event,
+    EventSubscription,
+    ExecutionError,
+    ExecutionPointer,
+    ScheduledCommand,
+    WorkflowInstance,
+)
+
+Record = dict[str, Any]
+"""Column names and what is stored there."""
+
+_WORKFLOW = validated(WORKFLOW_FIELDS)
+_POINTER = validated(POINTER_FIELDS)
+_POINTER_JSON = [field.name for field in json_fields(POINTER_FIELDS)]
+_SUBSCRIPTION = validated(SUBSCRIPTION_FIELDS)
+_EVENT = validated(EVENT_FIELDS)
+_ERROR = validated(ERROR_FIELDS)
+_COMMAND = validated(COMMAND_FIELDS)
+
+_dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def workflow_record(instance: WorkflowInstance, id: str, name: str) -> Record:
+    """The instance, under this id and name: all but its pointers and `data`, which are sent only if they changed."""
+    return _record(instance, _WORKFLOW, "") | {"id": key(id, "id"), "name": key(name, "name")}
+
+
+def encode_pointer(pointer: ExecutionPointer, position: int, workflow_id: str, path: str, limit: int) -> str:
+    """The pointer as one JSON record. `limit`: of one JSON value, in bytes; `path`: of the pointer."""
+    record = _record(pointer, _POINTER, f"{path}.")
+    keys((workflow_id, "id"), (pointer.id, f"{path}.id"))
+    record["position"] = position
+    _validate_shape(pointer, path)
+    return _encode_record(record, {name: getattr(pointer, name) for name in _POINTER_JSON}, f"{path}.", limit)
+
+
+def subscription_record(subscription: EventSubscription, id: str, prefix: str = "") -> Record:
+    """The subscription, under `id`: all but `subscription_data`."""
+    record = _record(subscription, _SUBSCRIPTION, prefix) | {"id": key(id, f"{prefix}id")}
+    _validate_name_and_key(subscription, prefix)
+    return record
+
+
+def encode_subscription(subscription: EventSubscription, id: str, prefix: str, limit: int) -> str:
+    """The subscription, under `id`, as one JSON record."""
+    record = subscription_record(subscription, id, prefix)
+    return _encode_record(record, {"subscription_data": subscription.subscription_data}, prefix, limit)
+
+
+def event_record(event: Event, id: str, limit: int) -> Record:
+    """The event, under `id`."""
+    record = _record(event, _EVENT, "") | {"id": key(id, "id")}
+    _validate_name_and_key(event, "")
+    return record | {"event_data": encode(event.event_data, "event_data", limit)}
+
+
+def error_record(error: ExecutionError, nonce: int, path: str) -> Record:
+    """What went wrong."""
+    return _record(error, _ERROR, f"{path}.") | {"nonce": nonce}
+
+
+def command_record(command: ScheduledCommand) -> Record:
+    """The command."""
+    record = _record(command, _COMMAND, "")
+    keys((record["command_name"], "command_name"), (command.data, "data"))
+    return record
+
+
+def encode_records(records: Iterable[str]) -> str:
+    """Records that are JSON text already, as one JSON array."""
+    return f"[{','.join(records)}]"
+
+
+def encode_plain_records(records: list[Record]) -> str:
+    """Records without users' JSON in them, as one JSON array."""
+    return _dump(records)
+
+
+def _record(source: Any, fields: Fields, prefix: str) -> Record:
+    return {
+        field.column.key: field.validate(getattr(source, field.name), prefix + field.name)  # type: ignore[misc]
+        for field in fields
+    }
+
+
+def _validate_name_and_key(source: Event | EventSubscription, prefix: str) -> None:
+    keys((source.event_name, f"{prefix}event_name"), (source.event_key, f"{prefix}event_key"))
+
+
+def _validate_shape(pointer: ExecutionPointer, path: str) -> None:
+    for name, ids in (("children", pointer.children), ("scope", pointer.scope)):
+        if not isinstance(ids, list | tuple):
+            raise SerializationError(f"{path}.{name}", f"a list of ids is needed, not {type(ids).__name__}")
+        for index, id in enumerate(ids):
+            text(id, f"{path}.{name}[{index}]")
+    if not isinstance(pointer.extension_attributes, dict):
+        raise SerializationError(f"{path}.extension_attributes", "a dict is needed")
+
+
+def _encode_record(record: Record, json_values: Record, prefix: str, limit: int) -> str:
+    present = {name: value for name, value in json_values.items() if value is not None}
+    members = encode_members(present, prefix, limit)
+    return f"{_dump(record)[:-1]},{members}}}" if members else _dump(record)
