@@ -35,29 +35,30 @@ _SEPARATOR = re.compile(r"[\s,]*")
 _UNREADABLE = (ValueError, TypeError, LookupError, RecursionError)
 
 
-def read_workflow(json_row: str) -> WorkflowInstance:
-    """The instance, still without its pointers. `CorruptRowError`: a column cannot be read; so in all that follow."""
-    return _read(json_row, WorkflowInstance, WORKFLOW_FIELDS)
+def _reader(make: Callable[..., _T], fields: Fields) -> Callable[[str], _T]:
+    """A function from a row's JSON text to the object. `CorruptRowError`: a column cannot be read."""
+    names = [field.name for field in fields]
+    readers = [field.read for field in fields]
+
+    def read(json_row: str) -> _T:
+        try:
+            values = {name: read(value) for name, read, value in zip(names, readers, decode(json_row), strict=True)}
+            values.pop(NO_ATTRIBUTE, None)
+            return make(**values)
+        except _UNREADABLE:
+            corrupt = _blame(json_row, fields)
+        raise corrupt
+
+    return read
 
 
-def read_summary(json_row: str) -> WorkflowSummary:
-    """The workflow without its data and pointers."""
-    return _read(json_row, WorkflowSummary, SUMMARY_FIELDS)
+read_workflow = _reader(WorkflowInstance, WORKFLOW_FIELDS)
+"""The instance, still without its pointers."""
 
-
-def read_event(json_row: str) -> Event:
-    """The event."""
-    return _read(json_row, Event, EVENT_FIELDS)
-
-
-def read_subscription(json_row: str) -> EventSubscription:
-    """The subscription."""
-    return _read(json_row, EventSubscription, SUBSCRIPTION_FIELDS)
-
-
-def read_error(json_row: str) -> ExecutionError:
-    """What went wrong in a step."""
-    return _read(json_row, ExecutionError, ERROR_FIELDS)
+read_summary = _reader(WorkflowSummary, SUMMARY_FIELDS)
+read_event = _reader(Event, EVENT_FIELDS)
+read_subscription = _reader(EventSubscription, SUBSCRIPTION_FIELDS)
+read_error = _reader(ExecutionError, ERROR_FIELDS)
 
 
 def read_pointers(json_rows: str) -> tuple[list[ExecutionPointer], list[int]]:
@@ -69,21 +70,6 @@ def read_pointers(json_rows: str) -> tuple[list[ExecutionPointer], list[int]]:
         corrupt = _blame_pointer(json_rows)
     else:
         return pointers, [row[-1] for row in rows]
-    raise corrupt
-
-
-def _read(json_row: str, make: Callable[..., _T], fields: Fields) -> _T:
-    try:
-        row = decode(json_row)
-        return make(
-            **{
-                field.name: field.read(value)
-                for field, value in zip(fields, row, strict=True)
-                if field.attribute is not NO_ATTRIBUTE
-            }
-        )
-    except _UNREADABLE:
-        corrupt = _blame(json_row, fields)
     raise corrupt
 
 

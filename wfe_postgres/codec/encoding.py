@@ -5,7 +5,7 @@ one JSON array, an object per row.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from wfe_postgres.codec.fields import (
@@ -17,7 +17,6 @@ from wfe_postgres.codec.fields import (
     WORKFLOW_FIELDS,
     Fields,
     json_fields,
-    validated,
 )
 from wfe_postgres.codec.json_values import encode, encode_members
 from wfe_postgres.codec.validation import key, keys, text
@@ -34,13 +33,21 @@ from wfe_postgres.contract.models import (
 Record = dict[str, Any]
 """Column names and what is stored there."""
 
-_WORKFLOW = validated(WORKFLOW_FIELDS)
-_POINTER = validated(POINTER_FIELDS)
+_Validated = list[tuple[str, str, Callable[[Any, str], Any]]]
+"""Of each column: its name, its attribute's, and what validates that."""
+
+
+def _validated(fields: Fields) -> _Validated:
+    return [(it.column.key, it.name, it.validate) for it in fields if it.validate]
+
+
+_WORKFLOW = _validated(WORKFLOW_FIELDS)
+_POINTER = _validated(POINTER_FIELDS)
 _POINTER_JSON = [field.name for field in json_fields(POINTER_FIELDS)]
-_SUBSCRIPTION = validated(SUBSCRIPTION_FIELDS)
-_EVENT = validated(EVENT_FIELDS)
-_ERROR = validated(ERROR_FIELDS)
-_COMMAND = validated(COMMAND_FIELDS)
+_SUBSCRIPTION = _validated(SUBSCRIPTION_FIELDS)
+_EVENT = _validated(EVENT_FIELDS)
+_ERROR = _validated(ERROR_FIELDS)
+_COMMAND = _validated(COMMAND_FIELDS)
 
 _dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -101,11 +108,8 @@ def encode_plain_records(records: list[Record]) -> str:
     return _dump(records)
 
 
-def _record(source: Any, fields: Fields, prefix: str) -> Record:
-    return {
-        field.column.key: field.validate(getattr(source, field.name), prefix + field.name)  # type: ignore[misc]
-        for field in fields
-    }
+def _record(source: Any, columns: _Validated, prefix: str) -> Record:
+    return {column: validate(getattr(source, name), prefix + name) for column, name, validate in columns}
 
 
 def _validate_name_and_key(source: Event | EventSubscription, prefix: str) -> None:

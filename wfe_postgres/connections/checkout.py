@@ -72,7 +72,7 @@ class Lease(AbstractContextManager[Connection]):
         self._is_out = False
 
     def _is_reusable(self) -> bool:
-        idle = self.driver.info.transaction_status is TransactionStatus.IDLE
+        idle = self.driver.pgconn.transaction_status == TransactionStatus.IDLE
         return idle and not was_cancelled(self.driver)
 
     def __del__(self) -> None:
@@ -116,6 +116,7 @@ class _AutocommitLease(Lease):
     def _end(self, *_: Any) -> None:
         if self.driver.closed:
             return
+        set_timeout(self.driver, math.inf)  # nothing is sent from here on
         try:
             self.driver.autocommit = self._autocommit_before
         except psycopg.Error:  # it was interrupted in a statement, which would go on in the server

@@ -5,7 +5,6 @@ transaction is committed on the primary alone, the answer is success, and only a
 (https://www.postgresql.org/docs/current/warm-standby.html#SYNCHRONOUS-REPLICATION)
 """
 
-from contextlib import suppress
 from typing import Any, Self
 
 import psycopg
@@ -46,14 +45,16 @@ class CommitMonitor:
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
+        self._is_listening = False
         self._was_cut_short = False
 
     def __enter__(self) -> Self:
         self._connection.add_notice_handler(self._receive)
+        self._is_listening = True
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(ValueError):  # it was not entered
+        if self._is_listening:
             self._connection.remove_notice_handler(self._receive)
 
     def require_confirmed(self) -> None:

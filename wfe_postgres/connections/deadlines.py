@@ -41,7 +41,7 @@ class BoundedConnection(psycopg.Connection[Any]):
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         """See `psycopg.Connection.wait`. DeadlineExceeded: the server did not answer a cancellation either."""
-        return super().wait(self._bounded(gen), *args, **kwargs)
+        return super().wait(gen if self.deadline == math.inf else self._bounded(gen), *args, **kwargs)
 
     def _bounded(self, gen: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
         try:

@@ -126,9 +126,9 @@ class PooledRunner:
         try:
             self.require_open()
             lease = self._open(transaction)
-            set_timeout(lease.driver, deadline - monotonic())
             with lease as connection:
                 sent = True
+                set_timeout(lease.driver, deadline - monotonic())
                 result = self._attempt(attempt, may_have_committed, connection)
             if is_write:
                 lease.require_confirmed()
