@@ -12,7 +12,7 @@ from itertools import compress, count, repeat
 from operator import attrgetter, lt, ne
 from typing import Any, NoReturn, Self
 
-from wfe_postgres.codec.fields import POINTER_FIELDS, json_fields, validated
+from wfe_postgres.codec.fields import POINTER_FIELDS, json_fields
 from wfe_postgres.contract.errors import SerializationError
 from wfe_postgres.contract.models import WorkflowInstance
 
@@ -69,7 +69,7 @@ class Changes:
 
 
 _id = attrgetter("id")
-_scalars = attrgetter(*(field.name for field in validated(POINTER_FIELDS) if field.name != "id"))
+_scalars = attrgetter(*(field.name for field in POINTER_FIELDS if field.validate and field.name != "id"))
 _json_values = attrgetter(*(field.name for field in json_fields(POINTER_FIELDS)))
 
 
@@ -135,9 +135,9 @@ def assign_positions(stored: Sequence[int | None]) -> list[int]:
     kept = [position for position in stored if position is not None]
     added = len(stored) - len(kept)
     last = (kept[-1] if kept else 0) + POSITION_GAP * added
-    if None in stored[: len(kept)] or not all(map(lt, kept, kept[1:])) or last > _MAX_POSITION:
-        return list(range(POSITION_GAP, POSITION_GAP * (len(stored) + 1), POSITION_GAP))
-    return [*kept, *range(last - POSITION_GAP * (added - 1), last + 1, POSITION_GAP)]
+    if stored[: len(kept)] == kept and all(map(lt, kept, kept[1:])) and last <= _MAX_POSITION:
+        return [*kept, *range(last - POSITION_GAP * (added - 1), last + 1, POSITION_GAP)]
+    return list(range(POSITION_GAP, POSITION_GAP * (len(stored) + 1), POSITION_GAP))
 
 
 def _states(instance: WorkflowInstance, positions: Sequence[int]) -> list[PointerState]:

@@ -37,17 +37,17 @@ _Validated = list[tuple[str, str, Callable[[Any, str], Any]]]
 """Of each column: its name, its attribute's, and what validates that."""
 
 
-def _validated(fields: Fields) -> _Validated:
-    return [(it.column.key, it.name, it.validate) for it in fields if it.validate]
+def _validated(fields: Fields, *without: str) -> _Validated:
+    return [(it.column.key, it.name, it.validate) for it in fields if it.validate and it.name not in without]
 
 
-_WORKFLOW = _validated(WORKFLOW_FIELDS)
-_POINTER = _validated(POINTER_FIELDS)
+_WORKFLOW = _validated(WORKFLOW_FIELDS, "id", "name")
+_POINTER = _validated(POINTER_FIELDS, "id")
 _POINTER_JSON = [field.name for field in json_fields(POINTER_FIELDS)]
-_SUBSCRIPTION = _validated(SUBSCRIPTION_FIELDS)
-_EVENT = _validated(EVENT_FIELDS)
+_SUBSCRIPTION = _validated(SUBSCRIPTION_FIELDS, "id", "event_name", "event_key")
+_EVENT = _validated(EVENT_FIELDS, "id", "event_name", "event_key")
 _ERROR = _validated(ERROR_FIELDS)
-_COMMAND = _validated(COMMAND_FIELDS)
+_COMMAND = _validated(COMMAND_FIELDS, "data")
 
 _dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -60,7 +60,7 @@ def workflow_record(instance: WorkflowInstance, id: str, name: str) -> Record:
 def encode_pointer(pointer: ExecutionPointer, position: int, workflow_id: str, path: str, limit: int) -> str:
     """The pointer as one JSON record. `limit`: of one JSON value, in bytes; `path`: of the pointer."""
     record = _record(pointer, _POINTER, f"{path}.")
-    keys((workflow_id, "id"), (pointer.id, f"{path}.id"))
+    record["id"] = keys((workflow_id, "id"), (pointer.id, f"{path}.id"))[1]
     record["position"] = position
     _validate_shape(pointer, path)
     return _encode_record(record, {name: getattr(pointer, name) for name in _POINTER_JSON}, f"{path}.", limit)
@@ -68,9 +68,7 @@ def encode_pointer(pointer: ExecutionPointer, position: int, workflow_id: str, p
 
 def subscription_record(subscription: EventSubscription, id: str, prefix: str = "") -> Record:
     """The subscription, under `id`: all but `subscription_data`."""
-    record = _record(subscription, _SUBSCRIPTION, prefix) | {"id": key(id, f"{prefix}id")}
-    _validate_name_and_key(subscription, prefix)
-    return record
+    return _record(subscription, _SUBSCRIPTION, prefix) | _name_and_key(subscription, id, prefix)
 
 
 def encode_subscription(subscription: EventSubscription, id: str, prefix: str, limit: int) -> str:
@@ -81,8 +79,7 @@ def encode_subscription(subscription: EventSubscription, id: str, prefix: str, l
 
 def event_record(event: Event, id: str, limit: int) -> Record:
     """The event, under `id`."""
-    record = _record(event, _EVENT, "") | {"id": key(id, "id")}
-    _validate_name_and_key(event, "")
+    record = _record(event, _EVENT, "") | _name_and_key(event, id, "")
     return record | {"event_data": encode(event.event_data, "event_data", limit)}
 
 
@@ -94,7 +91,7 @@ def error_record(error: ExecutionError, nonce: int, path: str) -> Record:
 def command_record(command: ScheduledCommand) -> Record:
     """The command."""
     record = _record(command, _COMMAND, "")
-    keys((record["command_name"], "command_name"), (command.data, "data"))
+    record["data"] = keys((record["command_name"], "command_name"), (command.data, "data"))[1]
     return record
 
 
@@ -112,8 +109,9 @@ def _record(source: Any, columns: _Validated, prefix: str) -> Record:
     return {column: validate(getattr(source, name), prefix + name) for column, name, validate in columns}
 
 
-def _validate_name_and_key(source: Event | EventSubscription, prefix: str) -> None:
-    keys((source.event_name, f"{prefix}event_name"), (source.event_key, f"{prefix}event_key"))
+def _name_and_key(source: Event | EventSubscription, id: str, prefix: str) -> Record:
+    name, of_name = keys((source.event_name, f"{prefix}event_name"), (source.event_key, f"{prefix}event_key"))
+    return {"id": key(id, f"{prefix}id"), "event_name": name, "event_key": of_name}
 
 
 def _validate_shape(pointer: ExecutionPointer, path: str) -> None:

@@ -75,24 +75,22 @@ NO_ATTRIBUTE = "-"
 
 Fields = tuple[Field, ...]
 
-_opt_text = partial(optional, text)
-_opt_key = partial(optional, key)
-_opt_time = partial(optional, timestamp)
-_opt_big_integer = partial(optional, big_integer)
+_optional_text = optional(text)
+_optional_timestamp = optional(timestamp)
 
 WORKFLOW_FIELDS: Fields = (
     Field(WorkflowRow.id, key),
     Field(WorkflowRow.name, key),
-    Field(WorkflowRow.root_workflow_id, _opt_key),
+    Field(WorkflowRow.root_workflow_id, optional(key)),
     Field(WorkflowRow.definition_id, key, attribute="workflow_definition_id"),
     Field(WorkflowRow.version, integer),
-    Field(WorkflowRow.description, _opt_text),
-    Field(WorkflowRow.reference, _opt_text),
+    Field(WorkflowRow.description, _optional_text),
+    Field(WorkflowRow.reference, _optional_text),
     Field(WorkflowRow.status, partial(member, WorkflowStatus), WORKFLOW_STATUS.__getitem__),
     Field(WorkflowRow.data),
-    Field(WorkflowRow.next_execution, _opt_big_integer),
+    Field(WorkflowRow.next_execution, optional(big_integer)),
     Field(WorkflowRow.create_time, timestamp, to_datetime),
-    Field(WorkflowRow.complete_time, _opt_time, to_optional_datetime),
+    Field(WorkflowRow.complete_time, _optional_timestamp, to_optional_datetime),
     Field(WorkflowRow.revision),
 )
 
@@ -103,19 +101,19 @@ POINTER_FIELDS: Fields = (
     Field(PointerRow.step_id, integer),
     Field(PointerRow.active, boolean),
     Field(PointerRow.status, partial(member, PointerStatus), POINTER_STATUS.__getitem__),
-    Field(PointerRow.sleep_until, _opt_time, to_optional_datetime),
+    Field(PointerRow.sleep_until, _optional_timestamp, to_optional_datetime),
     Field(PointerRow.persistence_data),
-    Field(PointerRow.start_time, _opt_time, to_optional_datetime),
-    Field(PointerRow.end_time, _opt_time, to_optional_datetime),
-    Field(PointerRow.event_name, _opt_text),
-    Field(PointerRow.event_key, _opt_text),
+    Field(PointerRow.start_time, _optional_timestamp, to_optional_datetime),
+    Field(PointerRow.end_time, _optional_timestamp, to_optional_datetime),
+    Field(PointerRow.event_name, _optional_text),
+    Field(PointerRow.event_key, _optional_text),
     Field(PointerRow.event_published, boolean, required),
     Field(PointerRow.event_data),
-    Field(PointerRow.step_name, _opt_text),
+    Field(PointerRow.step_name, _optional_text),
     Field(PointerRow.retry_count, integer, required),
     Field(PointerRow.children, read=partial(list_or_dict, list)),
     Field(PointerRow.context_item),
-    Field(PointerRow.predecessor_id, _opt_text),
+    Field(PointerRow.predecessor_id, _optional_text),
     Field(PointerRow.outcome),
     Field(PointerRow.scope, read=partial(list_or_dict, list)),
     Field(PointerRow.extension_attributes, read=partial(list_or_dict, dict)),
@@ -131,9 +129,9 @@ SUBSCRIPTION_FIELDS: Fields = (
     Field(SubscriptionRow.event_key, key),
     Field(SubscriptionRow.subscribe_as_of, timestamp, to_datetime),
     Field(SubscriptionRow.subscription_data),
-    Field(SubscriptionRow.external_token, _opt_text),
-    Field(SubscriptionRow.external_worker_id, _opt_text),
-    Field(SubscriptionRow.external_token_expiry, _opt_time, to_optional_datetime),
+    Field(SubscriptionRow.external_token, _optional_text),
+    Field(SubscriptionRow.external_worker_id, _optional_text),
+    Field(SubscriptionRow.external_token_expiry, _optional_timestamp, to_optional_datetime),
 )
 
 EVENT_FIELDS: Fields = (
@@ -163,11 +161,6 @@ COMMAND_FIELDS: Fields = (
 def columns_of(fields: Fields) -> Columns:
     """The columns, in order: what a statement selects."""
     return tuple(field.column for field in fields)
-
-
-def validated(fields: Fields) -> Fields:
-    """The fields that are validated and sent as they are: all but JSON values."""
-    return tuple(field for field in fields if field.validate is not None)
 
 
 def json_fields(fields: Fields) -> Fields:

@@ -111,9 +111,13 @@ def member(kind: type[StrEnum], value: object, path: str) -> str:
     raise SerializationError(path, f"a {kind.__name__} is needed")
 
 
-def optional(check: Callable[[Any, str], _T], value: object, path: str) -> _T | None:
-    """`None`, or what the check makes of the value."""
-    return None if value is None else check(value, path)
+def optional(validate: Callable[[Any, str], _T]) -> Callable[[Any, str], _T | None]:
+    """The same validation of a value that may be `None`."""
+
+    def validate_if_given(value: object, path: str) -> _T | None:
+        return None if value is None else validate(value, path)
+
+    return validate_if_given
 
 
 def count(value: int | None, name: str) -> int | None:

@@ -36,7 +36,7 @@ def executor(send: Send, schema: str) -> Execute:
 
     def execute(statement: Executable, parameters: Parameters) -> Rows:
         sql, constants = compiled(statement, schema)
-        return send(sql, {**constants, **parameters})
+        return send(sql, {**constants, **parameters} if constants else parameters)
 
     return execute
 

@@ -18,10 +18,10 @@ def reset_pool_after_fork(engine: Engine) -> None:
     To be called before a connection is taken: a fork made by C code, as uWSGI's, runs none of Python's hooks.
     """
     pid = os.getpid()
-    if _owners.setdefault(engine, pid) == pid:
+    if _owners.get(engine) == pid:
         return
     with _lock:
-        if _owners[engine] != pid:
+        if _owners.setdefault(engine, pid) != pid:
             engine.dispose(close=False)
             _owners[engine] = pid
 
