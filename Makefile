@@ -37,11 +37,11 @@ test: $(VENV)/.made ## the test suite, on a private PostgreSQL (WFE_TEST_DATABAS
 test-faults: $(VENV)/.made ## the fault tests in their long form, with what was injected and what became of it
 	@WFE_FAULTS=long $(BIN)/python -m pytest tests/faults
 
-test-mutants: $(VENV)/.made ## breaks the library on purpose, in each of the known ways, and sees a test go red
-	@$(BIN)/python -m tests.mutants
+test-mutation: $(VENV)/.made ## breaks the library on purpose, in each of the known ways, and sees a test go red
+	@$(BIN)/python -m tests.mutation
 
-test-newcomer: $(VENV)/.made ## types what README, docs/ and the examples show, in a fresh clone, as root and as a normal user
-	@$(BIN)/python -m tests.newcomer
+test-walkthrough: $(VENV)/.made ## types what README, docs/ and the examples show, in a fresh clone, as root and as a normal user
+	@$(BIN)/python -m tests.walkthrough
 
 check: $(VENV)/.made ## lint, format, types, import rules, documentation
 	@$(BIN)/ruff check .
@@ -67,4 +67,4 @@ bench-quick: $(VENV)/.bench ## the same in small, under a minute; expect noise
 clean: ## remove the environment and everything made
 	rm -rf $(VENV) dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
-.PHONY: help demo test test-faults test-mutants test-newcomer check docs format bench bench-quick clean
+.PHONY: help demo test test-faults test-mutation test-walkthrough check docs format bench bench-quick clean

@@ -2,8 +2,8 @@
 
 import json
 
+from benchmarks.implementations.floor import connect
 from benchmarks.plan import Plan
-from benchmarks.ways.floor import connect
 from wfe_postgres import PostgresPersistenceProvider
 
 # Of ten workflows six are complete and one is suspended, both with times that have passed; three will be due one day.

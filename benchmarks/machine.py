@@ -12,8 +12,8 @@ from typing import Any
 
 import psycopg
 
+from benchmarks.implementations.floor import connect
 from benchmarks.server import Server
-from benchmarks.ways.floor import connect
 
 PACKAGES = ("wfe-postgres", "SQLAlchemy", "psycopg", "dbos", "langgraph-checkpoint-postgres")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.harness import Race
 from benchmarks.picture import draw
-from benchmarks.stage import Row, Target
+from benchmarks.scenario import Row, Target
 
 RESULTS = Path(__file__).with_name("results")
 

@@ -9,9 +9,9 @@ from benchmarks.harness import Progress
 from benchmarks.machine import describe
 from benchmarks.plan import Plan
 from benchmarks.report import Report
+from benchmarks.scenario import Stage, open_stage
 from benchmarks.sections import SECTIONS
 from benchmarks.server import Server
-from benchmarks.stage import Stage, open_stage
 
 
 def run(plan: Plan, server: Server, progress: Progress, only: Sequence[str] = ()) -> Report:

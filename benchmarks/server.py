@@ -9,7 +9,7 @@ from sqlalchemy import make_url
 
 from wfe_postgres.embedded import EmbeddedPostgres
 
-DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+FORCE_SYNCHRONOUS_COMMIT = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 
 # So that neither a checkpoint nor a small cache decides a race.
 ROOMY = {"shared_buffers": "512MB", "max_wal_size": "8GB", "checkpoint_timeout": "30min", "max_connections": "60"}
@@ -34,7 +34,7 @@ class Server:
 
     def settings(self) -> dict[str, str]:
         """The version, and what of the server's settings decides how fast it is."""
-        names = [*DURABLE, *ROOMY, "server_version", "wal_sync_method", "jit"]
+        names = [*FORCE_SYNCHRONOUS_COMMIT, *ROOMY, "server_version", "wal_sync_method", "jit"]
         with psycopg.connect(self.url) as connection:
             rows = connection.execute(
                 "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY (%s) ORDER BY name", [names]
@@ -49,5 +49,5 @@ class Server:
 @contextmanager
 def durable_server() -> Iterator[Server]:
     """A private server that loses nothing when the power fails: fsync, synchronous_commit, full_page_writes on."""
-    with EmbeddedPostgres(settings=DURABLE | ROOMY) as embedded:
+    with EmbeddedPostgres(settings=FORCE_SYNCHRONOUS_COMMIT | ROOMY) as embedded:
         yield Server(embedded.url)

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 from wfe_postgres import PostgresPersistenceProvider, StoreStatistics, WfeError
-from wfe_postgres.embedded import any_server
+from wfe_postgres.embedded import temporary_postgres
 
 
 def metrics(found: StoreStatistics) -> Iterator[str]:
@@ -69,7 +69,7 @@ def main() -> None:
     """Serve until Ctrl-C."""
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 9464
     with (
-        any_server("WFE_DATABASE_URL") as url,
+        temporary_postgres("WFE_DATABASE_URL") as url,
         ready_provider(url) as provider,
         HTTPServer(("127.0.0.1", port), partial(Exporter, provider)) as server,
     ):

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from wfe_postgres import ExecutionPointer, PostgresPersistenceProvider, WorkflowInstance
-from wfe_postgres.embedded import any_server
+from wfe_postgres.embedded import temporary_postgres
 
 
 class Base(DeclarativeBase):
@@ -50,7 +50,7 @@ def report(provider: PostgresPersistenceProvider, number: str, event: str) -> No
 
 def main() -> None:
     """Place an order and commit it; place another and roll it back."""
-    with any_server("WFE_DATABASE_URL") as url, PostgresPersistenceProvider(url) as provider:
+    with temporary_postgres("WFE_DATABASE_URL") as url, PostgresPersistenceProvider(url) as provider:
         provider.ensure_store_exists()
         Base.metadata.create_all(provider.engine)
 

@@ -2,7 +2,7 @@
 
 Bare `alembic` takes the database from WFE_DATABASE_URL and the schema from `-x schema=` or WFE_SCHEMA.
 `wfe_postgres.schema` hands in its engine and schema as the configuration's attributes `engine` and `schema`,
-and as `patience` how many seconds all waiting may last (600 by default).
+and as `timeout` how many seconds all waiting may last (600 by default).
 
 Nothing is set for a session, so that this works through PgBouncer's transaction mode, and no attempt waits
 longer than 2 seconds for a table. Only CREATE INDEX CONCURRENTLY, which nobody has to wait for, takes its time.
@@ -21,10 +21,10 @@ from io import StringIO
 from alembic import context
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, make_url, text
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
+from wfe_postgres.codec.validation import schema_name
 from wfe_postgres.orm import SCHEMA, Base
 
 REFUSED = "WFE01"  # raised by the versions' own checks; the message is meant for people
@@ -58,15 +58,14 @@ PRINTED_BEGIN = "BEGIN;\n\nSET LOCAL search_path = pg_catalog;\n\nSET LOCAL lock
 
 
 def store_schema() -> str:
-    """The schema's name; CommandError if PostgreSQL would have to quote it, because the DDL does not."""
+    """The schema's name. CommandError: it would have to be quoted, which the DDL does not."""
     arguments = context.get_x_argument(as_dictionary=True)
     name = context.config.attributes.get("schema") or arguments.get("schema") or os.environ.get("WFE_SCHEMA")
-    if not name:
-        return SCHEMA
-    quoted = postgresql.dialect().identifier_preparer.quote(name)  # type: ignore[no-untyped-call]
-    if quoted != name or len(name.encode()) > 63:
-        raise CommandError(f"the schema's name {name!r} would have to be quoted: choose a plain one")
-    return str(name)
+    try:
+        return schema_name(name or SCHEMA)
+    except ValueError as error:
+        reason = str(error)
+    raise CommandError(reason)
 
 
 def database() -> Engine:
@@ -199,8 +198,8 @@ def changes_something() -> bool:
 
 
 def change(engine: Engine, schema: str, command: str) -> None:
-    """Hold the lock and try until it is done or the patience is at its end."""
-    deadline = time.monotonic() + context.config.attributes.get("patience", 600.0)
+    """Hold the lock and try until it is done or the time is over."""
+    deadline = time.monotonic() + context.config.attributes.get("timeout", 600.0)
     with locked(engine, schema, deadline) as lock:
         for pause in pauses(deadline):
             try:

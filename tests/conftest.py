@@ -22,7 +22,7 @@ from sqlalchemy import create_engine, make_url
 from sqlalchemy.pool import QueuePool
 
 from wfe_postgres import PostgresPersistenceProvider
-from wfe_postgres.embedded import EmbeddedPostgresError, any_server
+from wfe_postgres.embedded import EmbeddedPostgresError, temporary_postgres
 from wfe_postgres.schema import upgrade
 
 VARIABLE = "WFE_TEST_DATABASE_URL"
@@ -77,7 +77,7 @@ class InProcesses(Protocol):
 def server() -> Iterator[str]:
     """The URL of a database on the server, whose user may create databases."""
     try:
-        with any_server(VARIABLE) as url:
+        with temporary_postgres(VARIABLE) as url:
             url = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
             _require_createdb(url)
             yield url

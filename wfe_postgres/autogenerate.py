@@ -2,12 +2,13 @@
 
 For the application's own `env.py`, or for Flask-Migrate's `Migrate(app, db, ...)`:
 
-    context.configure(connection=connection, target_metadata=metadata, include_schemas=True, **without_store())
+    context.configure(connection=connection, target_metadata=metadata, include_schemas=True, **exclude_store_tables())
 
 Without it an application that sets `include_schemas` is offered a migration that drops the store's tables, and one
 that maps a table of the store, to read it or to refer to it, a migration that creates that table.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
 
@@ -26,7 +27,7 @@ class Filters(TypedDict):
     """Asked of what was reflected, and of what the application's metadata holds."""
 
 
-def without_store(
+def exclude_store_tables(
     schema: str = SCHEMA, *, include_name: IncludeName | None = None, include_object: IncludeObject | None = None
 ) -> Filters:
     """Filters that leave out the store's schema; of everything else the application's own decide, if there are any."""
@@ -42,3 +43,10 @@ def without_store(
         )
 
     return Filters(include_name=name_is_included, include_object=object_is_included)
+
+
+def __getattr__(name: str) -> object:
+    if name == "without_store":
+        warnings.warn("without_store is called exclude_store_tables now", DeprecationWarning, stacklevel=2)
+        return exclude_store_tables
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,7 +2,7 @@
 
     select(Order, WorkflowRow).join(WorkflowRow, WorkflowRow.id == Order.workflow_id)
 
-Reading is free. Of what is stored, the scalar columns of a `WorkflowRow` may be written; a row that somebody else has
+Reading is free. Of what is stored, the scalar columns of a `WorkflowRow` may be written; a row that was
 changed since it was loaded is then a `StaleDataError`. Everything else is written through the repositories, and refused
 here. Another schema than `wfc` is reached by SQLAlchemy's `schema_translate_map`.
 
@@ -76,7 +76,7 @@ class Base(DeclarativeBase):
 
 
 class WorkflowRow(Base):
-    """One workflow instance without its pointers. `revision` changes with every UPDATE, whoever makes it."""
+    """One workflow instance without its pointers. `revision` changes with every UPDATE, by any program."""
 
     __tablename__ = "workflows"
     __table_args__: Any = (
@@ -144,7 +144,7 @@ class WorkflowRow(Base):
     )
     """What its steps raised, the oldest first."""
 
-    # A trigger gives every UPDATE a new revision, whoever sends it; so late writers find none to update.
+    # A trigger gives the row a new revision at every UPDATE, so the UPDATE of a late writer finds no row.
     __mapper_args__: Any = {"version_id_col": revision, "version_id_generator": False}  # noqa: RUF012 - SQLAlchemy looks for it here
 
 

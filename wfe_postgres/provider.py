@@ -38,9 +38,9 @@ class PostgresRepositories(
     PostgresMaintenance,
     PersistenceProvider,
 ):
-    """All repositories together, as `PostgresPersistenceProvider.using()` and `.transaction()` return them.
+    """All repositories and queries together: what `using()` and `transaction()` of the provider return.
 
-    They take part in a transaction that belongs to somebody else, so there is nothing here that ends one.
+    The transaction is owned by the caller, so there is no method here that ends it.
     """
 
     def __init__(
@@ -66,9 +66,13 @@ class PostgresRepositories(
             yield self._inside(joined)
 
     def ensure_store_exists(self) -> None:
-        """See `PersistenceProvider`. Works on connections of its own, also inside a caller's transaction.
+        """Create the store or upgrade it; any number of times, from any number of processes at once.
 
-        A store that is up to date is only looked at, for which USAGE and SELECT are enough.
+        Works on connections of its own, also inside a caller's transaction. A store that is up to date is only read,
+        for which USAGE and SELECT are enough.
+
+        Raises `StoreNotReadyError` when the store is newer than this library, incomplete, not what a WFE host made, or
+        when this role may not change it.
         """
         self._ensure_store()
 
@@ -182,4 +186,4 @@ class PostgresPersistenceProvider(PostgresRepositories):
 
 def _ensure_store(runner: PooledRunner, engine: Engine) -> None:
     runner.require_open()
-    store.ensure(engine, runner.schema, timeout=runner.timeout)
+    store.ensure(engine, runner.schema, read_timeout=runner.timeout)

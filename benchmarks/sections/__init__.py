@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+from benchmarks.scenario import Stage
 from benchmarks.sections import calls, crowd, growth, imports, lists, loads, memory, purge, saves, steps, threads
-from benchmarks.stage import Stage
 
 SECTIONS: dict[str, Callable[[Stage], None]] = {
     "saves": saves.run,

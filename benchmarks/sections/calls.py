@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from benchmarks.harness import Prepare
+from benchmarks.implementations.floor_calls import FloorCalls
 from benchmarks.samples import order
-from benchmarks.stage import FLOOR, OURS, Line, Stage, at_most, stores
-from benchmarks.ways.floor_calls import FloorCalls
+from benchmarks.scenario import FLOOR, OURS, Line, Stage, at_most, stores
 from wfe_postgres import Event, EventSubscription, PostgresPersistenceProvider
 
 DUE = 10

@@ -6,11 +6,11 @@ from functools import partial
 
 from benchmarks.crowds import fill
 from benchmarks.harness import Prepare
+from benchmarks.implementations.ours import Ours
 from benchmarks.samples import order
+from benchmarks.scenario import OURS, Stage, at_most, stores
 from benchmarks.sections.loads import loading
 from benchmarks.sections.saves import saving, stepped
-from benchmarks.stage import OURS, Stage, at_most, stores
-from benchmarks.ways.ours import Ours
 
 DUE = 10
 POINTERS = 10

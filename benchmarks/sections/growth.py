@@ -3,9 +3,9 @@
 import statistics
 
 from benchmarks.harness import Prepare
+from benchmarks.implementations.floor import connect
+from benchmarks.scenario import OURS, RUST, Stage, at_most, stores
 from benchmarks.sections.saves import saving, stepped
-from benchmarks.stage import OURS, RUST, Stage, at_most, stores
-from benchmarks.ways.floor import connect
 
 SAVES, FIRST = 15, 5  # how many in all, and how many of them bring the pages into the log
 _WRITTEN = "SELECT pg_current_wal_insert_lsn() - '0/0'"

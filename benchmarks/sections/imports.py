@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 from benchmarks.harness import Race
-from benchmarks.stage import OURS, Stage, at_most
+from benchmarks.scenario import OURS, Stage, at_most
 
 NEEDED = "import sqlalchemy.orm, psycopg"
 UNWANTED = ("alembic", "typer", "rich")

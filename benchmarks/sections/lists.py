@@ -4,10 +4,10 @@ from contextlib import closing
 from functools import partial
 
 from benchmarks.harness import Prepare
+from benchmarks.implementations.floor_calls import FloorCalls
+from benchmarks.implementations.rust import Rust
 from benchmarks.samples import BEGIN, order
-from benchmarks.stage import FLOOR, OURS, RUST, Line, Stage, at_least, at_most, stores
-from benchmarks.ways.floor_calls import FloorCalls
-from benchmarks.ways.rust import Rust
+from benchmarks.scenario import FLOOR, OURS, RUST, Line, Stage, at_least, at_most, stores
 from wfe_postgres import ExecutionError, PostgresPersistenceProvider
 
 ONE_BY_ONE = "one by one"

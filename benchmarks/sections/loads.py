@@ -3,9 +3,9 @@
 from functools import partial
 
 from benchmarks.harness import Call, Prepare
+from benchmarks.implementations.store import Store
 from benchmarks.samples import order
-from benchmarks.stage import FLOOR, ORM, OURS, POOLED, RUST, TOLD, Line, Stage, at_most, stores_on
-from benchmarks.ways.store import Store
+from benchmarks.scenario import FLOOR, ORM, OURS, POOLED, RUST, TOLD, Line, Stage, at_most, stores_on
 
 
 def run(stage: Stage) -> None:

@@ -4,10 +4,10 @@ import gc
 import tracemalloc
 from dataclasses import dataclass
 
+from benchmarks.implementations.floor import LOAD, connect
+from benchmarks.implementations.store import Store
 from benchmarks.samples import order
-from benchmarks.stage import OURS, TOLD, Stage, at_most, stores
-from benchmarks.ways.floor import LOAD, connect
-from benchmarks.ways.store import Store
+from benchmarks.scenario import OURS, TOLD, Stage, at_most, stores
 
 WARM_UP = 7
 LETTER = "Dear Sir or Madam, we have received your order and will send it tomorrow. " * 16

@@ -12,9 +12,9 @@ from sqlalchemy import create_engine, event, make_url
 
 from benchmarks.crowds import fill
 from benchmarks.harness import Prepare, Race
+from benchmarks.implementations.ours import Ours
+from benchmarks.scenario import Stage, at_most
 from benchmarks.sections.saves import saving, stepped
-from benchmarks.stage import Stage, at_most
-from benchmarks.ways.ours import Ours
 from wfe_postgres import PostgresPersistenceProvider, WorkflowStatus
 
 POINTERS = 10

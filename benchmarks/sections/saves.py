@@ -3,10 +3,10 @@
 from functools import partial
 
 from benchmarks.harness import Call, Prepare
+from benchmarks.implementations.floor import ToldFloor
+from benchmarks.implementations.store import Store
 from benchmarks.samples import order, take_step
-from benchmarks.stage import FLOOR, ORM, OURS, POOLED, RUST, TOLD, Line, Stage, at_least, at_most, stores_on
-from benchmarks.ways.floor import ToldFloor
-from benchmarks.ways.store import Store
+from benchmarks.scenario import FLOOR, ORM, OURS, POOLED, RUST, TOLD, Line, Stage, at_least, at_most, stores_on
 from wfe_postgres import WorkflowInstance
 
 OF_RUST = {1: 0.95, 10: 2, 100: 8, 1000: 30}

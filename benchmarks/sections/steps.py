@@ -4,10 +4,10 @@ from contextlib import ExitStack
 from functools import partial
 
 from benchmarks.harness import Call
+from benchmarks.implementations.store import Store
 from benchmarks.peers import installed_peers
 from benchmarks.samples import order, take_step
-from benchmarks.stage import FLOOR, OURS, Line, Stage, at_least, stores
-from benchmarks.ways.store import Store
+from benchmarks.scenario import FLOOR, OURS, Line, Stage, at_least, stores
 
 RELOADING = "wfe_postgres, reloading each step"
 FLOOR_RELOADING = "floor, reloading each step"

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from benchmarks.harness import Race
+from benchmarks.implementations.store import Store
 from benchmarks.samples import order, take_step
-from benchmarks.stage import FLOOR, OURS, Stage, at_least, stores
-from benchmarks.ways.store import Store
+from benchmarks.scenario import FLOOR, OURS, Stage, at_least, stores
 from wfe_postgres import WorkflowInstance
 
 POINTERS = 10

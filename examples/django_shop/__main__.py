@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 
-from wfe_postgres.embedded import any_server
+from wfe_postgres.embedded import temporary_postgres
 
 PREPARE = [["wfe_postgres", "upgrade"], ["django", "migrate", "--verbosity=0"]]
 GUNICORN = ["gunicorn", "--preload", "--workers=2", "--no-control-socket"]
@@ -18,7 +18,7 @@ SERVE = [
 def main() -> None:
     """Migrate, serve and work, on the database that WFE_DATABASE_URL names or on a private one."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with any_server("WFE_DATABASE_URL") as url:
+    with temporary_postgres("WFE_DATABASE_URL") as url:
         environment = os.environ | {"WFE_DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "examples.django_shop.settings"}
         for command in PREPARE:
             subprocess.run([sys.executable, "-m", *command], env=environment, check=True)

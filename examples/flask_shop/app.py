@@ -19,13 +19,13 @@ from examples.flask_shop.models import Order, Payment, Product, db
 from examples.flask_shop.overview import newest_orders
 from examples.flask_shop.workflow import PAYMENT, ShopHost, new_order
 from wfe_postgres import Event, PostgresPersistenceProvider
-from wfe_postgres.autogenerate import without_store
+from wfe_postgres.autogenerate import exclude_store_tables
 
 app = Flask(__name__)
 url = make_url(os.environ["WFE_DATABASE_URL"])
 app.config["SQLALCHEMY_DATABASE_URI"] = url.set(drivername="postgresql+psycopg")
 db.init_app(app)
-Migrate(app, db, directory=Path(__file__).with_name("migrations"), include_schemas=True, **without_store())
+Migrate(app, db, directory=Path(__file__).with_name("migrations"), include_schemas=True, **exclude_store_tables())
 
 with app.app_context():
     wfe = PostgresPersistenceProvider.from_engine(db.engine)

@@ -15,21 +15,21 @@ import psycopg
 import pytest
 
 from benchmarks.harness import race
+from benchmarks.implementations import orm, rust
+from benchmarks.implementations.floor import Floor, ToldFloor
+from benchmarks.implementations.floor_calls import FloorCalls
+from benchmarks.implementations.orm import Orm
+from benchmarks.implementations.ours import Ours
+from benchmarks.implementations.rust import Rust
+from benchmarks.implementations.store import Store
 from benchmarks.plan import QUICK
 from benchmarks.progress import Silent
 from benchmarks.proxy import DelayProxy
 from benchmarks.run import run
 from benchmarks.samples import BEGIN, order, take_step
+from benchmarks.scenario import Row, Target, at_least, at_most
 from benchmarks.sections import SECTIONS
 from benchmarks.server import Server
-from benchmarks.stage import Row, Target, at_least, at_most
-from benchmarks.ways import orm, rust
-from benchmarks.ways.floor import Floor, ToldFloor
-from benchmarks.ways.floor_calls import FloorCalls
-from benchmarks.ways.orm import Orm
-from benchmarks.ways.ours import Ours
-from benchmarks.ways.rust import Rust
-from benchmarks.ways.store import Store
 from tests.conftest import Sql
 from wfe_postgres import Event, EventSubscription, ExecutionError, PostgresPersistenceProvider, WorkflowInstance
 

@@ -21,7 +21,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
         with pytest.raises(SystemExit) as end:
             main()
         result = Result(end.value.code, *capfd.readouterr())
-        said = result.output + result.complaints
+        said = result.output + result.reported_errors
         assert SECRET not in said
         assert "Traceback" not in said
         return result

@@ -21,10 +21,10 @@ ARGUMENTS = {
 class Result:
     """How a call of the command ended, and what it said."""
 
-    def __init__(self, code: object, output: str, complaints: str) -> None:
+    def __init__(self, code: object, output: str, reported_errors: str) -> None:
         self.code = code
         self.output = output
-        self.complaints = complaints
+        self.reported_errors = reported_errors
 
     @property
     def lines(self) -> list[str]:
@@ -39,12 +39,12 @@ def refused(result: Result, code: int) -> str:
     """The one line of a call that was refused."""
     assert result.code == code
     assert result.output == ""
-    [line] = result.complaints.splitlines()
+    [line] = result.reported_errors.splitlines()
     assert line.startswith("wfe-postgres: ")
     return line.removeprefix("wfe-postgres: ")
 
 
 def done(result: Result) -> Result:
     """The result of a call that went well and complained of nothing."""
-    assert (result.code, result.complaints) == (0, "")
+    assert (result.code, result.reported_errors) == (0, "")
     return result

@@ -72,10 +72,10 @@ def test_a_store_that_is_missing_is_made(command: Command, empty_database_url: s
     assert line == "there is no store in schema wfc: run `wfe-postgres upgrade`"
     for _ in range(2):
         result = command("upgrade", "--url", empty_database_url)
-        assert (result.code, result.complaints) == (0, "")
+        assert (result.code, result.reported_errors) == (0, "")
         assert result.output == f"The store in schema wfc is up to date, at revision {HEAD}.\n"
     result = command("check", "--url", empty_database_url)
-    assert (result.code, result.complaints) == (0, "")
+    assert (result.code, result.reported_errors) == (0, "")
     assert result.output == f"The store in schema wfc is as it should be, at revision {HEAD}.\n"
 
 
@@ -95,7 +95,7 @@ def test_differences_are_listed(command: Command, database_url: str, sql: Sql) -
     sql("DROP INDEX wfc.idx_workflows_runnable")
     sql("ALTER TABLE wfc.events ALTER event_data DROP DEFAULT")
     result = command("check", "--url", database_url)
-    assert (result.code, result.complaints) == (1, "")
+    assert (result.code, result.reported_errors) == (1, "")
     assert result.output.splitlines() == [
         "index idx_workflows_runnable is missing",
         "column events.event_data is «jsonb NOT NULL», should be «jsonb NOT NULL DEFAULT 'null'::jsonb»",
@@ -210,4 +210,4 @@ def test_upgrade_prints_sql(command: Command) -> None:
     assert "tenant.workflows" in printed.output
     assert "wfc." not in printed.output
     assert printed.output.count("-- Running upgrade") == len(REVISIONS)
-    assert printed.complaints == ""
+    assert printed.reported_errors == ""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.cli.running import Command, done, refused
-from tests.cli.stories import order
+from tests.cli.scenarios import order
 from wfe_postgres import PostgresPersistenceProvider, WorkflowInstance, WorkflowStatus
 from wfe_postgres.cli.control import TRIES
 

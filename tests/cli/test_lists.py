@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cli.running import Command, done, refused
-from tests.cli.stories import BEGIN, everything, order
+from tests.cli.scenarios import BEGIN, everything, order
 from wfe_postgres import Event, ExecutionError, PostgresPersistenceProvider, WorkflowInstance, WorkflowStatus
 
 Sql = Callable[..., list[tuple[Any, ...]]]
@@ -80,7 +80,7 @@ def test_page_by_page(here: Command) -> None:
 def test_a_page_tells_how_to_turn_it(here: Command) -> None:
     first = here("list", "--limit", "4")
     assert first.code == 0
-    words = first.complaints.split()  # on standard error, so that a pipe holds workflows and nothing else
+    words = first.reported_errors.split()  # on standard error, so that a pipe holds workflows and nothing else
     assert words[:3] == ["More", "with", "--cursor"]
     assert [line.split()[0] for line in done(here("list", *words[2:])).lines[1:]] == ["w4", "w5"]
     assert "cursor" in refused(here("list", "--cursor", "x"), 3)
@@ -98,7 +98,7 @@ def test_a_date_is_utc_unless_it_says_otherwise(here: Command, provider: Postgre
 def test_what_is_no_time(here: Command, text: str) -> None:
     result = here("list", "--from", text)
     assert result.code == 2
-    assert "a time is so long ago" in result.complaints
+    assert "a time is so long ago" in result.reported_errors
 
 
 def test_what_cannot_be_read_is_left_out_and_said_so(
@@ -108,7 +108,7 @@ def test_what_cannot_be_read_is_left_out_and_said_so(
     sql("UPDATE wfc.workflows SET status = 'Odd' WHERE name = 'mailing'")
     result = here("list", "--definition", "mailing", "--json")
     assert (result.code, json.loads(result.output)["items"]) == (0, [])
-    [line] = result.complaints.splitlines()
+    [line] = result.reported_errors.splitlines()
     assert line.startswith("wfe-postgres: left out of a list: workflows row ")
 
 

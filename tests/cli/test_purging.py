@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from tests.cli.running import Command, done
-from tests.cli.stories import BEGIN, finished, order
+from tests.cli.scenarios import BEGIN, finished, order
 from wfe_postgres import Event, PostgresPersistenceProvider, WorkflowInstance, WorkflowStatus
 
 Sql = Callable[..., list[tuple[Any, ...]]]
@@ -87,7 +87,7 @@ def test_only_what_is_finished_can_be_purged(here: Command, provider: PostgresPe
     provider.create_new_workflow(WorkflowInstance("order", 1, create_time=BEGIN))
     result = here("purge", "--older-than", LIMIT, "--status", "runnable")
     assert (result.code, result.output) == (2, "")
-    assert "only Complete and Terminated workflows can be purged" in result.complaints
+    assert "only Complete and Terminated workflows can be purged" in result.reported_errors
     assert here("purge").code == here("purge-events").code == 2  # there is no default for how old
     assert len(names(sql)) == 1
 
@@ -146,7 +146,7 @@ def test_ctrl_c_ends_it_after_the_batch_that_is_under_way(
     monkeypatch.setattr(PostgresPersistenceProvider, "purge_workflows", purge_workflows)
     before = signal.getsignal(signal.SIGINT)
     result = here("purge", "--older-than", LIMIT, "--batch-size", "3")
-    assert (result.code, result.complaints) == (130, "")
+    assert (result.code, result.reported_errors) == (130, "")
     assert result.lines == [
         "6 of 10 Complete workflows removed.",
         "0 of 1 Terminated workflow removed.",
@@ -167,7 +167,7 @@ def test_a_second_ctrl_c_breaks_off_what_hangs(
         impatient.start()
         result = here("purge", "--older-than", LIMIT, "--batch-size", "2", "--json")
         impatient.join()
-    assert (result.code, result.complaints) == (130, "")
+    assert (result.code, result.reported_errors) == (130, "")
     said = json.loads(result.output)
     assert (said["stopped"], said["removed"]["Complete"]) == (True, 2)
     assert names(sql) == {it.id for it in made[2:]}
@@ -203,6 +203,6 @@ def test_what_is_done_is_told_also_when_the_database_fails(
     result = here("purge", "--older-than", LIMIT, "--batch-size", "1", "--status", "complete")
     assert result.code == 2
     assert result.lines == ["1 of 4 Complete workflows removed."]
-    [line] = result.complaints.splitlines()
+    [line] = result.reported_errors.splitlines()
     assert line.startswith("wfe-postgres: ")
     assert len(names(sql)) == 3

@@ -14,7 +14,7 @@ import pytest
 from rich.cells import cell_len
 
 from tests.cli.running import Command, done
-from tests.cli.stories import HOSTILE, SHOWN_HOSTILE, everything, order
+from tests.cli.scenarios import HOSTILE, SHOWN_HOSTILE, everything, order
 from wfe_postgres import PostgresPersistenceProvider
 
 SCREENS = (
@@ -69,7 +69,7 @@ def test_hostile_texts_are_shown_as_their_codes(here: Command, provider: Postgre
     everything(provider)
     for screen in ("list",), ("show", HOSTILE), ("errors",), ("events",), ("suspend", HOSTILE):
         assert SHOWN_HOSTILE.replace(r"\n", " ") in done(here(*screen)).output.replace(r"\n", " ")
-    assert SHOWN_HOSTILE in here("show", f"{HOSTILE}!").complaints
+    assert SHOWN_HOSTILE in here("show", f"{HOSTILE}!").reported_errors
 
 
 def test_a_pipe_gets_ids_and_messages_whole(here: Command, provider: PostgresPersistenceProvider) -> None:
@@ -94,8 +94,8 @@ def in_a_process(url: str, *arguments: str, **options: object) -> "subprocess.Po
 
 
 def test_a_watch_goes_on_until_it_is_interrupted(database_url: str, tmp_path: Path) -> None:
-    complaints = tmp_path / "complaints"
-    with complaints.open("wb") as stderr:
+    reported_errors = tmp_path / "reported_errors"
+    with reported_errors.open("wb") as stderr:
         watch = in_a_process(
             database_url, "status", "--watch", "--every", "0.1", "--json", stdout=subprocess.PIPE, stderr=stderr
         )
@@ -106,7 +106,7 @@ def test_a_watch_goes_on_until_it_is_interrupted(database_url: str, tmp_path: Pa
         assert watch.wait(30) == 130
     times = [look["time"] for look in looks]
     assert times == sorted(set(times))
-    assert complaints.read_bytes() == b""
+    assert reported_errors.read_bytes() == b""
 
 
 def test_a_watch_on_a_terminal_gives_it_back_as_it_was(database_url: str) -> None:
@@ -156,6 +156,6 @@ def test_an_output_without_unicode_is_no_error(
     order(provider)
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     with in_a_process(database_url, "show", "order-4711", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as show:
-        output, complaints = show.communicate()
-    assert (show.returncode, complaints) == (0, b"")
+        output, reported_errors = show.communicate()
+    assert (show.returncode, reported_errors) == (0, b"")
     assert b"do_label" in output

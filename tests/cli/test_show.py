@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tests.cli.running import Command, done, refused
-from tests.cli.stories import mailing, order, pointer
+from tests.cli.scenarios import mailing, order, pointer
 from wfe_postgres import PointerStatus, PostgresPersistenceProvider, WorkflowInstance
 from wfe_postgres.cli.tree import DEEPEST
 

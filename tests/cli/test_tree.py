@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from tests.cli.stories import pointer
+from tests.cli.scenarios import pointer
 from wfe_postgres import ExecutionPointer, PointerStatus
 from wfe_postgres.cli.tree import ALIKE, FEW, Elided, Forest, Node, shown
 

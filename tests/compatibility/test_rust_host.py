@@ -21,7 +21,7 @@ from wfe_postgres import (
 )
 from wfe_postgres.testing.conformance.commands import Recorder, never
 from wfe_postgres.testing.conformance.support import (
-    PATIENCE,
+    TIMEOUT,
     at,
     command,
     created,
@@ -112,7 +112,7 @@ def test_saves_of_both_at_once_are_not_mixed(provider: PostgresPersistenceProvid
     with rust_host(database_url) as rust:
         id = rust_workflow(rust)
     ended = threading.Event()
-    last = threading.Barrier(4, ended.set, PATIENCE)
+    last = threading.Barrier(4, ended.set, TIMEOUT)
 
     def write_as_rust(number: int) -> None:
         with rust_host(database_url) as own:
@@ -154,7 +154,7 @@ def check_whole(instance: WorkflowInstance) -> None:
 
 def test_one_of_both_gets_the_token(provider: PostgresPersistenceProvider, database_url: str) -> None:
     ids = [provider.create_event_subscription(subscription()) for _ in range(40)]
-    turn = threading.Barrier(6, timeout=PATIENCE)
+    turn = threading.Barrier(6, timeout=TIMEOUT)
 
     def race(number: int) -> list[bool]:
         answers = []
@@ -216,7 +216,7 @@ def test_what_it_schedules_in_an_open_transaction_is_not_lost(
 
     def schedule_late(_: int) -> None:
         with rust_host(database_url) as other:
-            assert handled.wait(PATIENCE)
+            assert handled.wait(TIMEOUT)
             with other.transaction():
                 other.schedule("ProcessWorkflow", "w", ms(5))
                 scheduled.set()
@@ -227,7 +227,7 @@ def test_what_it_schedules_in_an_open_transaction_is_not_lost(
 
     def handle(_: ScheduledCommand) -> None:
         handled.set()
-        assert scheduled.wait(PATIENCE)
+        assert scheduled.wait(TIMEOUT)
 
     def process(_: int) -> None:
         assert provider.process_commands(at(999), handle) == 1

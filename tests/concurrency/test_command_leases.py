@@ -13,7 +13,7 @@ from tests.concurrency.crowd import together
 from tests.conftest import Sql
 from wfe_postgres import PostgresPersistenceProvider, ScheduledCommand
 from wfe_postgres.testing.conformance.commands import Recorder, never
-from wfe_postgres.testing.conformance.support import PATIENCE, at, command
+from wfe_postgres.testing.conformance.support import TIMEOUT, at, command
 
 LEASE = 1.0  # seconds
 SOON = timedelta(seconds=1)
@@ -40,7 +40,7 @@ def kill_a_host(url: str) -> list[str]:
     near, far = context.Pipe(duplex=False)
     host = context.Process(target=die_in_the_third, args=(url, far))
     host.start()
-    seen = [near.recv() for _ in range(3) if near.poll(PATIENCE)]
+    seen = [near.recv() for _ in range(3) if near.poll(TIMEOUT)]
     host.kill()
     host.join()
     return seen
@@ -89,7 +89,7 @@ class Late:
 
     def _handle_slowly(self, _: ScheduledCommand) -> None:
         self._begun.set()
-        assert self._taken_over.wait(PATIENCE)
+        assert self._taken_over.wait(TIMEOUT)
         if self._fails:
             raise ValueError("too late, and in vain")
 
@@ -98,10 +98,10 @@ class Late:
 
         def handle(_: ScheduledCommand) -> None:
             self._taken_over.set()
-            assert self._ended.wait(PATIENCE)
+            assert self._ended.wait(TIMEOUT)
             while_running()
 
-        assert self._begun.wait(PATIENCE)
+        assert self._begun.wait(TIMEOUT)
         with PostgresPersistenceProvider(self._url) as provider:
             while not provider.process_commands(at(999), handle):
                 pass

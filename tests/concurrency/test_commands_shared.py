@@ -15,7 +15,7 @@ import psycopg
 from tests.concurrency.crowd import together
 from tests.conftest import InProcesses, Sql
 from wfe_postgres import PostgresPersistenceProvider, ScheduledCommand
-from wfe_postgres.testing.conformance.support import PATIENCE, at, ms
+from wfe_postgres.testing.conformance.support import TIMEOUT, at, ms
 
 COMMANDS = 3000
 RESCHEDULES = 500
@@ -121,7 +121,7 @@ def test_a_command_scheduled_while_it_is_removed_is_not_lost(provider: PostgresP
             assert begun.acquire(timeout=5), f"the occurrence {due} was lost"
 
     def process() -> None:
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + TIMEOUT
         while len(handled) < len(occurrences) and time.monotonic() < until:
             provider.process_commands(at(999), handle)
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.concurrency.crowd import together
 from wfe_postgres import PostgresPersistenceProvider, PostgresRepositories
-from wfe_postgres.testing.conformance.support import PATIENCE, at, event
+from wfe_postgres.testing.conformance.support import TIMEOUT, at, event
 
 PRODUCERS = 4
 CONSUMERS = 2
@@ -59,7 +59,7 @@ def test_a_mark_that_was_rolled_back_counts_for_nothing(provider: PostgresPersis
 def test_no_event_is_skipped_in_a_stream(database_url: str) -> None:
     """Producers whose transactions overlap, each event older or newer than what was consumed already."""
     ended = threading.Event()
-    last = threading.Barrier(PRODUCERS, ended.set, PATIENCE)
+    last = threading.Barrier(PRODUCERS, ended.set, TIMEOUT)
     with PostgresPersistenceProvider(database_url) as provider:
 
         def produce(number: int) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 from tests.concurrency.crowd import together
 from tests.conftest import InProcesses, Sql
 from wfe_postgres import PersistenceProvider, PostgresPersistenceProvider, SubscriptionTokenError
-from wfe_postgres.testing.conformance.support import PATIENCE, at, from_now, subscription
+from wfe_postgres.testing.conformance.support import TIMEOUT, at, from_now, subscription
 
 THREADS = 64
 PROCESSES = 8
@@ -40,7 +40,7 @@ def check_one_winner(sql: Sql, id: str, answers: list[bool]) -> None:
 def test_one_of_many_threads_gets_the_token(database_url: str, sql: Sql) -> None:
     with PostgresPersistenceProvider(database_url, pool_size=32) as provider:
         ids = new_subscriptions(provider, 40)
-        turn = threading.Barrier(THREADS, timeout=PATIENCE)
+        turn = threading.Barrier(THREADS, timeout=TIMEOUT)
 
         def race_for_all(number: int) -> list[bool]:
             answers = []
@@ -68,7 +68,7 @@ def test_one_of_many_processes_gets_the_token(
     provider: PostgresPersistenceProvider, database_url: str, sql: Sql, in_processes: InProcesses
 ) -> None:
     ids = new_subscriptions(provider, 150)
-    turn = multiprocessing.get_context("fork").Barrier(PROCESSES, timeout=PATIENCE)
+    turn = multiprocessing.get_context("fork").Barrier(PROCESSES, timeout=TIMEOUT)
     arguments = [(database_url, str(number), ids, turn) for number in range(PROCESSES)]
     rounds = zip(*in_processes(race_in_a_process, arguments, method="fork"), strict=True)
     for id, answers in zip(ids, rounds, strict=True):
@@ -108,7 +108,7 @@ def kill_a_holder(url: str, ids: list[str]) -> datetime:
     near, far = context.Pipe(duplex=False)
     holder = context.Process(target=hold_and_hang, args=(url, ids, far))
     holder.start()
-    assert near.poll(PATIENCE)
+    assert near.poll(TIMEOUT)
     expiry: datetime = near.recv()
     holder.kill()
     holder.join()

@@ -22,7 +22,7 @@ from wfe_postgres import (
     WorkflowInstance,
     WorkflowSummary,
 )
-from wfe_postgres.testing.conformance.support import PATIENCE, workflow
+from wfe_postgres.testing.conformance.support import TIMEOUT, workflow
 
 WRITERS = 4
 READERS = 2
@@ -57,7 +57,7 @@ def test_every_read_is_of_one_save(database_url: str, sql: Sql, level: str) -> N
     with PostgresPersistenceProvider(database_url) as provider:
         id = new_target(provider)
         ended = threading.Event()
-        last = threading.Barrier(WRITERS, ended.set, PATIENCE)
+        last = threading.Barrier(WRITERS, ended.set, TIMEOUT)
 
         def write(number: int) -> list[WorkflowInstance]:
             save_generations(provider, id, range(1 + number * SAVES, 1 + (number + 1) * SAVES))
@@ -85,8 +85,8 @@ def test_writers_without_a_stamp_do_not_mix(
 ) -> None:
     """Of eight unconditional saves at once the store holds exactly one, with its pointers and no other's."""
     id = new_target(provider)
-    start = threading.Barrier(8, timeout=PATIENCE)
-    between = threading.Barrier(8, timeout=PATIENCE)
+    start = threading.Barrier(8, timeout=TIMEOUT)
+    between = threading.Barrier(8, timeout=TIMEOUT)
     stored: list[WorkflowInstance] = []
 
     def write(number: int) -> None:

@@ -20,14 +20,14 @@ from sqlalchemy.orm import Session
 
 from wfe_postgres import PostgresPersistenceProvider, WorkflowStatus
 from wfe_postgres.demo.audit import differences
-from wfe_postgres.demo.crew import Crew
 from wfe_postgres.demo.host import Host
 from wfe_postgres.demo.ledger import Effects, Ledger
+from wfe_postgres.demo.narration import Story
 from wfe_postgres.demo.orders import ORDER, expected_effects, order_data
 from wfe_postgres.demo.run import WORKERS, verdict
 from wfe_postgres.demo.show import Show
-from wfe_postgres.demo.story import Story
 from wfe_postgres.demo.worker import Assignment
+from wfe_postgres.demo.workers import Crew
 from wfe_postgres.embedded import EmbeddedPostgresError, find_binaries
 
 LIMIT = 20.0
@@ -90,9 +90,9 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 def assert_that_it_went_well(process: subprocess.Popen[str]) -> None:
     """Run to the end and look at everything that was shown."""
     begin = time.monotonic()
-    shown, complaints = rest_of(process)
+    shown, reported_errors = rest_of(process)
     assert time.monotonic() - begin < LIMIT
-    assert (process.returncode, complaints) == (0, "")
+    assert (process.returncode, reported_errors) == (0, "")
     lines = shown.splitlines()
     assert max(map(len, lines)) <= 80
     assert "\x1b" not in shown
@@ -198,9 +198,9 @@ def test_an_interrupted_demo_cleans_up(
     with demo("--url", empty_database_url) as process:
         wait_for_line(process, moment)
         number = end(process)
-        _, complaints = rest_of(process)
+        _, reported_errors = rest_of(process)
     assert process.returncode == 128 + number
-    assert "Traceback" not in complaints
+    assert "Traceback" not in reported_errors
     assert schemas(database) == set()
 
 

@@ -25,7 +25,7 @@ from wfe_postgres.demo.definitions import Branch, Context, Definition, Delay, Ne
 from wfe_postgres.demo.host import Host
 from wfe_postgres.testing import InMemoryPersistenceProvider
 
-PATIENCE = 10.0
+TIMEOUT = 10.0
 
 
 @pytest.fixture(params=["memory", "postgres"])
@@ -86,7 +86,7 @@ def host_of(store: PersistenceProvider, definition: Definition, **settings: Any)
 
 def run_until(host: Host, condition: Callable[[], bool]) -> None:
     """Poll until the condition holds."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < deadline, "the workflow does not get there"
         host.poll()
@@ -397,7 +397,7 @@ def test_nobody_else_runs_a_step_that_is_being_run(store: PersistenceProvider) -
 
 def test_of_two_hosts_that_saw_it_due_one_runs_it(store: PersistenceProvider, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[str] = []
-    both_have_it = threading.Barrier(2, timeout=PATIENCE)
+    both_have_it = threading.Barrier(2, timeout=TIMEOUT)
     load = store.get_workflow_instance
 
     def loaded_by_both(id: str) -> WorkflowInstance:
@@ -425,7 +425,7 @@ def test_of_two_hosts_that_saw_it_due_one_runs_it(store: PersistenceProvider, mo
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(PATIENCE)
+            thread.join(TIMEOUT)
     assert sorted(results, key=str) == [ConcurrencyError, True]
     assert runs == [id]
     assert store.get_workflow_instance(id).status == WorkflowStatus.COMPLETE

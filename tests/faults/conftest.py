@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import create_engine, make_url
 
 from tests.conftest import GRACE
-from tests.faults.kit import tally
+from tests.faults.kit import counters
 from tests.faults.kit.cluster import Cluster
 from tests.faults.kit.form import LONG
 from wfe_postgres.schema import upgrade
@@ -85,5 +85,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What the long run has injected and seen."""
     if LONG:
         terminalreporter.section("faults")
-        for line in tally.lines():
+        for line in counters.lines():
             terminalreporter.write_line(line)

@@ -10,7 +10,7 @@ from alembic import command
 from sqlalchemy import Engine, event
 
 from tests.conftest import Sql
-from tests.faults.kit import tally
+from tests.faults.kit import counters
 from tests.faults.kit.form import runs
 from tests.migrations.forking import FORKING
 from tests.migrations.stores import MANY_EVENTS, alembic, differences, make_rust_store
@@ -19,7 +19,7 @@ from wfe_postgres import PostgresPersistenceProvider
 VICTIMS = 6
 SURVIVORS = 2
 LAST = 20  # the most statements that a victim sends; an upgrade from revision 0003 takes as many
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 
 def boot(url: str, start: Barrier, last: int | None) -> None:
@@ -33,7 +33,7 @@ def boot(url: str, start: Barrier, last: int | None) -> None:
         if sent == last:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    start.wait(PATIENCE)
+    start.wait(TIMEOUT)
     with PostgresPersistenceProvider(url) as provider:
         provider.ensure_store_exists()
 
@@ -45,7 +45,7 @@ def boot_together(url: str, lasts: list[int | None]) -> list[int | None]:
     for host in hosts:
         host.start()
     for host in hosts:
-        host.join(PATIENCE)
+        host.join(TIMEOUT)
         host.kill()
     return [host.exitcode for host in hosts]
 
@@ -68,4 +68,4 @@ def test_hosts_boot_while_some_are_killed(empty_database_url: str, sql: Sql, lay
         killed += ends.count(-signal.SIGKILL)
         assert differences(empty_database_url) == []
     assert killed > 0
-    tally.count("boots", faults=killed)
+    counters.count("boots", faults=killed)

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import create_engine, make_url
 
 from tests.conftest import Sql
-from tests.faults.kit import tally
+from tests.faults.kit import counters
 from tests.faults.kit.form import runs
 from tests.provider.databases import OURS
 from wfe_postgres import PersistenceError, PostgresPersistenceProvider
@@ -60,7 +60,7 @@ def run_children(provider: Provider) -> None:
     check_answers(provider, "parent")
     assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * CHILDREN
     check_answers(provider, "after")
-    tally.count("forked by C code", faults=CHILDREN, acknowledged=CHILDREN * CALLS)
+    counters.count("forked by C code", faults=CHILDREN, acknowledged=CHILDREN * CALLS)
 
 
 def test_children_of_an_own_engine(database_url: str, sql: Sql) -> None:

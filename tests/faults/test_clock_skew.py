@@ -19,7 +19,7 @@ from tests.faults.kit.clock import HOUR, Clock
 from tests.faults.kit.form import runs
 from wfe_postgres import PostgresPersistenceProvider, ScheduledCommand
 from wfe_postgres.repositories.base import logger
-from wfe_postgres.testing.conformance.support import PATIENCE, at, command, subscription
+from wfe_postgres.testing.conformance.support import TIMEOUT, at, command, subscription
 
 SOON = timedelta(seconds=1)
 ERROR = 5.0  # seconds by which a busy machine may mistake an hour
@@ -48,7 +48,7 @@ def spawned(clock: Clock, part: Any, *arguments: object) -> Iterator["Pipe[Any, 
 
 def answer(pipe: "Pipe[Any, Any]") -> Any:
     """What the process says next."""
-    assert pipe.poll(PATIENCE), "the process says nothing"
+    assert pipe.poll(TIMEOUT), "the process says nothing"
     return pipe.recv()
 
 

@@ -13,7 +13,7 @@ from psycopg.errors import DeadlockDetected
 from sqlalchemy import make_url
 
 from tests.concurrency.crowd import together
-from tests.faults.kit import tally
+from tests.faults.kit import counters
 from tests.faults.kit.cluster import Cluster
 from tests.faults.kit.form import runs
 from wfe_postgres import ConcurrencyError, PersistenceError, PostgresPersistenceProvider, WorkflowInstance
@@ -55,7 +55,7 @@ def test_serializable_by_default(cluster: Cluster, database: str) -> None:
         together(THREADS, work)
         conflicts = cluster.log_since(mark).count("could not serialize access")
     assert conflicts, "nobody came in another's way"
-    tally.count("serializable by default", faults=conflicts, acknowledged=CALLS)
+    counters.count("serializable by default", faults=conflicts, acknowledged=CALLS)
 
 
 def disturb(provider: Provider, chance: random.Random, ids: list[str]) -> None:

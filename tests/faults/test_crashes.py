@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from tests.faults.kit import tally
+from tests.faults.kit import counters
 from tests.faults.kit.cluster import Cluster
 from tests.faults.kit.form import runs
 from tests.faults.kit.killer import terminate_at_random
@@ -147,7 +147,7 @@ def judge(test: str, faults: int, ledgers: list[Ledger], database: str) -> None:
     assert failed & stored == set()
     assert stored <= acknowledged | unknown
     assert not any(ledger.unknown for ledger in ledgers[1::2]), "who tries again finds out"
-    tally.count(
+    counters.count(
         test,
         faults=faults,
         acknowledged=len(acknowledged),

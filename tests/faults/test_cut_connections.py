@@ -13,11 +13,11 @@ import psycopg
 import pytest
 from sqlalchemy.event import listen
 
-from tests.faults.kit import tally
+from tests.faults.kit import counters
 from tests.faults.kit.form import runs
 from tests.faults.kit.proxy import PASS, CutAfter, Refuse, TcpProxy
+from tests.protocol.calls import Call
 from tests.provider.databases import migrated_database
-from tests.wire.calls import Call
 from wfe_postgres import (
     ConcurrencyError,
     ExecutionError,
@@ -260,7 +260,7 @@ def test_a_cut_write_takes_place_once(store: Store, name: str) -> None:
         call()
         store.proxy.fault = PASS
         assert store.sees(write, tag) == write.afterwards, f"cut after {place} bytes"
-    tally.count("cut once at a random byte", faults=CUTS, acknowledged=CUTS)
+    counters.count("cut once at a random byte", faults=CUTS, acknowledged=CUTS)
 
 
 @pytest.mark.parametrize("name", WRITES)
@@ -284,7 +284,7 @@ def test_a_cut_write_tells_the_truth(store: Store, name: str) -> None:
         finally:
             store.proxy.fault = PASS
         assert store.sees(write, tag) in allowed, f"cut after {place} bytes"
-    tally.count("cut for good at a random byte", faults=CUTS_FOR_GOOD, unknown=unknown)
+    counters.count("cut for good at a random byte", faults=CUTS_FOR_GOOD, unknown=unknown)
 
 
 def test_a_reset_that_libpq_has_not_seen_yet(server: str, template: str) -> None:

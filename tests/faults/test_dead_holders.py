@@ -16,7 +16,7 @@ from tests.conftest import InProcesses, Sql
 from tests.faults.kit.form import runs
 from tests.provider.databases import OURS, wait_until
 from wfe_postgres import PostgresPersistenceProvider, SubscriptionTokenError
-from wfe_postgres.testing.conformance.support import PATIENCE, from_now, subscription
+from wfe_postgres.testing.conformance.support import TIMEOUT, from_now, subscription
 
 TIME_TO_LIVE = 2.0
 SOON = timedelta(seconds=1)
@@ -43,7 +43,7 @@ def kill_while_taking(url: str, ids: list[str], chance: random.Random) -> list[s
     holder = context.Process(target=take_all, args=(url, ids, far))
     holder.start()
     far.close()
-    assert near.poll(PATIENCE)
+    assert near.poll(TIMEOUT)
     time.sleep(chance.uniform(0.0, 0.01))
     os.kill(holder.pid or 0, signal.SIGKILL)
     holder.join()

@@ -10,11 +10,11 @@ from datetime import timedelta
 from multiprocessing.connection import Connection as Pipe
 
 from tests.conftest import Sql
-from tests.faults.kit import tally
+from tests.faults.kit import counters
 from tests.faults.kit.form import runs
 from tests.provider.databases import wait_until
 from wfe_postgres import PostgresPersistenceProvider, ScheduledCommand
-from wfe_postgres.testing.conformance.support import PATIENCE, at, command
+from wfe_postgres.testing.conformance.support import TIMEOUT, at, command
 
 LEASE = 1.0
 NOISE = 2.0  # seconds that a busy machine may add to a wait
@@ -52,7 +52,7 @@ class Host:
     def await_news(self, count: int) -> None:
         """Return when it has told so often."""
         for _ in range(count):
-            assert self._pipe.poll(PATIENCE), "the host does nothing"
+            assert self._pipe.poll(TIMEOUT), "the host does nothing"
             self._hear()
 
     def kill(self) -> None:
@@ -100,4 +100,4 @@ def test_hosts_that_are_killed_one_after_the_other(
     in_hand = {host.told["begun"][-1] for host in dead}
     assert len(done) == kills * COMMANDS
     assert {data for data, times in begun.items() if times > 1} <= in_hand
-    tally.count("dead hosts", faults=kills, acknowledged=len(done))
+    counters.count("dead hosts", faults=kills, acknowledged=len(done))

@@ -19,11 +19,11 @@ import pytest
 from sqlalchemy import make_url
 from sqlalchemy.pool import QueuePool
 
-from tests.faults.kit import tally
+from tests.faults.kit import counters
 from tests.faults.kit.form import runs
 from tests.faults.kit.proxy import PASS, Fault, Silence, SilentAfter, TcpProxy, Trickle
+from tests.protocol.calls import ONE_ROUND_TRIP, OTHERS, Call, Prepare
 from tests.provider.databases import contents, migrated_database, wait_until
-from tests.wire.calls import ONE_ROUND_TRIP, OTHERS, Call, Prepare
 from wfe_postgres import OutcomeUnknownError, PersistenceError, PostgresPersistenceProvider, WfeError
 from wfe_postgres.orm import Base
 from wfe_postgres.testing.conformance.support import at, event
@@ -165,7 +165,7 @@ def test_every_call_ends(server: str, template: str, harm: str) -> None:
         with ExitStack() as stack:
             lines = {name: stack.enter_context(line(server, template)) for name in names}
             check(lines, HARMS[harm])
-        tally.count(f"every call ends: {harm}", faults=len(names))
+        counters.count(f"every call ends: {harm}", faults=len(names))
 
 
 def check(lines: dict[str, Line], harm: Harm) -> None:

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import make_url
 from sqlalchemy.pool import QueuePool
 
-from tests.faults.kit import tally
+from tests.faults.kit import counters
 from tests.faults.kit.cluster import Cluster
 from tests.faults.kit.form import runs
 from tests.provider.databases import wait_until
@@ -107,4 +107,4 @@ def test_it_heals(cluster: Cluster, database: str, name: str) -> None:
         assert isinstance(provider.engine.pool, QueuePool)
         assert provider.engine.pool.checkedout() == 0
         assert len(cluster.backends(str(make_url(database).database))) <= 4
-    tally.count(f"server {name}", faults=1, acknowledged=len(done), failed=0, doubled=0, lost=0)
+    counters.count(f"server {name}", faults=1, acknowledged=len(done), failed=0, doubled=0, lost=0)

@@ -6,7 +6,7 @@ import time
 import psycopg
 from sqlalchemy import make_url
 
-from tests.faults.kit import tally
+from tests.faults.kit import counters
 from tests.faults.kit.audit import audit, become, first, new_subscriptions
 from tests.faults.kit.cluster import Cluster
 from tests.faults.kit.form import runs
@@ -48,6 +48,6 @@ def test_no_kill_leaves_half_a_save(cluster: Cluster, database: str) -> None:
             generation = found
     assert acknowledged >= KILLS
     assert in_the_gap >= runs(0, 5), "no kill fell between a commit and its answer"
-    tally.count("kill -9 of a writer", faults=KILLS, acknowledged=acknowledged, lost=0)
+    counters.count("kill -9 of a writer", faults=KILLS, acknowledged=acknowledged, lost=0)
     with PostgresPersistenceProvider(database) as provider:
         assert provider.get_workflow_instance(ID).data == {"generation": generation}

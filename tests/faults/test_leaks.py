@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import make_url
 from sqlalchemy.pool import QueuePool
 
-from tests.faults.kit import tally
+from tests.faults.kit import counters
 from tests.faults.kit.cluster import Cluster
 from tests.faults.kit.form import runs
 from wfe_postgres import Event, PersistenceError, PostgresPersistenceProvider, ScheduledCommand, WfeError
@@ -106,7 +106,7 @@ def test_nothing_is_left(cluster: Cluster, database: str) -> None:
     provider.close()
     with pytest.raises(PersistenceError):
         provider.get_statistics()
-    tally.count("mixed calls", faults=CALLS // 100, acknowledged=CALLS - failed, failed=failed)
+    counters.count("mixed calls", faults=CALLS // 100, acknowledged=CALLS - failed, failed=failed)
 
 
 def peak_memory() -> int:

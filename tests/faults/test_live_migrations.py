@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Sql
-from tests.faults.kit import tally
+from tests.faults.kit import counters
 from tests.faults.kit.form import LONG, runs
 from tests.migrations.stores import differences, make_rust_store, revision_of, upgrade_store
 from tests.migrations.test_live_tables import in_a_thread, statements, wait_until
@@ -74,7 +74,7 @@ def hosts_at_work(url: str) -> Iterator[list[float]]:
     with psycopg.connect(url) as connection:
         found = connection.execute(FOUND).fetchall()
     assert sorted(id for (id,) in found) == sorted(written)
-    tally.count("live migrations", acknowledged=5 * len(written))
+    counters.count("live migrations", acknowledged=5 * len(written))
 
 
 def test_who_queues_behind_a_migration(empty_database_url: str, sql: Sql) -> None:
@@ -99,7 +99,7 @@ def test_who_queues_behind_a_migration(empty_database_url: str, sql: Sql) -> Non
             upgrade.result(timeout=30)
     assert ATTEMPT / 2 < max(waits) < ATTEMPT + NOISE
     assert differences(empty_database_url) == []
-    tally.count("live migrations", faults=attempts)
+    counters.count("live migrations", faults=attempts)
 
 
 @pytest.mark.skipif(not LONG, reason="a million pointers are for the long form")

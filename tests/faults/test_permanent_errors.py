@@ -12,7 +12,7 @@ from sqlalchemy import make_url
 
 from tests.faults.kit.cluster import Cluster
 from tests.faults.kit.proxy import PASS, CutLarge, TcpProxy
-from tests.wire.proxy import Proxy
+from tests.protocol.proxy import Proxy
 from wfe_postgres import OutcomeUnknownError, PersistenceError, PostgresPersistenceProvider, StoreNotReadyError
 from wfe_postgres.embedded import EmbeddedPostgres
 from wfe_postgres.testing.conformance.support import at, event, has_event

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 
-from tests.faults.kit import tally
+from tests.faults.kit import counters
 from tests.faults.kit.cluster import Cluster
 from tests.provider.databases import migrated_database, wait_until
 from wfe_postgres import Event, PostgresPersistenceProvider
@@ -36,7 +36,7 @@ def test_writes_follow_the_primary(cluster: Cluster, database: str, server: str,
             assert events(database) == sorted(acknowledged)
         assert events(promoted) == sorted(moved)
         engine.dispose()
-    tally.count("the primary moved", faults=1, acknowledged=len(acknowledged + moved), lost=0, doubled=0)
+    counters.count("the primary moved", faults=1, acknowledged=len(acknowledged + moved), lost=0, doubled=0)
 
 
 def written(provider: PostgresPersistenceProvider) -> list[str]:

@@ -11,7 +11,7 @@ from sqlalchemy import make_url
 
 from tests.concurrency.crowd import together
 from tests.conftest import Sql
-from tests.faults.kit import tally
+from tests.faults.kit import counters
 from tests.faults.kit.cluster import CONNECTIONS, Cluster
 from tests.faults.kit.form import runs
 from tests.provider.databases import OURS, wait_until
@@ -82,7 +82,7 @@ def test_who_waits_too_long_for_a_connection_is_told(database_url: str, sql: Sql
     assert set(refused.values()) == {True}
     assert not stored & refused.keys()
     assert max(waits) < 0.4 + 0.1 + NOISE
-    tally.count("scarcity", acknowledged=len(ids), failed=len(refused))
+    counters.count("scarcity", acknowledged=len(ids), failed=len(refused))
 
 
 def test_a_server_with_two_connections_left(cluster: Cluster, database: str) -> None:

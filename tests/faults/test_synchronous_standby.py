@@ -14,13 +14,13 @@ import pytest
 from sqlalchemy import create_engine, make_url
 
 from tests.faults.conftest import TEMPLATE
-from tests.faults.kit import tally
+from tests.faults.kit import counters
 from tests.faults.kit.ambiguous import until_commits_wait
 from tests.faults.kit.cluster import Cluster
 from tests.faults.kit.form import runs
+from tests.protocol.calls import ALL, Call
+from tests.protocol.test_durable import WRITES
 from tests.provider.databases import migrated_database
-from tests.wire.calls import ALL, Call
-from tests.wire.test_durable import WRITES
 from wfe_postgres import OutcomeUnknownError, PostgresPersistenceProvider, WfeError
 from wfe_postgres.testing.conformance.support import at, event
 
@@ -110,7 +110,7 @@ def test_a_write_that_no_standby_has_confirmed(cluster: Cluster, harm: str) -> N
         for name, (error, seconds) in outcomes.items():
             assert isinstance(error, OutcomeUnknownError), f"{name}: {error!r}"
             assert seconds < TIMEOUT + SLACK, name
-        tally.count(f"a wait for a standby cut short: {harm}", faults=len(names), unknown=len(names), lost=0)
+        counters.count(f"a wait for a standby cut short: {harm}", faults=len(names), unknown=len(names), lost=0)
 
 
 def prepared(name: str, stack: ExitStack, cluster: Cluster) -> Call:

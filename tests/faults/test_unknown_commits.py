@@ -9,16 +9,16 @@ from threading import Event as Gate
 import pytest
 from sqlalchemy import event, make_url
 
-from tests.faults.kit import tally
+from tests.faults.kit import counters
 from tests.faults.kit.ambiguous import ambiguous_commits
 from tests.faults.kit.cluster import Cluster
 from tests.faults.kit.form import runs
+from tests.protocol.calls import ALL, Counted
+from tests.protocol.test_durable import WRITES
 from tests.provider.databases import wait_until
-from tests.wire.calls import ALL, Counted
-from tests.wire.test_durable import WRITES
 from wfe_postgres import Event, PostgresPersistenceProvider, ScheduledCommand, WorkflowExistsError
 from wfe_postgres.orm import Base
-from wfe_postgres.testing.conformance.support import PATIENCE, created, from_now, subscription, workflow
+from wfe_postgres.testing.conformance.support import TIMEOUT, created, from_now, subscription, workflow
 
 COUNTS = " UNION ALL ".join(f"SELECT '{table}', count(*) FROM {table}" for table in Base.metadata.sorted_tables)
 # The large ones are no other statements, and a purge only does not count the batch whose answer was lost.
@@ -42,7 +42,7 @@ def test_the_truth_is_found_out(cluster: Cluster, database: str, counted: Counte
                 call()
             left.append(cluster.sql(COUNTS, database=name))
     assert left[0] == left[1]
-    tally.count("commit acknowledged to nobody", faults=1, acknowledged=1, doubled=0, unknown=0)
+    counters.count("commit acknowledged to nobody", faults=1, acknowledged=1, doubled=0, unknown=0)
 
 
 @pytest.mark.parametrize("turn", range(runs(2, 50)))
@@ -114,7 +114,7 @@ def test_a_transaction_number_that_is_used_again(cluster: Cluster, database: str
     gate = Gate()
 
     def wait_for_the_gate(*_: object) -> None:
-        gate.wait(PATIENCE)
+        gate.wait(TIMEOUT)
 
     # Nothing may bring the log to the disk, where the crash would leave the number spent.
     with (
@@ -136,6 +136,6 @@ def test_a_transaction_number_that_is_used_again(cluster: Cluster, database: str
             pass
         assert cluster.sql(BECAME, number) == [("committed",)], "the number was not used again"
         gate.set()
-        under_way.result(PATIENCE)
+        under_way.result(TIMEOUT)
     assert cluster.sql(f"SELECT count(*) FROM {write.table} WHERE {write.found}", database=name) == [(1,)]
-    tally.count("transaction number used again after a crash", faults=1, acknowledged=1, lost=0, doubled=0)
+    counters.count("transaction number used again after a crash", faults=1, acknowledged=1, lost=0, doubled=0)

@@ -175,10 +175,10 @@ def engine_for(url: str) -> Iterator[Engine]:
     yield create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
 
 
-def upgrade_store(url: str, schema: str = "wfc", patience: float = 60.0) -> None:
+def upgrade_store(url: str, schema: str = "wfc", timeout: float = 60.0) -> None:
     """What a starting host does."""
     with engine_for(url) as engine:
-        store.ensure(engine, schema, patience=patience)
+        store.ensure(engine, schema, timeout=timeout)
 
 
 def differences(url: str, schema: str = "wfc") -> list[str]:

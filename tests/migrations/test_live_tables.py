@@ -113,7 +113,7 @@ def test_patience_has_an_end(empty_database_url: str) -> None:
     with psycopg.connect(empty_database_url) as outsider, engine_for(empty_database_url) as engine:
         outsider.execute("SELECT count(*) FROM wfc.execution_pointers")
         with pytest.raises(StoreNotReadyError, match="in use by a long transaction: try again later"):
-            store.upgrade(engine, patience=1)
+            store.upgrade(engine, timeout=1)
     assert revision_of(empty_database_url) == "0001"
 
 
@@ -164,7 +164,7 @@ def test_a_new_store_waits_for_nobody_elses_long_transaction(empty_database_url:
     with psycopg.connect(empty_database_url) as backup:
         backup.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         backup.execute("SELECT count(*) FROM public.customers")
-        upgrade_store(empty_database_url, patience=5)
+        upgrade_store(empty_database_url, timeout=5)
     assert differences(empty_database_url) == []
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool
 
 from tests.conftest import Sql
 from tests.migrations.stores import alembic, differences, revision_of, upgrade_store
-from wfe_postgres.autogenerate import without_store
+from wfe_postgres.autogenerate import exclude_store_tables
 from wfe_postgres.schema import HEAD
 
 ENVIRONMENT = """
@@ -141,7 +141,7 @@ def test_autogenerate_leaves_the_store_alone(empty_database_url: str, schema: st
     alembic(empty_database_url, command.upgrade, "head", schema=schema)
     own, mapped = own_tables(), own_tables(schema=schema)
     mine = ["CreateTableOp None.customers"]
-    filters = without_store(schema)
+    filters = exclude_store_tables(schema)
     assert proposals(empty_database_url, own, **filters) == mine
     assert proposals(empty_database_url, mapped, **filters) == mine
     assert proposals(empty_database_url, mapped, include_object=filters["include_object"]) == mine
@@ -168,6 +168,6 @@ def test_the_applications_own_filters_decide_about_the_rest(empty_database_url: 
         asked.append((item if kind == "table" else item.table).schema)
         return name != "cache"
 
-    filters = without_store(include_name=include_name, include_object=include_object)
+    filters = exclude_store_tables(include_name=include_name, include_object=include_object)
     assert proposals(empty_database_url, own_tables(schema="wfc"), **filters) == ["CreateTableOp None.customers"]
     assert set(asked) == {None}

@@ -13,7 +13,7 @@ from sqlalchemy.exc import ProgrammingError
 from tests.conftest import Sql
 from tests.migrations.printed import apply, printed
 from tests.migrations.stores import ROOT, alembic, differences, engine_for, make_rust_store, upgrade_store
-from tests.wire.calls import ALL, LARGE
+from tests.protocol.calls import ALL, LARGE
 from wfe_postgres import PersistenceError, PostgresPersistenceProvider, StoreNotReadyError
 from wfe_postgres import schema as store
 from wfe_postgres.__main__ import main

@@ -183,7 +183,7 @@ def test_nobody_waits_for_ever_for_another_upgrade(empty_database_url: str) -> N
         [(high, low)] = keys
         outsider.execute("SELECT pg_advisory_xact_lock((%s::bigint << 32) | %s::bigint)", (high, low))
         with engine_for(empty_database_url) as engine, pytest.raises(StoreNotReadyError, match="still upgrading"):
-            store.upgrade(engine, patience=0.3)
+            store.upgrade(engine, timeout=0.3)
 
 
 def test_an_upgrade_beside_a_rust_host_that_lays_out_its_tables(empty_database_url: str) -> None:

@@ -59,10 +59,10 @@ def contents(url: str, schema: str = "wfc") -> dict[str, list[str]]:
     return found
 
 
-def open_transactions(connection: psycopg.Connection[Any], patience: float = 5.0) -> list[str]:
+def open_transactions(connection: psycopg.Connection[Any], timeout: float = 5.0) -> list[str]:
     """The last statements of those who are in a transaction in the connection's database, and stay in it."""
     query = "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in %'"
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     while (found := connection.execute(query).fetchall()) and time.monotonic() < deadline:
         time.sleep(0.01)
     return [str(query) for (query,) in found]

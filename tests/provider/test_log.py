@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.conftest import Sql
-from tests.wire.proxy import Loss, Proxy
+from tests.protocol.proxy import Loss, Proxy
 from wfe_postgres import PersistenceError, PostgresPersistenceProvider, ScheduledCommand
 from wfe_postgres.embedded import EmbeddedPostgres
 from wfe_postgres.repositories import queries
@@ -44,16 +44,16 @@ def test_nothing_happened(provider: Provider, said: pytest.LogCaptureFixture) ->
 
 @pytest.mark.parametrize("loss", Loss)
 def test_a_lost_answer(database_url: str, said: pytest.LogCaptureFixture, loss: Loss) -> None:
-    """That the call is tried again, and that it was found out what became of the write."""
+    """That the call is retried, and that the outcome of the write was determined."""
     with Proxy(database_url) as proxy, Provider(proxy.url) as provider:
         provider.get_statistics()
         proxy.loss = loss
         provider.create_event(event(id="paid-1", event_data={"card": "4929-secret"}))
     again, resolved = warnings(said)
-    assert again.startswith("a call is tried again in ")
+    assert again.startswith("retrying in ")
     assert "'paid-1'" in again
     assert "connection to the database was lost" in again
-    assert resolved == "the answer to a write was lost; what became of it was found out: 'paid-1'"
+    assert resolved == "the answer to a write was lost; its outcome was determined by a retry: 'paid-1'"
     assert "secret" not in said.text
 
 

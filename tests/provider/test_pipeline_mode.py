@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session
 
-from tests.wire.calls import ALL, Prepare
+from tests.protocol.calls import ALL, Prepare
 from wfe_postgres import PersistenceError, PostgresPersistenceProvider
 from wfe_postgres.connections.sockets import driver_connection
 from wfe_postgres.testing.conformance.support import event, has_event

@@ -1,6 +1,6 @@
-"""The command `wfe-postgres`: results on standard output, complaints on standard error, in one line.
+"""The command `wfe-postgres`: results on standard output, reported_errors on standard error, in one line.
 
-A new command is a function that does its work under `complaints()`, and a line here. Values of data and of events
+A new command is a function that does its work under `reported_errors()`, and a line here. Values of data and of events
 are never shown, also not as JSON: they are the customers'.
 """
 

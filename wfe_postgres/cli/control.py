@@ -7,7 +7,7 @@ import typer
 
 from wfe_postgres import ConcurrencyError, PostgresPersistenceProvider, WorkflowInstance, WorkflowStatus
 from wfe_postgres.cli.options import Json, Schema, Url, Workflow
-from wfe_postgres.cli.provider import Exit, complain, complaints, find, provider_on
+from wfe_postgres.cli.provider import ExitCode, fail, find, provider_on, reported_errors
 from wfe_postgres.cli.screen import print_json
 from wfe_postgres.cli.text import at, plain
 from wfe_postgres.orm import SCHEMA
@@ -33,7 +33,7 @@ def suspend(workflow: Workflow, url: Url = None, schema: Schema = SCHEMA, as_jso
       2  the store is missing, older or newer than this library
       3  the database cannot be reached, or refuses
     """
-    decree(workflow, WorkflowStatus.SUSPENDED, lambda it: None, url, schema, as_json)
+    set_status(workflow, WorkflowStatus.SUSPENDED, lambda it: None, url, schema, as_json)
 
 
 def resume(workflow: Workflow, url: Url = None, schema: Schema = SCHEMA, as_json: Json = False) -> None:
@@ -53,7 +53,7 @@ def resume(workflow: Workflow, url: Url = None, schema: Schema = SCHEMA, as_json
     def make_due(instance: WorkflowInstance) -> None:
         instance.next_execution = int(datetime.now(UTC).timestamp() * 1000)
 
-    decree(workflow, WorkflowStatus.RUNNABLE, make_due, url, schema, as_json)
+    set_status(workflow, WorkflowStatus.RUNNABLE, make_due, url, schema, as_json)
 
 
 def terminate(workflow: Workflow, url: Url = None, schema: Schema = SCHEMA, as_json: Json = False) -> None:
@@ -75,10 +75,10 @@ def terminate(workflow: Workflow, url: Url = None, schema: Schema = SCHEMA, as_j
     def complete(instance: WorkflowInstance) -> None:
         instance.complete_time = datetime.now(UTC)
 
-    decree(workflow, WorkflowStatus.TERMINATED, complete, url, schema, as_json)
+    set_status(workflow, WorkflowStatus.TERMINATED, complete, url, schema, as_json)
 
 
-def decree(
+def set_status(
     workflow: str,
     status: WorkflowStatus,
     prepare: Callable[[WorkflowInstance], None],
@@ -87,7 +87,7 @@ def decree(
     as_json: bool,
 ) -> None:
     """Give the workflow this status and say so; nothing is written when it has it already."""
-    with complaints(url), provider_on(url, schema) as provider:
+    with reported_errors(url), provider_on(url, schema) as provider:
         before, instance = save(provider, workflow, status, prepare)
     if as_json:
         print_json({"id": instance.id, "name": instance.name, "before": before, "status": instance.status})
@@ -108,7 +108,7 @@ def save(
         instance = find(provider, workflow)
         before = instance.status
         if before in FINISHED:
-            complain(refusal(instance), Exit.NO)
+            fail(refusal(instance), ExitCode.NO)
         if before == status:
             return before, instance
         instance.status = status
@@ -118,7 +118,7 @@ def save(
         except ConcurrencyError:
             continue
         return before, instance
-    return complain(f"others kept changing workflow {workflow!r}: {TRIES} tries were refused", Exit.NO)
+    return fail(f"others kept changing workflow {workflow!r}: {TRIES} tries were refused", ExitCode.NO)
 
 
 def refusal(instance: WorkflowInstance) -> str:

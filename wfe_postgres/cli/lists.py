@@ -21,7 +21,7 @@ from wfe_postgres import (
     WorkflowSummary,
 )
 from wfe_postgres.cli.options import WHEN, Json, Limit, Schema, Url, moment
-from wfe_postgres.cli.provider import complaints, find, provider_on
+from wfe_postgres.cli.provider import find, provider_on, reported_errors
 from wfe_postgres.cli.screen import STYLES, WIDE, make_console, make_table, print_json, show
 from wfe_postgres.cli.text import at, distance, in_one_line, next_run, plain
 from wfe_postgres.orm import SCHEMA
@@ -72,7 +72,7 @@ def list_workflows(
       2  the store is missing, older or newer than this library
       3  the database cannot be reached, or refuses
     """
-    with complaints(url), provider_on(url, schema) as provider:
+    with reported_errors(url), provider_on(url, schema) as provider:
         page = provider.find_workflows(
             status=status,
             definition_id=definition,
@@ -114,7 +114,7 @@ def errors(
       2  the store is missing, older or newer than this library
       3  the database cannot be reached, or refuses
     """
-    with complaints(url), provider_on(url, schema) as provider:
+    with reported_errors(url), provider_on(url, schema) as provider:
         id = None if workflow is None else find(provider, workflow).id
         found = provider.get_execution_errors(id, since=since, limit=limit)
     if as_json:
@@ -146,7 +146,7 @@ def events(
     """
     if (name is None) != (key is None):
         raise typer.BadParameter("they go together", param_hint="--name, --key")
-    with complaints(url), provider_on(url, schema) as provider:
+    with reported_errors(url), provider_on(url, schema) as provider:
         if name is None or key is None:
             ids = provider.get_runnable_events(END_OF_TIME, limit)
         else:

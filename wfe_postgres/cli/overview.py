@@ -16,7 +16,7 @@ from rich.text import Text
 from wfe_postgres import PostgresPersistenceProvider, StoreStatistics
 from wfe_postgres.cli.catalogue import Catalogue, TableSize
 from wfe_postgres.cli.options import Json, Schema, Url
-from wfe_postgres.cli.provider import RETRY_BUDGET, complaints, provider_on
+from wfe_postgres.cli.provider import RETRY_BUDGET, provider_on, reported_errors
 from wfe_postgres.cli.screen import STYLES, make_console, make_table, print_json, show
 from wfe_postgres.cli.text import EPOCH, at, span
 from wfe_postgres.orm import SCHEMA
@@ -61,7 +61,7 @@ def status(
       3    the database cannot be reached, or refuses
       130  the watch was stopped by Ctrl-C
     """
-    with complaints(url), provider_on(url, schema) as provider:
+    with reported_errors(url), provider_on(url, schema) as provider:
         catalogue = Catalogue(provider, schema, RETRY_BUDGET)
 
         def look() -> Overview:

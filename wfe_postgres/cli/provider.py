@@ -25,10 +25,10 @@ RETRY_BUDGET = 2.0
 """Seconds for a server that does not answer: somebody is sitting before the terminal."""
 
 
-class Exit(IntEnum):
+class ExitCode(IntEnum):
     """What the exit codes mean, for every command."""
 
-    FINE = 0
+    OK = 0
     NO = 1
     NOT_READY = 2
     NO_DATABASE = 3
@@ -53,22 +53,22 @@ def find(provider: PostgresPersistenceProvider, id_or_name: str) -> WorkflowInst
 
 
 @contextmanager
-def complaints(url: str | None) -> Iterator[None]:
+def reported_errors(url: str | None) -> Iterator[None]:
     """Turn what people can do something about into one line and an exit code."""
     log, log_handler = logging.getLogger("wfe_postgres"), _Complaints(logging.ERROR)
     log.addHandler(log_handler)
     try:
         yield
     except StoreNotReadyError as error:
-        complain(str(error), Exit.NOT_READY)
+        fail(str(error), ExitCode.NOT_READY)
     except CorruptRowError as error:
-        complain(str(error), Exit.NO)
+        fail(str(error), ExitCode.NO)
     except PersistenceError as error:
-        complain(str(error).replace("cannot connect:", f"cannot connect{to_address(url)}:", 1), Exit.NO_DATABASE)
+        fail(str(error).replace("cannot connect:", f"cannot connect{to_address(url)}:", 1), ExitCode.NO_DATABASE)
     except WfeError as error:
-        complain(str(error), Exit.NO)
+        fail(str(error), ExitCode.NO)
     except (EmbeddedPostgresError, ValueError) as error:
-        complain(str(error), Exit.NO_DATABASE)
+        fail(str(error), ExitCode.NO_DATABASE)
     finally:
         log.removeHandler(log_handler)
 
@@ -80,7 +80,7 @@ class _Complaints(logging.Handler):
         typer.echo(f"wfe-postgres: {in_one_line(record.getMessage())}", err=True)
 
 
-def complain(sentence: str, code: Exit) -> NoReturn:
+def fail(sentence: str, code: ExitCode) -> NoReturn:
     """Say in one line what is wrong, and end."""
     typer.echo(f"wfe-postgres: {in_one_line(sentence)}", err=True)
     raise typer.Exit(code)

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from wfe_postgres import WorkflowStatus
 from wfe_postgres.cli.catalogue import Catalogue, Removable, finished_workflows, processed_events
 from wfe_postgres.cli.options import WHEN, Json, Schema, Url, moment
-from wfe_postgres.cli.provider import RETRY_BUDGET, Exit, complaints, provider_on
+from wfe_postgres.cli.provider import RETRY_BUDGET, ExitCode, provider_on, reported_errors
 from wfe_postgres.cli.screen import print_json
 from wfe_postgres.cli.text import at, counted
 from wfe_postgres.orm import SCHEMA
@@ -80,7 +80,7 @@ def purge(
     statuses = [WorkflowStatus.COMPLETE, WorkflowStatus.TERMINATED]
     if status is not None and status not in statuses:
         raise typer.BadParameter("only Complete and Terminated workflows can be purged", param_hint="--status")
-    with complaints(url), provider_on(url, schema) as provider:
+    with reported_errors(url), provider_on(url, schema) as provider:
         tasks = [
             Task(
                 str(each),
@@ -117,7 +117,7 @@ def purge_events(
       3    the database cannot be reached, or refuses
       130  stopped by Ctrl-C
     """
-    with complaints(url), provider_on(url, schema) as provider:
+    with reported_errors(url), provider_on(url, schema) as provider:
         tasks = [Task("processed", "event", processed_events(), partial(provider.purge_events, batch_size=batch_size))]
         run(tasks, Catalogue(provider, schema, RETRY_BUDGET), older_than, batch_size, dry_run, as_json)
 
@@ -135,7 +135,7 @@ def run(
         finally:
             tell(tasks, older_than, dry_run, interrupted.is_set(), as_json)
     if interrupted.is_set():
-        raise typer.Exit(Exit.INTERRUPTED)
+        raise typer.Exit(ExitCode.INTERRUPTED)
 
 
 def remove(

@@ -20,7 +20,7 @@ from wfe_postgres import (
     WorkflowInstance,
 )
 from wfe_postgres.cli.options import Json, Schema, Url, Workflow
-from wfe_postgres.cli.provider import complaints, find, provider_on
+from wfe_postgres.cli.provider import find, provider_on, reported_errors
 from wfe_postgres.cli.screen import PIPE_WIDTH, STYLES, make_console, print_json
 from wfe_postgres.cli.screen import show as print_all
 from wfe_postgres.cli.text import at, distance, in_one_line, next_run, plain, span
@@ -73,7 +73,7 @@ def show(
       2  the store is missing, older or newer than this library
       3  the database cannot be reached, or refuses
     """
-    with complaints(url), provider_on(url, schema) as provider:
+    with reported_errors(url), provider_on(url, schema) as provider:
         instance = find(provider, workflow)
         subscriptions = provider.get_workflow_subscriptions(instance.id)
         errors = provider.get_execution_errors(instance.id, limit=MOST_ERRORS)

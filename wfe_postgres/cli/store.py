@@ -8,7 +8,7 @@ import typer
 
 from wfe_postgres import schema as store
 from wfe_postgres.cli.options import Schema, Url
-from wfe_postgres.cli.provider import Exit, complaints, provider_on
+from wfe_postgres.cli.provider import ExitCode, provider_on, reported_errors
 from wfe_postgres.cli.text import in_one_line
 from wfe_postgres.codec.validation import schema_name
 from wfe_postgres.orm import SCHEMA
@@ -34,10 +34,10 @@ def upgrade(
       3  the database cannot be reached, or refuses
     """
     if sql:
-        with complaints(url):
+        with reported_errors(url):
             typer.echo(store.upgrade_script(schema_name(schema)))
         return
-    with complaints(url), provider_on(url, schema) as provider:
+    with reported_errors(url), provider_on(url, schema) as provider:
         store.upgrade(provider.engine, schema)
     typer.echo(f"The store in schema {schema} is up to date, at revision {store.HEAD}.")
 
@@ -57,12 +57,12 @@ def check(url: Url = None, schema: Schema = SCHEMA) -> None:
       2  it is missing, or older or newer than this library
       3  the database cannot be reached, or refuses
     """
-    with complaints(url), provider_on(url, schema) as provider:
+    with reported_errors(url), provider_on(url, schema) as provider:
         differences = store.check(provider.engine, schema)
     for difference in differences:
         typer.echo(in_one_line(difference))
     if differences:
-        raise typer.Exit(Exit.NO)
+        raise typer.Exit(ExitCode.NO)
     typer.echo(f"The store in schema {schema} is as it should be, at revision {store.HEAD}.")
 
 
@@ -91,7 +91,7 @@ def demo(
       3  the database cannot be reached, or refuses
     """
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # cleans up, as Ctrl-C does
-    with complaints(url):
+    with reported_errors(url):
         from wfe_postgres.demo.run import run
 
         raise typer.Exit(run(url, schema=schema, keep=keep))

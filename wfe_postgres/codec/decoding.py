@@ -1,4 +1,4 @@
-"""From the JSON text of a row to a contract object, and which column is to blame when a row cannot be read.
+"""From the JSON text of a row to a contract object; for a row that cannot be read, which column is the cause.
 
 A row comes as one JSON array with the columns of its fields in order, times in UTC without offset, so that what is
 read depends on no loader, DateStyle or TimeZone of the connection.
@@ -46,7 +46,7 @@ def _reader(make: Callable[..., _T], fields: Fields) -> Callable[[str], _T]:
             values.pop(NO_ATTRIBUTE, None)
             return make(**values)
         except _UNREADABLE:
-            corrupt = _blame(json_row, fields)
+            corrupt = _find_corrupt(json_row, fields)
         raise corrupt
 
     return read
@@ -67,7 +67,7 @@ def read_pointers(json_rows: str) -> tuple[list[ExecutionPointer], list[int]]:
         rows = decode(json_rows)
         pointers = [_pointer(row) for row in rows]
     except _UNREADABLE:
-        corrupt = _blame_pointer(json_rows)
+        corrupt = _find_corrupt_pointer(json_rows)
     else:
         return pointers, [row[-1] for row in rows]
     raise corrupt
@@ -114,7 +114,7 @@ def _pointer(row: list[Any]) -> ExecutionPointer:
     return pointer
 
 
-def _blame(json_row: str, fields: Fields) -> CorruptRowError:
+def _find_corrupt(json_row: str, fields: Fields) -> CorruptRowError:
     try:
         row = decode(json_row)
     except _UNREADABLE:
@@ -127,13 +127,13 @@ def _blame(json_row: str, fields: Fields) -> CorruptRowError:
     return _corrupt(fields, row[0], fields[len(row)].column.key)
 
 
-def _blame_pointer(json_rows: str) -> CorruptRowError:
+def _find_corrupt_pointer(json_rows: str) -> CorruptRowError:
     rows, offset = _readable_elements(json_rows, 0)
     for row in rows:
         try:
             _pointer(row)
         except _UNREADABLE:
-            return _blame(json.dumps(row), POINTER_FIELDS)
+            return _find_corrupt(json.dumps(row), POINTER_FIELDS)
     row, _ = _readable_elements(json_rows, offset)
     return _corrupt(POINTER_FIELDS, row[0], POINTER_FIELDS[len(row)].column.key)
 

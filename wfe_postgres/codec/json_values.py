@@ -1,4 +1,4 @@
-"""The one policy for what users hand in: JSON and text come back equal to what went in, or are refused.
+"""JSON values and text come back equal to what went in, or are refused before they are sent.
 
 PostgreSQL's jsonb is stricter than Python (no NUL character, no NaN) and its numbers have no exponent, so
 1e23 would come back as an integer that is not equal to it; a float from 1e16 up is therefore written with a
@@ -34,7 +34,7 @@ decode: Callable[[str], Any] = json.JSONDecoder().decode
 
 
 def encode(value: Any, path: str, limit: int = MAX_PAYLOAD_BYTES) -> str:
-    """`value` as JSON text that jsonb will give back equal.
+    """`value` as JSON text that jsonb returns equal.
 
     `path` is the field's name, where a `SerializationError`'s own path begins; `limit` is in bytes.
     """
@@ -46,7 +46,7 @@ def encode(value: Any, path: str, limit: int = MAX_PAYLOAD_BYTES) -> str:
 
 
 def encode_members(values: dict[str, Any], prefix: str, limit: int) -> str:
-    """The members of a JSON object, without its braces: as `encode` for each, but in one go where none is in doubt."""
+    """The members of a JSON object, without its braces: as `encode` for each, in one call where that is exact."""
     encoded = _encode_plain(values)
     if encoded is not None and len(encoded) * 4 <= limit:
         return encoded[1:-1]
@@ -54,7 +54,7 @@ def encode_members(values: dict[str, Any], prefix: str, limit: int) -> str:
 
 
 def _encode_plain(value: Any) -> str | None:
-    """The fast encoder's text, if it is beyond doubt."""
+    """The fast encoder's text, or `None` where it may not be exact."""
     try:
         encoded = _encode_fast(value)
         return encoded if _is_plain(encoded) and decode(encoded) == value else None
@@ -76,7 +76,7 @@ def check_call_size(path: str, *values: str | None) -> None:
 
 
 def _is_plain(encoded: str) -> bool:
-    """Whether the fast encoder's text is beyond doubt; the doubts can be false alarms, as inside a string."""
+    """Whether the fast encoder's text is exact for certain. False alarms are possible, as inside a string."""
     if "\\u0000" in encoded or "e+" in encoded:
         return False
     if not encoded.isascii():
@@ -85,7 +85,7 @@ def _is_plain(encoded: str) -> bool:
 
 
 def _encode_carefully(value: Any, path: str) -> str:
-    """The slow way, taken when the fast one failed or left a doubt: it knows where it is and can say so."""
+    """Slower than the fast encoder, and taken when that failed or may not be exact: it knows the path of each value."""
     try:
         return _write(value, path, set())
     except RecursionError:

@@ -1,4 +1,4 @@
-"""What a single value must be before it is sent: each check returns the parameter, or says what is wrong."""
+"""Validates single values before they are sent: each function returns the parameter, or raises `SerializationError`."""
 
 import re
 from collections.abc import Callable
@@ -14,12 +14,12 @@ MAX_KEY_BYTES = 2600
 """How long an id, a name or an event's key may be, in bytes of UTF-8; the columns of one index together.
 
 PostgreSQL refuses an index entry of more than 2,704 bytes on its 8 kB pages, headers and the other columns
-of ours included; text that compresses well would pass, but nobody should depend on that.
+of ours included. Text that compresses well would pass; do not depend on that.
 """
 
 INT4 = 2**31
 INT8 = 2**63
-MOST_ROWS = 2**62
+MAX_ROWS = 2**62
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _KEY_WORDS = RESERVED_WORDS | {"collation", "concurrently", "lateral", "system_user", "tablesample"}
@@ -124,7 +124,7 @@ def count(value: int | None, name: str) -> int | None:
     """A `limit`: `None`, or a number of rows from 0 up, as large as a bigint allows. ValueError for any other."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
         raise ValueError(f"{name} is a number of rows from 0 up, or None")
-    return None if value is None else min(value, MOST_ROWS)
+    return None if value is None else min(value, MAX_ROWS)
 
 
 def positive(number: int, name: str) -> int:
@@ -142,7 +142,10 @@ def checked(**filters: tuple[Callable[[Any, str], Any], Any]) -> dict[str, Any]:
 def schema_name(schema: str) -> str:
     """The name of a schema. ValueError: PostgreSQL would have to quote it, or cut it off."""
     if not isinstance(schema, str) or not _PLAIN_NAME.fullmatch(schema) or schema.startswith("pg_"):
-        raise ValueError("a schema's name is lower-case letters, digits and _, at most 63, and does not begin with pg_")
+        raise ValueError(
+            "a schema's name that would have to be quoted is not supported: use up to 63 lower-case letters, digits "
+            "and _, and not pg_ as a prefix"
+        )
     if schema in _KEY_WORDS:
-        raise ValueError(f"a schema cannot be called {schema}: the word has a meaning in SQL")
+        raise ValueError(f"a schema cannot be called {schema}: a keyword of SQL would have to be quoted")
     return schema

@@ -23,14 +23,14 @@ from wfe_postgres.orm import WorkflowRow
 _CANCELLATION = 1.0  # seconds
 
 _MAX_CLOSED = 100
-"""How many connections that the server has closed are taken from a pool in a row, for one that it has not."""
+"""How many connections that the server has closed are discarded in a row before the call fails."""
 
 BIND_ARGUMENTS = {"mapper": WorkflowRow}
 """What a session that has several binds is asked with."""
 
 
 class Lease(AbstractContextManager[Connection]):
-    """A connection for a block, given back whatever comes between."""
+    """A connection for a block. It is returned to its pool even if a signal handler interrupts the block."""
 
     _is_out = False
 
@@ -76,7 +76,7 @@ class Lease(AbstractContextManager[Connection]):
         return idle and not was_cancelled(self.driver)
 
     def __del__(self) -> None:
-        if self._is_out:  # an exception from outside came before `__exit__` or into it
+        if self._is_out:  # a signal handler raised before `__exit__` was called, or inside it
             if not self.connection.closed:
                 self.connection.invalidate()
             renew_pool(self.connection.engine)
@@ -119,7 +119,7 @@ class _AutocommitLease(Lease):
         set_timeout(self.driver, math.inf)  # nothing is sent from here on
         try:
             self.driver.autocommit = self._autocommit_before
-        except psycopg.Error:  # it was interrupted in a statement, which would go on in the server
+        except psycopg.Error:  # interrupted in a statement, which would go on in the server
             with suppress(psycopg.Error):
                 self.driver.cancel_safe(timeout=_CANCELLATION)
             self.connection.invalidate()
@@ -149,14 +149,14 @@ class _SessionLease(Lease):
 
 
 def pool_source(engine: Engine) -> Open:
-    """Connections of an engine's pool that were alive a moment ago. ValueError: it is not psycopg 3's."""
+    """Leases connections of an engine's pool, after a check that they are open. ValueError: it is not psycopg 3's."""
     require_psycopg(engine)
     reset_pool_after_fork(engine)
     return lambda transaction: (_TransactionLease if transaction else _AutocommitLease)(_live(engine))
 
 
 def session_source(make: sessionmaker[Any]) -> Open:
-    """Connections of new sessions, one for each call. ValueError, at the first: they are not psycopg 3's."""
+    """Leases connections of new sessions, one per call. ValueError, at the first call: they are not psycopg 3's."""
 
     def opened(transaction: bool) -> Lease:
         session = make()
@@ -184,9 +184,9 @@ def _live(engine: Engine) -> Connection:
 
 
 def renew_pool(engine: Engine) -> None:
-    """Begin with a new pool, after an exception from outside - a signal handler's, say - while it gave or took.
+    """Replace the pool after a signal handler's exception interrupted a checkout or a return.
 
-    A pool that is interrupted there counts that connection as lent for good, and one day has none left to lend.
+    An interrupted pool counts that connection as checked out for good, and would run out of connections.
     """
     if isinstance(engine.pool, QueuePool):
         engine.dispose()
@@ -199,9 +199,9 @@ def require_no_pipeline(connection: psycopg.Connection[Any]) -> None:
 
 
 def require_psycopg(engine: Engine) -> None:
-    """ValueError: the engine speaks through another driver than psycopg 3, or is none."""
+    """ValueError: the engine uses another driver than psycopg 3, or is none."""
     if not isinstance(engine, Engine):
         raise ValueError(f"an engine of postgresql+psycopg (psycopg 3) is needed, not {type(engine).__name__}")
     if (engine.dialect.name, engine.dialect.driver) != ("postgresql", "psycopg"):
-        spoken = f"{engine.dialect.name}+{engine.dialect.driver}"
-        raise ValueError(f"the engine must be postgresql+psycopg (psycopg 3), not {spoken}")
+        driver = f"{engine.dialect.name}+{engine.dialect.driver}"
+        raise ValueError(f"the engine must be postgresql+psycopg (psycopg 3), not {driver}")

@@ -16,7 +16,7 @@ _builtin: Any = func.pg_catalog
 _off = _builtin.current_setting(literal_column("'synchronous_commit'")) == literal_column("'off'")
 _silent = _builtin.current_setting(literal_column("'client_min_messages'")) == literal_column("'error'")
 
-DURABLE: ColumnElement[Any] = _builtin.concat(
+FORCE_SYNCHRONOUS_COMMIT: ColumnElement[Any] = _builtin.concat(
     case((_off, _builtin.set_config(literal_column("'synchronous_commit'"), literal_column("'on'"), true()))),
     case((_silent, _builtin.set_config(literal_column("'client_min_messages'"), literal_column("'warning'"), true()))),
 ).label("durable")
@@ -28,7 +28,7 @@ a commit's wait for a synchronous standby was cut short.
 """
 
 _emit_message = _builtin.pg_logical_emit_message(true(), literal_column("'wfe_postgres'"), literal_column("''"))
-CONFIRM: Executable = select(_emit_message, DURABLE)
+CONFIRM: Executable = select(_emit_message, FORCE_SYNCHRONOUS_COMMIT)
 """A commit of its own: once it is confirmed, so is every earlier one. It writes some 50 bytes of WAL."""
 
 

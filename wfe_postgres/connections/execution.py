@@ -50,7 +50,7 @@ def send_by_sqlalchemy(connection: Connection) -> Send:
         except StatementError as error:
             if isinstance(error, DBAPIError) or error.orig is None:
                 raise
-            raise error.orig from None  # the application's own, a signal handler's say, which SQLAlchemy has wrapped
+            raise error.orig from None  # the application's own, from a signal handler, which SQLAlchemy has wrapped
         return result.all() if result.returns_rows else ()
 
     return send

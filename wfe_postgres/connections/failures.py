@@ -1,8 +1,8 @@
-"""What a failure means: whether the call can be made again, and which of our errors a caller should see.
+"""Classifies failures: whether the call can be retried, and which of our errors a caller sees.
 
-Decided by phase (was anything sent?) and SQLSTATE, never by exception class: statement_timeout, lock_timeout, a
-serialization failure and a lost connection are all `OperationalError`. Only a failed connect is judged by its
-message, because libpq reports no SQLSTATE for it; what is not recognised there counts as passing.
+Decided by phase (was a connection made?) and SQLSTATE, never by exception class: statement_timeout, lock_timeout, a
+serialization failure and a lost connection are all `OperationalError`. Only a failed connect is classified by its
+message, because libpq reports no SQLSTATE for it; a message that is not recognized counts as transient.
 """
 
 import re
@@ -22,20 +22,20 @@ CATCHABLE = (SQLAlchemyError, psycopg.Error, OSError)
 
 
 class Kind(Enum):
-    """What may be done about a failure."""
+    """What is known of the effect of a call that failed."""
 
     NOT_SENT = auto()
-    """Nothing has happened: try again."""
+    """It had no effect: retry."""
     LOST = auto()
-    """The connection went while the call was under way: it may have taken place."""
+    """The connection was lost during the call: it may have committed."""
     NOT_CONFIRMED = auto()
-    """It was committed, perhaps on the primary alone."""
+    """It may be committed on the primary alone."""
     ROLLED_BACK = auto()
-    """The server undid the transaction for certain: try again."""
+    """The server rolled the transaction back: retry."""
     READ_ONLY = auto()
-    """This server no longer takes writes: try again on another connection."""
+    """This server no longer accepts writes: retry on another connection."""
     FINAL = auto()
-    """The same call would fail again, or may not be repeated."""
+    """A retry would fail again, or is not allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ READ_ONLY = "25006"
 NOT_PERMITTED = "42501"
 """PostgreSQL's insufficient_privilege."""
 _LOST = re.compile("08...|57P0[1235]")
-_PASSING = re.compile("40001|40P01|25P0[34]|55P03|53...|57P0.|08...|25006")
+_TRANSIENT = re.compile("40001|40P01|25P0[34]|55P03|53...|57P0.|08...|25006")
 
 _CONNECT_FINAL = (
     (
@@ -70,7 +70,7 @@ _CONNECT_FINAL = (
     (r"certificate|SSL|TLS", "no TLS connection that satisfies the URL's sslmode could be made"),
     (r"invalid (connection option|URI|sslmode|port)", "the URL holds an option that libpq does not know"),
 )
-_CONNECT_PASSING = (
+_CONNECT_TRANSIENT = (
     (r"refused|No such file|Is the server running", "no server answers there: is PostgreSQL running?"),
     (r"resolve|translate host|Name or service|getaddrinfo", "the host's name cannot be resolved"),
     (r"too many clients|connection slots", "the server has no connection left"),
@@ -114,11 +114,11 @@ def classify(error: BaseException, *, sent: bool = True, timed_out: bool = False
 def _kind(error: BaseException, state: str | None, sent: bool) -> Kind:
     if state is None:
         driver = error.orig if isinstance(error, DBAPIError) else error
-        # That its socket was reset psycopg can say a moment before its connection counts as closed.
+        # psycopg can report a reset socket before it counts the connection as closed.
         cut = isinstance(driver, (OSError, psycopg.OperationalError))
         return Kind.LOST if cut or getattr(error, "connection_invalidated", False) else Kind.FINAL
     if not sent:
-        return Kind.NOT_SENT if _PASSING.fullmatch(state) else Kind.FINAL
+        return Kind.NOT_SENT if _TRANSIENT.fullmatch(state) else Kind.FINAL
     if state in _ROLLED_BACK:
         return Kind.ROLLED_BACK
     if state == READ_ONLY:
@@ -150,14 +150,14 @@ def _refused(error: BaseException, state: str | None, kind: Kind) -> Persistence
         reason,
         state,
         diagnostics.constraint_name if diagnostics else None,
-        retryable=kind is Kind.LOST or bool(state and _PASSING.fullmatch(state)),
+        retryable=kind is Kind.LOST or bool(state and _TRANSIENT.fullmatch(state)),
         original=error,
     )
 
 
 def _connect_failure(error: BaseException) -> Failure:
     message = str(error)
-    for kind, table in ((Kind.FINAL, _CONNECT_FINAL), (Kind.NOT_SENT, _CONNECT_PASSING)):
+    for kind, table in ((Kind.FINAL, _CONNECT_FINAL), (Kind.NOT_SENT, _CONNECT_TRANSIENT)):
         for pattern, sentence in table:
             if re.search(pattern, message):
                 return _cannot_connect(kind, sentence, error)
@@ -165,5 +165,5 @@ def _connect_failure(error: BaseException) -> Failure:
 
 
 def _cannot_connect(kind: Kind, sentence: str, error: BaseException) -> Failure:
-    passing = kind is Kind.NOT_SENT
-    return Failure(kind, PersistenceError(f"cannot connect: {sentence}", retryable=passing, original=error))
+    transient = kind is Kind.NOT_SENT
+    return Failure(kind, PersistenceError(f"cannot connect: {sentence}", retryable=transient, original=error))

@@ -29,12 +29,12 @@ _MAYBE_COMMITTED = (Kind.LOST, Kind.NOT_CONFIRMED)
 
 
 class PooledRunner:
-    """On connections of an engine's pool, one a call; transient errors are retried.
+    """On connections of an engine's pool, one per call; transient errors are retried.
 
-    `retry_budget` is in seconds, 0 switches retries off; `timeout`: seconds after which a call has returned or raised.
-    A write that was cut off is tried again with the word that it may have committed; where that cannot be found out in
-    time, `OutcomeUnknownError` says so. No new try begins in the last `connect_reserve` seconds before a call's
-    deadline, because it might then still be connecting.
+    In seconds: `retry_budget`, what one call may spend on retries (0: none); `timeout`, how long it may take in all.
+    A write whose answer was lost is retried with `may_have_committed`; if its outcome cannot be determined in time, the
+    call raises `OutcomeUnknownError`. No retry begins in the last `connect_reserve` seconds before the call's deadline,
+    because it could still be connecting then.
     """
 
     def __init__(
@@ -65,15 +65,12 @@ class PooledRunner:
             raise PersistenceError("the provider is closed")
 
     def read(self, statement: Executable, parameters: Parameters) -> Rows:
-        """See `StatementRunner`."""
         return self._run(lambda execute, _: execute(statement, parameters), transaction=False, ids=None)
 
     def write(self, attempt: Attempt[_T], *ids: str) -> _T:
-        """See `StatementRunner`."""
         return self._run(attempt, transaction=False, ids=ids)
 
     def transact(self, attempt: Attempt[_T], *ids: str) -> _T:
-        """See `StatementRunner`."""
         return self._run(attempt, transaction=True, ids=ids)
 
     @contextmanager
@@ -99,7 +96,7 @@ class PooledRunner:
         return self._retry(step, deadline, ids)
 
     def _retry(self, step: Callable[[bool], _T | Failure], deadline: float, ids: tuple[str, ...] | None) -> _T:
-        """The step's result, after as many tries as its failures and the time allow; `ids`: it is a write."""
+        """The step's result, retried as its failures and the time allow. `ids`: `None` for a read."""
         until = min(monotonic() + self._retry_budget, deadline - self._connect_reserve)
         may_have_committed = False
         pause = _FIRST_PAUSE
@@ -107,13 +104,15 @@ class PooledRunner:
             result = step(may_have_committed)
             if not isinstance(result, Failure):
                 if may_have_committed:
-                    logger.warning("the answer to a write was lost; what became of it was found out: %s", _named(ids))
+                    logger.warning(
+                        "the answer to a write was lost; its outcome was determined by a retry: %s", _named(ids)
+                    )
                 return result
             may_have_committed = may_have_committed or (result.kind in _MAYBE_COMMITTED and ids is not None)
             wait = random.uniform(0, pause)  # full jitter: hosts that failed together do not come back together
             if (result.kind is Kind.FINAL and not may_have_committed) or monotonic() + wait >= until:
                 break
-            logger.warning("a call is tried again in %.2f s: %s: %s", wait, _named(ids), str(result.error))
+            logger.warning("retrying in %.2f s after a transient error: %s: %s", wait, _named(ids), str(result.error))
             time.sleep(wait)
             pause = min(2 * pause, _LONGEST_PAUSE)
         raise outcome_unknown(ids or (), result) if may_have_committed else result.error

@@ -49,11 +49,9 @@ class JoinedRunner:
         self._timeout = timeout
 
     def read(self, statement: Executable, parameters: Parameters) -> Rows:
-        """See `StatementRunner`."""
         return self._run(lambda execute, _: execute(statement, parameters), ())
 
     def write(self, attempt: Attempt[_T], *ids: str) -> _T:
-        """See `StatementRunner`."""
         result = self._run(attempt, ids)
         self._transaction.after_write()
         return result
@@ -132,7 +130,7 @@ def ended(
 
 def outcome_unknown(ids: tuple[str, ...], failure: Failure) -> WfeError:
     """What is said of a write that may have committed: why, and the ids of what was written."""
-    reason = "the connection was lost, and whether the write took place could not be found out"
+    reason = "the connection was lost, and it could not be determined whether the write was committed"
     if failure.kind is Kind.NOT_CONFIRMED:
         reason = str(failure.error)
     return OutcomeUnknownError(reason, ids, original=getattr(failure.error, "original", None))

@@ -1,4 +1,4 @@
-"""A look at, and the last resort on, the socket under a connection."""
+"""The psycopg connection and the socket under a SQLAlchemy connection."""
 
 import select
 import socket

@@ -1,4 +1,4 @@
-"""The errors a caller can meet. Each takes ids, never values, and builds its own sentence."""
+"""The errors that callers can see. Each takes ids, never values, and builds its own message."""
 
 from typing import Any
 
@@ -10,7 +10,11 @@ class WfeError(Exception):
     """
 
 
-class WorkflowNotFoundError(WfeError):
+class NotFoundError(WfeError):
+    """What was asked for by its id or name is not stored."""
+
+
+class WorkflowNotFoundError(NotFoundError):
     """No workflow has this id or name."""
 
     def __init__(self, workflow_id: str) -> None:
@@ -21,7 +25,7 @@ class WorkflowNotFoundError(WfeError):
         return f"there is no workflow {self.workflow_id!r}"
 
 
-class EventNotFoundError(WfeError):
+class EventNotFoundError(NotFoundError):
     """No event has this id."""
 
     def __init__(self, event_id: str) -> None:
@@ -32,7 +36,7 @@ class EventNotFoundError(WfeError):
         return f"there is no event {self.event_id!r}"
 
 
-class SubscriptionNotFoundError(WfeError):
+class SubscriptionNotFoundError(NotFoundError):
     """No subscription has this id."""
 
     def __init__(self, subscription_id: str) -> None:
@@ -56,7 +60,7 @@ class WorkflowExistsError(WfeError):
 
 
 class SubscriptionTokenError(WfeError):
-    """The subscription is not held by the token that was given; its lock stays as it was."""
+    """The subscription is not held by this token; its lock is unchanged."""
 
     def __init__(self, subscription_id: str) -> None:
         super().__init__(subscription_id)
@@ -67,7 +71,7 @@ class SubscriptionTokenError(WfeError):
 
 
 class ConcurrencyError(WfeError):
-    """Somebody changed the workflow since it was loaded; nothing was written.
+    """The workflow was changed since it was loaded; nothing was written.
 
     `expected` is the revision the instance carried, `found` the one that stands in the store, read
     after the refusal.
@@ -102,7 +106,7 @@ class SerializationError(WfeError):
 
 
 class PersistenceError(WfeError):
-    """Anything else from the database, or from the way to it.
+    """Any other error of the database, or of the connection to it.
 
     `sqlstate` and `constraint` are PostgreSQL's (https://www.postgresql.org/docs/current/errcodes-appendix.html),
     `None` where the server said nothing. `retryable`: the call had no effect and the same call may
@@ -136,11 +140,11 @@ class PersistenceError(WfeError):
 
 
 class StoreNotReadyError(PersistenceError):
-    """Schema or tables are missing, older or newer than the library; the text names what helps."""
+    """Schema or tables are missing, older or newer than the library; the message names the command that helps."""
 
 
 class OutcomeUnknownError(PersistenceError):
-    """The connection was lost and whether the write took place could not be found out.
+    """The connection was lost, and it could not be determined whether the write was committed.
 
     `ids` are those of what was being written.
     """

@@ -1,8 +1,8 @@
-"""The persistence interfaces of the WFE engine (`wfe-core` 1.10), in Python. Their docstrings are the specification.
+"""The persistence interfaces of the WFE engine (`wfe-core` 1.11.2) in Python. These docstrings are the specification.
 
-Every method is atomic: it takes place whole or not at all. Every method may raise `PersistenceError`;
-those that take values raise `SerializationError` before anything is sent when one cannot be stored exactly.
-A time is a timezone-aware `datetime`; a naive one is a `SerializationError`.
+Every method is atomic: it takes effect completely or not at all. Any method can raise `PersistenceError`. Methods that
+take values raise `SerializationError`, before anything is sent, when a value cannot be stored exactly. Times are
+timezone-aware `datetime` objects; a naive one is a `SerializationError`. Implementations are thread-safe.
 """
 
 from abc import abstractmethod
@@ -20,52 +20,52 @@ from wfe_postgres.contract.models import (
 
 
 class WorkflowRepository(Protocol):
-    """Workflow instances and their pointers."""
+    """Workflow instances and their execution pointers."""
 
     @abstractmethod
     def create_new_workflow(self, instance: WorkflowInstance) -> str:
-        """Store a new instance with all its pointers and return its id.
+        """Store a new instance with all its pointers, and return its id.
 
-        An empty `id` becomes a new UUID, an empty `name` becomes the id; both are also set on the object,
-        and so is `revision`.
+        An empty `id` becomes a new UUID, an empty `name` becomes the id; both are also set on the object, and so is
+        `revision`.
 
         Raises `WorkflowExistsError` when the id or the name is taken; then nothing is written.
         """
 
     @abstractmethod
     def persist_workflow(self, instance: WorkflowInstance) -> None:
-        """Make the stored workflow equal to the instance: pointers changed, added, removed, in this order.
+        """Make the stored workflow equal to the instance: pointers are changed, added and removed, their order is kept.
 
-        With a `revision` the save is refused when anyone changed the workflow's row since that load or
-        save; without one (`None`) it is unconditional and complete. On success `revision` is the new stamp.
-        On any error the object is as it was.
+        If `revision` is set, the save is refused when anyone has changed the workflow's row since that load or save
+        (optimistic locking). If it is `None`, the save is unconditional and complete. On success `revision` is the new
+        one; on any error the object is unchanged.
 
-        Raises `WorkflowNotFoundError` for an unknown id, `ConcurrencyError` when somebody was faster.
+        Raises `WorkflowNotFoundError` for an unknown id, `ConcurrencyError` when the workflow was changed meanwhile.
         """
 
     @abstractmethod
     def persist_workflow_with_subscriptions(
         self, instance: WorkflowInstance, subscriptions: Sequence[EventSubscription]
     ) -> None:
-        """As `persist_workflow`, and store new subscriptions in the same transaction.
+        """Like `persist_workflow`, and store new subscriptions in the same transaction.
 
         An empty subscription `id` becomes a new UUID, set on the object after success.
         """
 
     @abstractmethod
     def get_runnable_instances(self, as_at: datetime, limit: int | None = None) -> list[str]:
-        """Ids of the Runnable ones with `next_execution <= as_at`, the earliest first."""
+        """Ids of Runnable workflows with `next_execution <= as_at`, the earliest first; at most `limit`, if given."""
 
     @abstractmethod
     def get_workflow_instance(self, id: str) -> WorkflowInstance:
-        """The instance as it was last stored, its pointers in their stored order; one snapshot.
+        """The instance as it was last stored, with its pointers in their stored order; one snapshot.
 
         Raises `WorkflowNotFoundError`.
         """
 
     @abstractmethod
     def get_workflow_instance_by_name(self, name: str) -> WorkflowInstance:
-        """As `get_workflow_instance`, by the unique name.
+        """Like `get_workflow_instance`, by the unique name.
 
         Raises `WorkflowNotFoundError`.
         """
@@ -76,15 +76,15 @@ class WorkflowRepository(Protocol):
 
     @abstractmethod
     def next_definition_sequence(self, definition_id: str) -> int:
-        """1, 2, 3, ... per definition: never the same number twice, however many hosts ask at once."""
+        """The next number of this definition: 1, 2, 3, ... No number is returned twice."""
 
 
 class EventRepository(Protocol):
-    """Events that were published."""
+    """Published events."""
 
     @abstractmethod
     def create_event(self, event: Event) -> str:
-        """Store a new event and return its id. An empty `id` becomes a new UUID, set on the object."""
+        """Store a new event, and return its id. An empty `id` becomes a new UUID, set on the object."""
 
     @abstractmethod
     def get_event(self, id: str) -> Event:
@@ -92,38 +92,38 @@ class EventRepository(Protocol):
 
     @abstractmethod
     def get_runnable_events(self, as_at: datetime, limit: int | None = None) -> list[str]:
-        """Ids of the unprocessed with `event_time <= as_at`, oldest first."""
+        """Ids of unprocessed events with `event_time <= as_at`, the oldest first; at most `limit`, if given."""
 
     @abstractmethod
     def get_events(self, event_name: str, event_key: str, as_of: datetime) -> list[str]:
-        """Ids of those that match, processed or not, with `event_time <= as_of`, oldest first."""
+        """Ids of events of this name and key, processed or not, with `event_time <= as_of`, the oldest first."""
 
     @abstractmethod
     def get_events_since(self, event_name: str, event_key: str, since: datetime) -> list[str]:
-        """Ids of those that match, processed or not, with `event_time >= since`, oldest first.
+        """Ids of events of this name and key, processed or not, with `event_time >= since`, the oldest first.
 
-        What a host that subscribes late asks for (workflow-core's reading of `get_events`).
+        What a host asks for when it subscribes late (workflow-core's reading of `get_events`).
         """
 
     @abstractmethod
     def mark_event_processed(self, id: str) -> None:
-        """Take the event off the runnable ones. Raises `EventNotFoundError`."""
+        """Mark the event as processed: it is no longer runnable. Raises `EventNotFoundError`."""
 
     @abstractmethod
     def mark_event_unprocessed(self, id: str) -> None:
-        """Make the event runnable again. Raises `EventNotFoundError`."""
+        """Mark the event as unprocessed: it is runnable again. Raises `EventNotFoundError`."""
 
 
 class SubscriptionRepository(Protocol):
-    """Who waits for which event, and who holds the right to deliver it.
+    """Which pointer waits for which event, and which worker holds the right to deliver it.
 
-    A subscription is open when it carries no token, or one that has expired by the store's own clock.
-    A token without an expiry never expires.
+    A subscription is open when it carries no token, or a token that has expired by the store's own clock. A token
+    without an expiry never expires.
     """
 
     @abstractmethod
     def create_event_subscription(self, subscription: EventSubscription) -> str:
-        """Store a new subscription and return its id. An empty `id` becomes a new UUID, set on the object."""
+        """Store a new subscription, and return its id. An empty `id` becomes a new UUID, set on the object."""
 
     @abstractmethod
     def get_subscription(self, id: str) -> EventSubscription:
@@ -131,7 +131,7 @@ class SubscriptionRepository(Protocol):
 
     @abstractmethod
     def get_subscriptions(self, event_name: str, event_key: str, as_of: datetime) -> list[EventSubscription]:
-        """The open ones that match with `subscribe_as_of <= as_of`, oldest first."""
+        """The open subscriptions to this name and key with `subscribe_as_of <= as_of`, the oldest first."""
 
     @abstractmethod
     def get_first_open_subscription(self, event_name: str, event_key: str, as_of: datetime) -> EventSubscription | None:
@@ -139,19 +139,20 @@ class SubscriptionRepository(Protocol):
 
     @abstractmethod
     def set_subscription_token(self, id: str, token: str, worker_id: str, expiry: datetime) -> bool:
-        """Compare and set: True when the caller now holds the subscription until `expiry`.
+        """Lock the subscription by compare and set. True: the caller now holds it until `expiry`.
 
-        False: another token holds it. Of any number of callers racing for an open one exactly one gets
-        True. Setting the token that already holds it renews the expiry and is True.
+        False: another token holds it. Of any number of callers that race for an open subscription, exactly one gets
+        True. Setting the token that already holds it renews the expiry and returns True, so a caller that lost the
+        answer can ask again.
 
         Raises `SubscriptionNotFoundError`.
         """
 
     @abstractmethod
     def clear_subscription_token(self, id: str, token: str) -> None:
-        """Give the subscription back.
+        """Release the subscription.
 
-        Raises `SubscriptionTokenError` when this token does not hold it (the lock stays as it was),
+        Raises `SubscriptionTokenError` when this token does not hold it, which leaves the lock unchanged, and
         `SubscriptionNotFoundError` for an unknown id.
         """
 
@@ -161,7 +162,7 @@ class SubscriptionRepository(Protocol):
 
 
 class ScheduledCommandRepository(Protocol):
-    """Commands that hosts shall carry out at a given time, at least once each."""
+    """Commands that hosts carry out from a given time on, at least once each."""
 
     @property
     @abstractmethod
@@ -170,19 +171,19 @@ class ScheduledCommandRepository(Protocol):
 
     @abstractmethod
     def schedule_command(self, command: ScheduledCommand) -> None:
-        """Store the command, or move it: of two calls for one (command_name, data) the later one's
-        `execute_time` stands."""
+        """Store the command, or reschedule it: of two calls with the same (command_name, data), the `execute_time` of
+        the later one is kept."""
 
     @abstractmethod
     def process_commands(self, as_of: datetime, handler: Callable[[ScheduledCommand], object]) -> int:
-        """Call `handler` for each command with `execute_time <= as_of`, earliest first; return how many
-        were handled and removed.
+        """Call `handler` for each command with `execute_time <= as_of`, the earliest first. Returns how many were
+        handled and removed.
 
-        A command is removed once its handler has returned. A handler that raises leaves its command in
-        place and does not stop the others; when all are done the failures are raised together as an
-        `ExceptionGroup`. KeyboardInterrupt and SystemExit end the run; what was not handled stays.
-        One call handles each (command_name, data) at most once. A command that is scheduled again while
-        its handler runs is not lost. Hosts that call this at the same time share the commands.
+        A command is removed after its handler returns. A handler that raises leaves its command in place and does not
+        stop the others; when all are done the failures are raised together as an `ExceptionGroup`. KeyboardInterrupt
+        and SystemExit end the run; what was not handled stays. One call handles each (command_name, data) at most
+        once. A command that is scheduled again while its handler runs is not lost. Hosts that call this at the same
+        time share the commands.
         """
 
 
@@ -193,11 +194,11 @@ class PersistenceProvider(
 
     @abstractmethod
     def persist_errors(self, errors: Sequence[ExecutionError]) -> None:
-        """Store the errors, all or none."""
+        """Store the errors, all of them or none."""
 
     @abstractmethod
     def ensure_store_exists(self) -> None:
-        """Create the store or bring it up to date; any number of times, from any number of processes at once.
+        """Create the store or upgrade it; any number of times, from any number of processes at once.
 
         Raises `StoreNotReadyError` when the store is newer than this library.
         """

@@ -1,4 +1,4 @@
-"""What a workflow host stores and reads back. Plain dataclasses; names and spellings are WFE's own."""
+"""What a workflow host stores and loads. Plain dataclasses; names and spellings are those of WFE."""
 
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ from uuid import uuid4
 
 
 class WorkflowStatus(StrEnum):
-    """Where a workflow stands; the values are what the Rust engine writes into `workflows.status`."""
+    """The state of a workflow; the values are what the Rust engine writes into `workflows.status`."""
 
     RUNNABLE = "Runnable"
     SUSPENDED = "Suspended"
@@ -17,7 +17,7 @@ class WorkflowStatus(StrEnum):
 
 
 class PointerStatus(StrEnum):
-    """Where a step stands; the values are what the Rust engine writes into `execution_pointers.status`."""
+    """The state of a step; the values are what the Rust engine writes into `execution_pointers.status`."""
 
     PENDING = "Pending"
     RUNNING = "Running"
@@ -61,7 +61,7 @@ def now() -> datetime:
 
 @dataclass
 class ExecutionPointer:
-    """One step of one workflow: what it is, where it stands, what it waits for and what came of it.
+    """One step of one workflow: its state, what it waits for, and its outcome.
 
     The fields typed `Any` hold JSON values; `None` in them is SQL NULL.
     """
@@ -74,7 +74,7 @@ class ExecutionPointer:
     status: PointerStatus = PointerStatus.PENDING
     sleep_until: datetime | None = None
     persistence_data: Any = None
-    """What the step itself wants to keep between two runs."""
+    """What the step keeps for its next run."""
     start_time: datetime | None = None
     end_time: datetime | None = None
     event_name: str | None = None
@@ -117,7 +117,7 @@ class WorkflowInstance:
     create_time: datetime = field(default_factory=now)
     complete_time: datetime | None = None
     revision: int | None = field(default=None, compare=False)
-    """The optimistic-concurrency stamp: `None` until the first load or save, set by each of them."""
+    """The optimistic-locking number: `None` until the first load or save, set by each of them."""
 
     def is_branch_complete(self, scope: list[str]) -> bool:
         """True when every pointer whose `scope` equals this one has ended, and when there is none."""
@@ -126,7 +126,7 @@ class WorkflowInstance:
 
 @dataclass
 class Event:
-    """Something that happened, by name and key, for whoever waits for it."""
+    """Something that happened, identified by name and key for the workflows that wait for it."""
 
     event_name: str
     event_key: str
@@ -140,7 +140,7 @@ class Event:
 
 @dataclass
 class EventSubscription:
-    """A pointer that waits for an event, and who holds the right to deliver it."""
+    """A pointer's wait for an event, and which worker holds the right to deliver it."""
 
     workflow_id: str
     step_id: int
@@ -154,7 +154,7 @@ class EventSubscription:
     external_token: str | None = None
     external_worker_id: str | None = None
     external_token_expiry: datetime | None = None
-    """When the token lapses, by the database's clock; `None` on a held one: never."""
+    """When the token expires, by the database's clock; `None` with a token: never."""
 
 
 @dataclass
@@ -170,7 +170,7 @@ class ExecutionError:
 
 @dataclass
 class ScheduledCommand:
-    """Something a host shall do from a given time on. (command_name, data) is its identity."""
+    """Something that hosts carry out from a given time on, identified by (command_name, data)."""
 
     command_name: CommandName
     data: str

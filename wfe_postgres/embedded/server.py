@@ -15,9 +15,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import quote
 
-from wfe_postgres.embedded import keeper
+from wfe_postgres.embedded import supervisor
 from wfe_postgres.embedded.binaries import EmbeddedPostgresError, find_binaries, within_reach
-from wfe_postgres.embedded.home import LOG, Home
+from wfe_postgres.embedded.data_directory import LOG, DataDirectory
 
 if TYPE_CHECKING:
     import psycopg
@@ -39,7 +39,7 @@ INITDB = (f"--username={USER}", "--encoding=UTF8", "--locale=C", "--auth=trust",
 SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 
 # Seconds until a start or a stop is given up.
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 
 class EmbeddedPostgres:
@@ -55,7 +55,7 @@ class EmbeddedPostgres:
     `find_binaries()` chooses.
 
     Started by root the server runs as `postgres` or `nobody`. Whatever way this process ends, server and
-    directory go with it; what a killed keeper left is removed at the next start. A forked child may use the
+    directory go with it; what a killed supervisor left is removed at the next start. A forked child may use the
     URLs, but neither stops the server by its own end nor keeps it by living on. Not thread-safe.
     """
 
@@ -65,7 +65,7 @@ class EmbeddedPostgres:
         self._binaries = binaries
         self._password = secrets.token_urlsafe(16)
         self._owner = os.getpid()
-        self._home: Home | None = None
+        self._home: DataDirectory | None = None
         self._port = PORT
         self._reserved: socket.socket | None = None
         self._command: list[str | Path] = []
@@ -123,7 +123,7 @@ class EmbeddedPostgres:
         if self._process and self._is_up():
             self._process.send_signal(SIGNALS[mode])
             try:
-                self._process.wait(PATIENCE)
+                self._process.wait(TIMEOUT)
             except subprocess.TimeoutExpired:
                 raise EmbeddedPostgresError(f"the embedded PostgreSQL ignored a {mode} stop") from None
 
@@ -165,7 +165,7 @@ class EmbeddedPostgres:
         """What the server has logged since its log was `mark` bytes long."""
         return (self.directory / LOG).read_bytes()[mark:].decode(errors="replace")
 
-    def _alive(self) -> Home:
+    def _alive(self) -> DataDirectory:
         if self._home is None:
             raise EmbeddedPostgresError("the embedded PostgreSQL has not been started")
         return self._home
@@ -183,7 +183,7 @@ class EmbeddedPostgres:
         """Make the directory and all that root may write in it, hand it over, and have the cluster made."""
         programs = self._binaries or find_binaries()
         self._owner = os.getpid()
-        self._home = home = Home.make()
+        self._home = home = DataDirectory.make()
         if home.account:
             programs = within_reach(programs, home.directory / "install", home.account)
         if self._tcp:
@@ -213,8 +213,8 @@ class EmbeddedPostgres:
     def _launch(self) -> None:
         """Start the postmaster and wait until it says that it is ready."""
         self._process = process = self._alive().run(*self._command)
-        deadline = time.monotonic() + PATIENCE
-        while not keeper.is_ready(self.directory, process.pid):
+        deadline = time.monotonic() + TIMEOUT
+        while not supervisor.is_ready(self.directory, process.pid):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise self._failure()
             time.sleep(0.005)
@@ -257,7 +257,7 @@ def _reserve_port() -> tuple[int, socket.socket]:
 
 
 @contextlib.contextmanager
-def any_server(env_var: str) -> Iterator[str]:
+def temporary_postgres(env_var: str) -> Iterator[str]:
     """The URL of a database to work on: the environment variable's if it is set, else an embedded server's.
 
     The embedded one runs as long as the context; what is in the variable is neither checked nor touched.

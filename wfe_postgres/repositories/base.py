@@ -1,4 +1,4 @@
-"""What every repository has: a way to the database, a schema, and a limit for what it takes."""
+"""What all repositories share: a statement runner, a schema, and a limit for the size of a value."""
 
 import logging
 import secrets
@@ -54,13 +54,13 @@ def _runner_for(source: Source, schema: str) -> StatementRunner:
 
 
 def new_revision() -> int:
-    """A stamp that was never used and never will be: 63 random bits."""
+    """A revision that was never used and never will be: 63 random bits."""
     return secrets.randbits(63)
 
 
-def id_or_new(given: str) -> str:
-    """The id of a new thing: a new UUID where it is empty."""
-    return given if given != "" else new_id()
+def id_or_new(id: str) -> str:
+    """The id, or a new UUID where it is empty."""
+    return id if id != "" else new_id()
 
 
 def read_all(json_rows: Iterable[str], read: Callable[[str], _T]) -> list[_T]:

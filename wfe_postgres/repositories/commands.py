@@ -1,4 +1,4 @@
-"""Scheduled commands in PostgreSQL: claimed by lease, run without a lock, removed if nobody asked again."""
+"""Scheduled commands in PostgreSQL: leased, run without a lock, removed unless they were scheduled again."""
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
@@ -36,16 +36,18 @@ class _Claim:
         return self.row[:2]
 
     @property
-    def place(self) -> dict[str, int]:
-        """The row, as long as the claim is what stands in it."""
+    def row_filter(self) -> dict[str, int]:
+        """Parameters that match the row as long as it carries this claim."""
         return {"command_id": self.row_id, "claim": self.number}
 
 
 class PostgresScheduledCommandRepository(Repository, ScheduledCommandRepository):
     """`ScheduledCommandRepository` on the table `scheduled_commands`.
 
-    `command_lease`: for how many seconds, by the server's clock, a command belongs to the host that runs it. A
-    handler that takes longer may be run by a second host as well; a host that died is waited for that long.
+    `command_lease`: seconds, by the server's clock, for which a command is leased to the host that runs it. A handler
+    that takes longer may be run by a second host as well; the commands of a host that died can be claimed when their
+    lease expires. Commands that are scheduled while `process_commands` runs are left for the next call. Outside of a
+    caller's transaction no connection and no lock is held while a handler runs.
     """
 
     def __init__(
@@ -67,16 +69,10 @@ class PostgresScheduledCommandRepository(Repository, ScheduledCommandRepository)
         return True
 
     def schedule_command(self, command: ScheduledCommand) -> None:
-        """See `ScheduledCommandRepository`."""
         record = command_record(command)
         self._runner.write(lambda execute, _: execute(statements.SCHEDULE, record), command.data)
 
     def process_commands(self, as_of: datetime, handler: Handler) -> int:
-        """See `ScheduledCommandRepository`.
-
-        Commands that are scheduled while the call runs are left for the next call. Outside of a caller's transaction
-        no connection and no lock is held while a handler runs.
-        """
         due = milliseconds(as_of, "as_of")
         [(newest,)] = self._runner.read(statements.NEWEST, {})
         handled = 0
@@ -110,7 +106,7 @@ class PostgresScheduledCommandRepository(Repository, ScheduledCommandRepository)
 
     def _claim(self, due: int, newest: int, still_there: Sequence[int]) -> _Claim | None:
         number = secrets.randbits(63)
-        given = {
+        params = {
             "as_of": due,
             "newest": newest,
             "still_there": still_there,
@@ -118,8 +114,10 @@ class PostgresScheduledCommandRepository(Repository, ScheduledCommandRepository)
             "lease": self._command_lease,
         }
 
-        def attempt(execute: Execute, again: bool) -> Sequence[Any]:
-            return (again and execute(statements.CLAIMED, {"claim": number})) or execute(statements.CLAIM, given)
+        def attempt(execute: Execute, may_have_committed: bool) -> Sequence[Any]:
+            return (may_have_committed and execute(statements.CLAIMED, {"claim": number})) or execute(
+                statements.CLAIM, params
+            )
 
         rows = self._runner.write(attempt)
         if not rows:
@@ -130,12 +128,12 @@ class PostgresScheduledCommandRepository(Repository, ScheduledCommandRepository)
         return _Claim(number, row_id, tuple(row))
 
     def _finish(self, claim: _Claim) -> bool:
-        """Whether the row is gone; it stays for who has scheduled the command again, or taken it over."""
+        """Whether the row was removed; it stays if the command was scheduled again or taken over by another host."""
 
         def attempt(execute: Execute, _: bool) -> bool:
-            removed = bool(execute(statements.FINISH, claim.place))
+            removed = bool(execute(statements.FINISH, claim.row_filter))
             if not removed:
-                _give_back(claim, execute)
+                _release_one(claim, execute)
             return removed
 
         return self._runner.write(attempt, str(claim.row_id))
@@ -143,13 +141,13 @@ class PostgresScheduledCommandRepository(Repository, ScheduledCommandRepository)
     def _release(self, claims: Iterable[_Claim]) -> None:
         try:
             for claim in claims:
-                self._runner.write(partial(_give_back, claim))
+                self._runner.write(partial(_release_one, claim))
         except PersistenceError as failure:
             logger.warning("claimed commands come back when their lease runs out: %s", failure)
 
 
-def _give_back(claim: _Claim, execute: Execute, _: bool = False) -> None:
-    execute(statements.RELEASE, claim.place)
+def _release_one(claim: _Claim, execute: Execute, _: bool = False) -> None:
+    execute(statements.RELEASE, claim.row_filter)
 
 
 def _command_of(claim: _Claim) -> ScheduledCommand:
@@ -157,5 +155,5 @@ def _command_of(claim: _Claim) -> ScheduledCommand:
         command_name, data, execute_time = claim.row
         return ScheduledCommand(COMMAND_NAME[command_name], data, execute_time)
     except KeyError:
-        blamed = CorruptRowError("scheduled_commands", str(claim.row_id), "command_name")
-    raise blamed
+        corrupt = CorruptRowError("scheduled_commands", str(claim.row_id), "command_name")
+    raise corrupt

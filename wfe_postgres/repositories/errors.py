@@ -16,7 +16,6 @@ class PostgresErrors(Repository):
     """Errors of steps, on the table `execution_errors`. Every call is one statement."""
 
     def persist_errors(self, errors: Sequence[ExecutionError]) -> None:
-        """See `PersistenceProvider`. One statement."""
         nonce = new_revision() >> 1  # counted up from here, and still in the column's range
         records = [error_record(error, nonce + index, f"errors[{index}]") for index, error in enumerate(errors)]
         if not records:
@@ -30,6 +29,6 @@ class PostgresErrors(Repository):
     ) -> list[ExecutionError]:
         """Errors of steps, newest first: of one workflow or of all, with `error_time >= since`. One statement."""
         limit = positive(limit, "limit")
-        given = checked(workflow_id=(text, workflow_id), since=(timestamp, since))
-        rows = self._runner.read(statements.find_errors(frozenset(given)), given | {"most": limit})
+        params = checked(workflow_id=(text, workflow_id), since=(timestamp, since))
+        rows = self._runner.read(statements.find_errors(frozenset(params)), params | {"limit": limit})
         return read_all((json_row for (json_row,) in rows), read_error)

@@ -8,6 +8,7 @@ from wfe_postgres.codec.decoding import read_event
 from wfe_postgres.codec.encoding import event_record
 from wfe_postgres.codec.json_values import check_call_size
 from wfe_postgres.codec.validation import count, text, timestamp
+from wfe_postgres.connections import Execute
 from wfe_postgres.contract.errors import EventNotFoundError
 from wfe_postgres.contract.interfaces import EventRepository
 from wfe_postgres.contract.models import Event
@@ -16,52 +17,50 @@ from wfe_postgres.statements import events as statements
 
 
 class PostgresEventRepository(Repository, EventRepository):
-    """`EventRepository` on the table `events`. Every call is one statement."""
+    """`EventRepository` on the table `events`. Every call is one statement.
+
+    An id that is stored already: `PersistenceError` with its `constraint`.
+    """
 
     def create_event(self, event: Event) -> str:
-        """See `EventRepository`. An id that is stored already: `PersistenceError` with its `constraint`."""
         id = id_or_new(event.id)
         record = event_record(event, id, self._max_payload_bytes)
         check_call_size("event_data", record["event_data"])
-        self._runner.write(
-            lambda execute, again: execute(statements.CREATE_AGAIN if again else statements.CREATE, record), id
-        )
+
+        def attempt(execute: Execute, may_have_committed: bool) -> None:
+            execute(statements.CREATE_UNLESS_STORED if may_have_committed else statements.CREATE, record)
+
+        self._runner.write(attempt, id)
         event.id = id
         return id
 
     def get_event(self, id: str) -> Event:
-        """See `EventRepository`."""
         rows = self._runner.read(statements.GET, {"event_id": text(id, "id")})
         if not rows:
             raise EventNotFoundError(id)
         return read_event(rows[0][0])
 
     def get_runnable_events(self, as_at: datetime, limit: int | None = None) -> list[str]:
-        """See `EventRepository`."""
-        given = {"as_at": timestamp(as_at, "as_at"), "most": count(limit, "limit")}
-        return [id for (id,) in self._runner.read(statements.RUNNABLE, given)]
+        params = {"as_at": timestamp(as_at, "as_at"), "limit": count(limit, "limit")}
+        return [id for (id,) in self._runner.read(statements.RUNNABLE, params)]
 
     def get_events(self, event_name: str, event_key: str, as_of: datetime) -> list[str]:
-        """See `EventRepository`."""
-        given = _matching(event_name, event_key) | {"as_of": timestamp(as_of, "as_of")}
-        return [id for (id,) in self._runner.read(statements.MATCHING_UNTIL, given)]
+        params = _matching(event_name, event_key) | {"as_of": timestamp(as_of, "as_of")}
+        return [id for (id,) in self._runner.read(statements.MATCHING_UNTIL, params)]
 
     def get_events_since(self, event_name: str, event_key: str, since: datetime) -> list[str]:
-        """See `EventRepository`."""
-        given = _matching(event_name, event_key) | {"since": timestamp(since, "since")}
-        return [id for (id,) in self._runner.read(statements.MATCHING_SINCE, given)]
+        params = _matching(event_name, event_key) | {"since": timestamp(since, "since")}
+        return [id for (id,) in self._runner.read(statements.MATCHING_SINCE, params)]
 
     def mark_event_processed(self, id: str) -> None:
-        """See `EventRepository`."""
         self._mark(statements.MARK_PROCESSED, id)
 
     def mark_event_unprocessed(self, id: str) -> None:
-        """See `EventRepository`."""
         self._mark(statements.MARK_UNPROCESSED, id)
 
     def _mark(self, statement: Executable, id: str) -> None:
-        given = {"event_id": text(id, "id")}
-        if not self._runner.write(lambda execute, _: execute(statement, given), id):
+        params = {"event_id": text(id, "id")}
+        if not self._runner.write(lambda execute, _: execute(statement, params), id):
             raise EventNotFoundError(id)
 
 

@@ -1,4 +1,4 @@
-"""The end of what is no longer needed: single workflows, old ones, old events, everything."""
+"""Deletion: one workflow, workflows that ended long ago, old events, everything."""
 
 import time
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from wfe_postgres.statements import workflows as workflow_statements
 
 _PURGEABLE = (WorkflowStatus.COMPLETE, WorkflowStatus.TERMINATED)
 _REST = 2
-"""How long a purge rests after a batch, in times of that batch: hosts that save meanwhile have their turn."""
+"""How long a purge pauses after a batch, as a multiple of the batch's own time: for the hosts that save meanwhile."""
 
 
 class PostgresMaintenance(Repository):
@@ -27,11 +27,11 @@ class PostgresMaintenance(Repository):
 
         Raises `WorkflowNotFoundError`.
         """
-        given = {"workflow_id": text(id, "id")}
+        params = {"workflow_id": text(id, "id")}
 
-        def attempt(execute: Execute, again: bool) -> bool:
-            if not execute(workflow_statements.LOCKED_REVISION, given):
-                return again
+        def attempt(execute: Execute, may_have_committed: bool) -> bool:
+            if not execute(workflow_statements.LOCKED_REVISION, params):
+                return may_have_committed
             return bool(execute(statements.DELETE_WORKFLOWS, {"workflow_ids": [id]}))
 
         if not self._runner.transact(attempt, id):
@@ -77,8 +77,8 @@ class PostgresMaintenance(Repository):
 
         Gives the number removed.
         """
-        given = {"older_than": timestamp(older_than, "older_than"), "batch_size": positive(batch_size, "batch_size")}
-        return self._in_batches(lambda execute, _: len(execute(statements.PURGE_EVENTS, given)))
+        params = {"older_than": timestamp(older_than, "older_than"), "batch_size": positive(batch_size, "batch_size")}
+        return self._in_batches(lambda execute, _: len(execute(statements.PURGE_EVENTS, params)))
 
     def _in_batches(self, attempt: Callable[[Execute, bool], int]) -> int:
         removed = 0

@@ -37,13 +37,13 @@ class PostgresQueries(Repository):
         limit: int = 100,
         cursor: str | None = None,
     ) -> WorkflowPage:
-        """Workflows that satisfy every filter given, newest first: `created_from <= create_time < created_to`.
+        """Workflows that satisfy every filter params, newest first: `created_from <= create_time < created_to`.
 
         `cursor` is the `next_cursor` of the page before. No page has a gap or a repeat because rows were added
         meanwhile. One statement; ValueError for a bad cursor or a limit below 1.
         """
         limit = positive(limit, "limit")
-        given = checked(
+        params = checked(
             status=(lambda value, path: member(WorkflowStatus, value, path), status),
             definition_id=(text, definition_id),
             version=(big_integer, version),
@@ -53,8 +53,8 @@ class PostgresQueries(Repository):
             created_to=(timestamp, created_to),
         )
         if cursor is not None:
-            given |= _place_of(cursor)
-        rows = self._runner.read(statements.find_workflows(frozenset(given)), given | {"most": limit + 1})
+            params |= _place_of(cursor)
+        rows = self._runner.read(statements.find_workflows(frozenset(params)), params | {"limit": limit + 1})
         shown = rows[:limit]
         items: list[WorkflowSummary] = read_all((json_row for _, json_row in shown), read_summary)
         return WorkflowPage(items, _cursor_of(shown[-1][0]) if len(rows) > limit else None)
@@ -67,9 +67,9 @@ class PostgresQueries(Repository):
         machine's clock is more than 2 s from the server's.
         """
         before = datetime.now(UTC)
-        [(document,)] = self._runner.read(statements.STATISTICS, {})
+        [(json_row,)] = self._runner.read(statements.STATISTICS, {})
         after = datetime.now(UTC)
-        statistics = _statistics_of(decode(document), before + (after - before) / 2)
+        statistics = _statistics_of(decode(json_row), before + (after - before) / 2)
         if abs(statistics.clock_offset) > _TOLERATED_OFFSET:
             logger.warning(
                 "this machine's clock is %+.1f s from the database server's, by which leases and tokens are judged",

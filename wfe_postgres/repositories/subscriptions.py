@@ -19,10 +19,13 @@ from wfe_postgres.statements import subscriptions as statements
 
 
 class PostgresSubscriptionRepository(Repository, SubscriptionRepository):
-    """`SubscriptionRepository` on the table `event_subscriptions`. Every call is one statement."""
+    """`SubscriptionRepository` on the table `event_subscriptions`. Every call is one statement.
+
+    An id that is stored already: `PersistenceError` with its `constraint`. In lists, a row that cannot be read is left
+    out and its id is logged.
+    """
 
     def create_event_subscription(self, subscription: EventSubscription) -> str:
-        """See `SubscriptionRepository`. An id that is stored already: `PersistenceError` with its `constraint`."""
         id = id_or_new(subscription.id)
         record = subscription_record(subscription, id)
         data = subscription.subscription_data
@@ -30,41 +33,39 @@ class PostgresSubscriptionRepository(Repository, SubscriptionRepository):
             None if data is None else encode(data, "subscription_data", self._max_payload_bytes)
         )
         check_call_size("subscription_data", record["subscription_data"])
-        self._runner.write(
-            lambda execute, again: execute(statements.CREATE_AGAIN if again else statements.CREATE, record), id
-        )
+
+        def attempt(execute: Execute, may_have_committed: bool) -> None:
+            execute(statements.CREATE_UNLESS_STORED if may_have_committed else statements.CREATE, record)
+
+        self._runner.write(attempt, id)
         subscription.id = id
         return id
 
     def get_subscription(self, id: str) -> EventSubscription:
-        """See `SubscriptionRepository`."""
         rows = self._runner.read(statements.GET, {"subscription_id": text(id, "id")})
         if not rows:
             raise SubscriptionNotFoundError(id)
         return read_subscription(rows[0][0])
 
     def get_subscriptions(self, event_name: str, event_key: str, as_of: datetime) -> list[EventSubscription]:
-        """See `SubscriptionRepository`."""
         return self._read(statements.OPEN, _matching(event_name, event_key, as_of))
 
     def get_first_open_subscription(self, event_name: str, event_key: str, as_of: datetime) -> EventSubscription | None:
-        """See `SubscriptionRepository`."""
-        given = _matching(event_name, event_key, as_of)
-        first = self._runner.read(statements.FIRST_OPEN, given)
-        # One that cannot be read must not stand before the others for ever.
-        return next(iter(_readable(first) or (first and self._read(statements.OPEN, given))), None)
+        params = _matching(event_name, event_key, as_of)
+        first = self._runner.read(statements.FIRST_OPEN, params)
+        # One that cannot be read must not hide the others.
+        return next(iter(_readable(first) or (first and self._read(statements.OPEN, params))), None)
 
     def get_workflow_subscriptions(self, workflow_id: str) -> list[EventSubscription]:
         """What the workflow waits for, oldest first: its subscriptions, held ones too."""
         return self._read(statements.OF_WORKFLOW, {"workflow_id": text(workflow_id, "workflow_id")})
 
     def set_subscription_token(self, id: str, token: str, worker_id: str, expiry: datetime) -> bool:
-        """See `SubscriptionRepository`."""
-        given = _token_of(id, token) | {
+        params = _token_of(id, token) | {
             "worker_id": text(worker_id, "worker_id"),
             "expiry": timestamp(expiry, "expiry"),
         }
-        [(taken, exists, held)] = self._runner.write(lambda execute, _: execute(statements.SET_TOKEN, given), id)
+        [(taken, exists, held)] = self._runner.write(lambda execute, _: execute(statements.SET_TOKEN, params), id)
         if not exists:
             raise SubscriptionNotFoundError(id)
         if taken and held:
@@ -72,12 +73,11 @@ class PostgresSubscriptionRepository(Repository, SubscriptionRepository):
         return bool(taken)
 
     def clear_subscription_token(self, id: str, token: str) -> None:
-        """See `SubscriptionRepository`."""
-        given = _token_of(id, token)
+        params = _token_of(id, token)
 
-        def attempt(execute: Execute, again: bool) -> tuple[bool, bool]:
-            [(cleared, exists)] = execute(statements.CLEAR_TOKEN, given)
-            if again and not cleared:
+        def attempt(execute: Execute, may_have_committed: bool) -> tuple[bool, bool]:
+            [(cleared, exists)] = execute(statements.CLEAR_TOKEN, params)
+            if may_have_committed and not cleared:
                 _require_cleared(execute, id)
                 return True, True
             return cleared, exists
@@ -89,13 +89,16 @@ class PostgresSubscriptionRepository(Repository, SubscriptionRepository):
             raise SubscriptionTokenError(id)
 
     def terminate_subscription(self, id: str) -> None:
-        """See `SubscriptionRepository`."""
-        given = {"subscription_id": text(id, "id")}
-        if not self._runner.write(lambda execute, again: execute(statements.TERMINATE, given) or (again and [id]), id):
+        params = {"subscription_id": text(id, "id")}
+
+        def attempt(execute: Execute, may_have_committed: bool) -> bool:
+            return bool(execute(statements.TERMINATE, params)) or may_have_committed
+
+        if not self._runner.write(attempt, id):
             raise SubscriptionNotFoundError(id)
 
-    def _read(self, statement: Executable, given: dict[str, Any]) -> list[EventSubscription]:
-        return _readable(self._runner.read(statement, given))
+    def _read(self, statement: Executable, params: dict[str, Any]) -> list[EventSubscription]:
+        return _readable(self._runner.read(statement, params))
 
 
 def _readable(rows: Sequence[Any]) -> list[EventSubscription]:

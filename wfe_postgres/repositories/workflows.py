@@ -26,10 +26,15 @@ from wfe_postgres.statements import workflows as statements
 
 
 class PostgresWorkflowRepository(Repository, WorkflowRepository):
-    """`WorkflowRepository` on the tables `workflows`, `execution_pointers` and `definition_sequences`."""
+    """`WorkflowRepository` on the tables `workflows`, `execution_pointers` and `definition_sequences`.
+
+    A creation, a load and a save are one statement each, at any number of pointers; a save whose revision is `None`
+    locks the row by a second one. A save sends the pointers that have changed since the load, and `data` if that has;
+    an instance that was made by hand or pickled is sent complete. In lists, a row that cannot be read is left out and
+    its id is logged. `next_definition_sequence` may skip a number when the answer to a call was lost.
+    """
 
     def create_new_workflow(self, instance: WorkflowInstance) -> str:
-        """See `WorkflowRepository`. One statement."""
         id = id_or_new(instance.id)
         name = instance.name if instance.name != "" else id
         changes = compare(instance, id, None)
@@ -46,33 +51,24 @@ class PostgresWorkflowRepository(Repository, WorkflowRepository):
         return id
 
     def persist_workflow(self, instance: WorkflowInstance) -> None:
-        """See `WorkflowRepository`. One statement, if the instance was loaded or saved before and not copied since.
-
-        What is sent is what has changed: unchanged pointers are neither sent nor rewritten.
-        """
         self._save(instance, ())
 
     def persist_workflow_with_subscriptions(
         self, instance: WorkflowInstance, subscriptions: Sequence[EventSubscription]
     ) -> None:
-        """See `WorkflowRepository`. A subscription id that is stored already: `PersistenceError`, nothing written."""
         self._save(instance, subscriptions)
 
     def get_runnable_instances(self, as_at: datetime, limit: int | None = None) -> list[str]:
-        """See `WorkflowRepository`."""
-        given = {"as_at": milliseconds(as_at, "as_at"), "most": count(limit, "limit")}
-        return [id for (id,) in self._runner.read(statements.RUNNABLE, given)]
+        params = {"as_at": milliseconds(as_at, "as_at"), "limit": count(limit, "limit")}
+        return [id for (id,) in self._runner.read(statements.RUNNABLE, params)]
 
     def get_workflow_instance(self, id: str) -> WorkflowInstance:
-        """See `WorkflowRepository`."""
         return self._get(statements.GET, "workflow_id", text(id, "id"))
 
     def get_workflow_instance_by_name(self, name: str) -> WorkflowInstance:
-        """See `WorkflowRepository`."""
         return self._get(statements.GET_BY_NAME, "name", text(name, "name"))
 
     def get_workflow_instances(self, ids: Sequence[str]) -> list[WorkflowInstance]:
-        """See `WorkflowRepository`. One that cannot be read is left out, too, and its id logged."""
         wanted = [text(id, f"ids[{index}]") for index, id in enumerate(ids)]
         if not wanted:
             return []
@@ -87,9 +83,8 @@ class PostgresWorkflowRepository(Repository, WorkflowRepository):
         return found
 
     def next_definition_sequence(self, definition_id: str) -> int:
-        """See `WorkflowRepository`. A number may be skipped, when an answer was lost."""
-        given = {"definition_id": key(definition_id, "definition_id")}
-        [(number, _)] = self._runner.write(lambda execute, _: execute(statements.NEXT_NUMBER, given), definition_id)
+        params = {"definition_id": key(definition_id, "definition_id")}
+        [(number, _)] = self._runner.write(lambda execute, _: execute(statements.NEXT_NUMBER, params), definition_id)
         return int(number)
 
     def _get(self, statement: Executable, parameter: str, value: str) -> WorkflowInstance:
@@ -131,7 +126,7 @@ class _GuardedSave:
 
     def __call__(self, execute: Execute, may_have_committed: bool) -> None:
         id, expected = self._params["workflow_id"], self._params["expected_revision"]
-        if may_have_committed and _took_place(execute, id, expected, self._params["new_revision"]):
+        if may_have_committed and _was_committed(execute, id, expected, self._params["new_revision"]):
             return
         if execute(self._statement, self._params):
             return
@@ -143,7 +138,7 @@ class _GuardedSave:
 
 
 class _UnconditionalSave:
-    """A save over whatever is there.
+    """A save that overwrites what is stored.
 
     The row is locked first: a statement that waits for a lock goes on with the snapshot that it took before it waited,
     and would miss the pointers that another writer has added.
@@ -156,7 +151,7 @@ class _UnconditionalSave:
 
     def __call__(self, execute: Execute, may_have_committed: bool) -> None:
         id, new = self._params["workflow_id"], self._params["new_revision"]
-        if may_have_committed and self._expected is not None and _took_place(execute, id, self._expected, new):
+        if may_have_committed and self._expected is not None and _was_committed(execute, id, self._expected, new):
             return
         while True:
             found = execute(statements.LOCKED_REVISION, {"workflow_id": id})
@@ -168,18 +163,18 @@ class _UnconditionalSave:
                 return
 
 
-def _took_place(execute: Execute, id: str, expected: int, new: int) -> bool:
-    """Whether a save whose answer was lost was made; waits for it to end, if it is still running."""
+def _was_committed(execute: Execute, id: str, expected: int, new: int) -> bool:
+    """Whether a save whose answer was lost was committed; waits for it to end, if it is still running."""
     found = execute(statements.LOCKED_REVISION, {"workflow_id": id})
-    stamp = found[0][0] if found else None
-    if stamp not in (expected, new):
+    revision = found[0][0] if found else None
+    if revision not in (expected, new):
         reason = "the connection was lost during a save, and the workflow has been changed since"
         raise OutcomeUnknownError(reason, (id,))
-    return bool(stamp == new)
+    return bool(revision == new)
 
 
 def _require_own(execute: Execute, may_have_committed: bool, id: str, name: str, revision: int) -> None:
-    """After a creation that met a row: fine, if the row is the one that a cut-off try has left."""
+    """After a creation that found a row: correct, if it is the row of an earlier try whose answer was lost."""
     found = execute(statements.REVISION, {"workflow_id": id}) if may_have_committed else ()
     if not found:
         raise WorkflowExistsError(id, name)

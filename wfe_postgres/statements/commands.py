@@ -1,14 +1,14 @@
 """Scheduled commands: claim, run, finish.
 
-A claim is a random number and a lease by the server's clock, taken in a short statement of its own. The store
-notes by a trigger (migration 0004) when a claimed command is scheduled again, whoever does it and whatever the
-time; so finishing removes a command only if nobody has asked for it meanwhile.
+A claim is a random number and a lease by the server's clock, taken in a short statement of its own. A trigger
+(migration 0004) records when a claimed command is scheduled again, by any program and for any time; finishing removes
+a command only if it was not.
 """
 
 from sqlalchemy import Table, all_, delete, false, func, null, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from wfe_postgres.connections.confirmation import DURABLE
+from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
 from wfe_postgres.orm import CommandRow
 from wfe_postgres.statements.expressions import (
     bigint_parameter,
@@ -26,13 +26,13 @@ _values = parameters(CommandRow, "id", "claim", "claimed_until", "rescheduled")
 _same = (commands.c.command_name == text_parameter("command_name")) & (commands.c.data == text_parameter("data"))
 
 # An upsert alone would take a number from the int4 sequence each time, and one day the last.
-_moved = update(commands).where(_same).values(_values).returning(commands.c.id, DURABLE).cte("moved")
+_moved = update(commands).where(_same).values(_values).returning(commands.c.id, FORCE_SYNCHRONOUS_COMMIT).cte("moved")
 _absent = select(*_values.values()).where(~select(_moved.c.id).exists())
 _scheduled = upsert(commands).from_select([*_values], _absent)
 _stored = _scheduled.on_conflict_do_update(
     index_elements=[commands.c.command_name, commands.c.data], set_={"execute_time": _scheduled.excluded.execute_time}
 )
-SCHEDULE = select(_moved.c.id).add_cte(_stored.returning(commands.c.id, DURABLE).cte("stored"))
+SCHEDULE = select(_moved.c.id).add_cte(_stored.returning(commands.c.id, FORCE_SYNCHRONOUS_COMMIT).cte("stored"))
 
 NEWEST = select(func.max(commands.c.id))
 
@@ -61,11 +61,11 @@ CLAIM = (
         claimed_until=builtin.clock_timestamp() + seconds_parameter("lease"),
         rescheduled=false(),
     )
-    .returning(*_columns, select(_due.c.taken_over).scalar_subquery(), DURABLE)
+    .returning(*_columns, select(_due.c.taken_over).scalar_subquery(), FORCE_SYNCHRONOUS_COMMIT)
 )
 CLAIMED = select(*_columns, false(), null()).where(_claim == bigint_parameter("claim"))
 
 # One row each: who locks several in an order of its own makes a deadlock with those who have another.
 _mine = (commands.c.id == bigint_parameter("command_id")) & (_claim == bigint_parameter("claim"))
-FINISH = delete(commands).where(_mine, ~commands.c.rescheduled).returning(commands.c.id, DURABLE)
+FINISH = delete(commands).where(_mine, ~commands.c.rescheduled).returning(commands.c.id, FORCE_SYNCHRONOUS_COMMIT)
 RELEASE = update(commands).where(_mine).values(claim=null(), claimed_until=null(), rescheduled=false())

@@ -10,11 +10,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from wfe_postgres.codec.fields import ERROR_FIELDS, columns_of
-from wfe_postgres.connections.confirmation import DURABLE
+from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
 from wfe_postgres.orm import ErrorRow
 from wfe_postgres.statements.expressions import (
     bigint_parameter,
-    document,
+    json_row,
     moment_parameter,
     records,
     table_of,
@@ -25,7 +25,7 @@ errors: Table = table_of(ErrorRow)
 
 _NAMES = ["workflow_id", "execution_pointer_id", "message", "error_time", "nonce"]
 _records = records(ErrorRow, _NAMES, "errors")
-STORE_ERRORS = select(DURABLE).add_cte(
+STORE_ERRORS = select(FORCE_SYNCHRONOUS_COMMIT).add_cte(
     upsert(errors)
     .from_select(_NAMES, select(*_records.c))
     .on_conflict_do_nothing(index_elements=[errors.c.nonce])
@@ -34,15 +34,15 @@ STORE_ERRORS = select(DURABLE).add_cte(
 
 
 @cache
-def find_errors(given: frozenset[str]) -> Executable:
-    """Newest first, `:most` of them, by those filters whose parameters are given."""
-    filters = {
+def find_errors(filters: frozenset[str]) -> Executable:
+    """Newest first, `:limit` of them, by the filters of these names."""
+    conditions = {
         "workflow_id": errors.c.workflow_id == text_parameter("workflow_id"),
         "since": errors.c.error_time >= moment_parameter("since"),
     }
     return (
-        select(document(columns_of(ERROR_FIELDS)))
-        .where(*(condition for name, condition in filters.items() if name in given))
+        select(json_row(columns_of(ERROR_FIELDS)))
+        .where(*(condition for name, condition in conditions.items() if name in filters))
         .order_by(errors.c.error_time.desc(), errors.c.id.desc())
-        .limit(bigint_parameter("most"))
+        .limit(bigint_parameter("limit"))
     )

@@ -4,11 +4,11 @@ from sqlalchemy import Table, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from wfe_postgres.codec.fields import EVENT_FIELDS, columns_of
-from wfe_postgres.connections.confirmation import DURABLE
+from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
 from wfe_postgres.orm import EventRow
 from wfe_postgres.statements.expressions import (
     bigint_parameter,
-    document,
+    json_row,
     moment_parameter,
     parameters,
     table_of,
@@ -21,17 +21,22 @@ _by_id = events.c.id == text_parameter("event_id")
 _matching = (events.c.event_name == text_parameter("event_name")) & (events.c.event_key == text_parameter("event_key"))
 _oldest_first = (events.c.event_time, events.c.id)
 
-CREATE = insert(events).values(parameters(EventRow)).returning(events.c.id, DURABLE)
-CREATE_AGAIN = upsert(events).values(parameters(EventRow)).on_conflict_do_nothing().returning(events.c.id, DURABLE)
+CREATE = insert(events).values(parameters(EventRow)).returning(events.c.id, FORCE_SYNCHRONOUS_COMMIT)
+CREATE_UNLESS_STORED = (
+    upsert(events)
+    .values(parameters(EventRow))
+    .on_conflict_do_nothing()
+    .returning(events.c.id, FORCE_SYNCHRONOUS_COMMIT)
+)
 
-GET = select(document(columns_of(EVENT_FIELDS))).where(_by_id)
+GET = select(json_row(columns_of(EVENT_FIELDS))).where(_by_id)
 
 # Spelled out, not a parameter: only so can the planner prove that the partial index applies.
 RUNNABLE = (
     select(events.c.id)
     .where(text("(is_processed = false) IS TRUE"), events.c.event_time <= moment_parameter("as_at"))
     .order_by(*_oldest_first)
-    .limit(bigint_parameter("most"))
+    .limit(bigint_parameter("limit"))
 )
 MATCHING_UNTIL = (
     select(events.c.id).where(_matching, events.c.event_time <= moment_parameter("as_of")).order_by(*_oldest_first)
@@ -40,5 +45,7 @@ MATCHING_SINCE = (
     select(events.c.id).where(_matching, events.c.event_time >= moment_parameter("since")).order_by(*_oldest_first)
 )
 
-MARK_PROCESSED = update(events).where(_by_id).values(is_processed=True).returning(events.c.id, DURABLE)
-MARK_UNPROCESSED = update(events).where(_by_id).values(is_processed=False).returning(events.c.id, DURABLE)
+MARK_PROCESSED = update(events).where(_by_id).values(is_processed=True).returning(events.c.id, FORCE_SYNCHRONOUS_COMMIT)
+MARK_UNPROCESSED = (
+    update(events).where(_by_id).values(is_processed=False).returning(events.c.id, FORCE_SYNCHRONOUS_COMMIT)
+)

@@ -1,7 +1,7 @@
-"""What the statements are made of: typed parameters, rows as JSON documents, records from one JSON array.
+"""What the statements are made of: typed parameters, rows as JSON arrays, records from one JSON array.
 
-A parameter always carries its type, so that no statement depends on what a connection's adapters guess;
-functions are PostgreSQL's own (`builtin`), whatever a search_path puts before them.
+A parameter always carries its type, so that no statement depends on a connection's adapters;
+functions are PostgreSQL's own (`builtin`), independent of the search_path.
 """
 
 from collections.abc import Iterable, Sequence
@@ -92,7 +92,7 @@ def parameters(row: type[Base], *without: str) -> dict[str, ColumnElement[Any]]:
     return {it.key: parameter_for(it) for it in table_of(row).columns if not it.system and it.key not in without}
 
 
-def document(columns: Columns) -> ColumnElement[str]:
+def json_row(columns: Columns) -> ColumnElement[str]:
     """The row's columns as the text of one JSON array."""
     return sql_cast(json_array(columns), Text())
 
@@ -110,7 +110,7 @@ def records(row: type[Base], names: Iterable[str], parameter: str) -> TableValue
     """
     columns = (column(name, _record_type(table_of(row).columns[name])) for name in names)
     rows: FunctionElement[Any] = builtin.json_to_recordset(sql_cast(text_parameter(parameter), JSON()))
-    return rows.table_valued(*columns, name="given").render_derived(name="given", with_types=True)
+    return rows.table_valued(*columns, name="record").render_derived(name="record", with_types=True)
 
 
 def _readable(column: InstrumentedAttribute[Any]) -> ColumnElement[Any]:

@@ -12,7 +12,7 @@ from sqlalchemy import (
     text,
 )
 
-from wfe_postgres.connections.confirmation import DURABLE
+from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
 from wfe_postgres.orm import ErrorRow, EventRow, PointerRow, SubscriptionRow, WorkflowRow
 from wfe_postgres.statements.expressions import (
     bigint_parameter,
@@ -37,7 +37,12 @@ def _delete_workflows() -> Executable:
         delete(table).where(table.c.workflow_id == of_them).cte(f"gone_{table.name}")
         for table in (pointers, subscriptions, errors)
     ]
-    return delete(workflows).where(workflows.c.id == of_them).returning(workflows.c.id, DURABLE).add_cte(*gone)
+    return (
+        delete(workflows)
+        .where(workflows.c.id == of_them)
+        .returning(workflows.c.id, FORCE_SYNCHRONOUS_COMMIT)
+        .add_cte(*gone)
+    )
 
 
 DELETE_WORKFLOWS = _delete_workflows()
@@ -103,4 +108,4 @@ _old_events = (
 )
 # As an array: joined with it, the table would be read from one end to the other.
 _old_ids = func.array(select(_old_events.c.id).scalar_subquery())
-PURGE_EVENTS = delete(events).where(events.c.id == any_(_old_ids)).returning(events.c.id, DURABLE)
+PURGE_EVENTS = delete(events).where(events.c.id == any_(_old_ids)).returning(events.c.id, FORCE_SYNCHRONOUS_COMMIT)

@@ -28,7 +28,7 @@ from wfe_postgres.orm import SCHEMA, CommandRow, ErrorRow, EventRow, Subscriptio
 from wfe_postgres.statements.expressions import (
     bigint_parameter,
     builtin,
-    document,
+    json_row,
     moment_parameter,
     table_of,
     text_parameter,
@@ -62,16 +62,16 @@ _BY_TIME_ALONE = workflows.c.id >= literal_column("''", Text())
 
 
 @cache
-def find_workflows(given: frozenset[str]) -> Executable:
-    """Newest first, `:most` of them, by those filters whose parameters are given."""
-    conditions = [condition for name, condition in _FILTERS.items() if name in given]
-    if not given & _WITH_AN_INDEX:
+def find_workflows(filters: frozenset[str]) -> Executable:
+    """Newest first, `:limit` of them, by the filters of these names."""
+    conditions = [condition for name, condition in _FILTERS.items() if name in filters]
+    if not filters & _WITH_AN_INDEX:
         conditions.append(_BY_TIME_ALONE)
     return (
-        select(document(PLACE_COLUMNS), document(columns_of(SUMMARY_FIELDS)))
+        select(json_row(PLACE_COLUMNS), json_row(columns_of(SUMMARY_FIELDS)))
         .where(*conditions)
         .order_by(workflows.c.create_time.desc(), workflows.c.id.desc())
-        .limit(bigint_parameter("most"))
+        .limit(bigint_parameter("limit"))
     )
 
 

@@ -4,11 +4,11 @@ from sqlalchemy import Table, delete, insert, null, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from wfe_postgres.codec.fields import SUBSCRIPTION_FIELDS, columns_of
-from wfe_postgres.connections.confirmation import DURABLE
+from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
 from wfe_postgres.orm import SubscriptionRow
 from wfe_postgres.statements.expressions import (
     builtin,
-    document,
+    json_row,
     moment_parameter,
     parameters,
     table_of,
@@ -24,15 +24,18 @@ _held_by_caller = _token == text_parameter("token")
 # Not now(): that is the time at which a surrounding transaction began.
 IS_OPEN = or_(_token.is_(None), subscriptions.c.external_token_expiry <= builtin.clock_timestamp())
 
-CREATE = insert(subscriptions).values(parameters(SubscriptionRow)).returning(_id, DURABLE)
-CREATE_AGAIN = (
-    upsert(subscriptions).values(parameters(SubscriptionRow)).on_conflict_do_nothing().returning(_id, DURABLE)
+CREATE = insert(subscriptions).values(parameters(SubscriptionRow)).returning(_id, FORCE_SYNCHRONOUS_COMMIT)
+CREATE_UNLESS_STORED = (
+    upsert(subscriptions)
+    .values(parameters(SubscriptionRow))
+    .on_conflict_do_nothing()
+    .returning(_id, FORCE_SYNCHRONOUS_COMMIT)
 )
 
-GET = select(document(columns_of(SUBSCRIPTION_FIELDS))).where(_by_id)
+GET = select(json_row(columns_of(SUBSCRIPTION_FIELDS))).where(_by_id)
 
 OPEN = (
-    select(document(columns_of(SUBSCRIPTION_FIELDS)))
+    select(json_row(columns_of(SUBSCRIPTION_FIELDS)))
     .where(
         subscriptions.c.event_name == text_parameter("event_name"),
         subscriptions.c.event_key == text_parameter("event_key"),
@@ -43,7 +46,7 @@ OPEN = (
 )
 FIRST_OPEN = OPEN.limit(1)
 OF_WORKFLOW = (
-    select(document(columns_of(SUBSCRIPTION_FIELDS)))
+    select(json_row(columns_of(SUBSCRIPTION_FIELDS)))
     .where(subscriptions.c.workflow_id == text_parameter("workflow_id"))
     .order_by(subscriptions.c.subscribe_as_of, _id)
 )
@@ -58,7 +61,7 @@ _taken = (
         external_worker_id=text_parameter("worker_id"),
         external_token_expiry=moment_parameter("expiry"),
     )
-    .returning(_id, DURABLE)
+    .returning(_id, FORCE_SYNCHRONOUS_COMMIT)
     .cte("taken")
 )
 # The third: whether another's token stood there, which has expired if this one could be set.
@@ -69,10 +72,10 @@ _cleared = (
     update(subscriptions)
     .where(_by_id, _held_by_caller)
     .values(external_token=null(), external_worker_id=null(), external_token_expiry=null())
-    .returning(_id, DURABLE)
+    .returning(_id, FORCE_SYNCHRONOUS_COMMIT)
     .cte("cleared")
 )
 CLEAR_TOKEN = select(select(_cleared.c.id).exists(), _exists)
 
 TOKEN = select(_token).where(_by_id)
-TERMINATE = delete(subscriptions).where(_by_id).returning(_id, DURABLE)
+TERMINATE = delete(subscriptions).where(_by_id).returning(_id, FORCE_SYNCHRONOUS_COMMIT)

@@ -24,14 +24,14 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 
 from wfe_postgres.codec.fields import POINTER_FIELDS, SUBSCRIPTION_FIELDS, WORKFLOW_FIELDS, columns_of
-from wfe_postgres.connections.confirmation import DURABLE
+from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
 from wfe_postgres.orm import PointerRow, SequenceRow, SubscriptionRow, WorkflowRow
 from wfe_postgres.statements.expressions import (
     bigint_parameter,
     builtin,
-    document,
     json_array,
     json_parameter,
+    json_row,
     parameters,
     records,
     table_of,
@@ -50,8 +50,8 @@ _SUBSCRIPTION_NAMES = [field.column.key for field in SUBSCRIPTION_FIELDS]
 
 def _insert_pointers(parent: CTE, *, only_if_changed: bool = False, replace: bool = True) -> CTE:
     """Store the records in `:pointers`, if the parent row was written; `replace` those that exist."""
-    given = records(PointerRow, _POINTER_NAMES, "pointers")
-    source = select(parent.c.id, literal_column("given.*")).select_from(given.join(parent, true()))
+    rows = records(PointerRow, _POINTER_NAMES, "pointers")
+    source = select(parent.c.id, literal_column("record.*")).select_from(rows.join(parent, true()))
     inserted = insert(pointers).from_select(["workflow_id", *_POINTER_NAMES], source)
     if not replace:
         return inserted.cte("written_pointers")
@@ -67,8 +67,8 @@ def _insert_pointers(parent: CTE, *, only_if_changed: bool = False, replace: boo
 
 
 def _insert_subscriptions(parent: CTE) -> CTE:
-    given = records(SubscriptionRow, _SUBSCRIPTION_NAMES, "subscriptions")
-    source: Select[Any] = select(literal_column("given.*")).select_from(given.join(parent, true()))
+    rows = records(SubscriptionRow, _SUBSCRIPTION_NAMES, "subscriptions")
+    source: Select[Any] = select(literal_column("record.*")).select_from(rows.join(parent, true()))
     return insert(subscriptions).from_select(_SUBSCRIPTION_NAMES, source).cte("new_subscriptions")
 
 
@@ -78,7 +78,7 @@ def _delete_pointers(parent: CTE, which: ColumnElement[bool]) -> CTE:
 
 
 def _save(*, complete: bool, removes: bool, with_subscriptions: bool) -> Executable:
-    """The parent row first, under its stamp; only if it was written, pointers and subscriptions.
+    """The parent row first, under its revision; only if it was written, pointers and subscriptions.
 
     Complete: nothing is known of what the store holds, so `:kept` names all pointers there are, and those
     that are stored as they should be are not rewritten. Otherwise `:removed` names those that are gone; where none
@@ -94,7 +94,7 @@ def _save(*, complete: bool, removes: bool, with_subscriptions: bool) -> Executa
         .where(workflows.c.id == text_parameter("workflow_id"))
         .where(workflows.c.revision == bigint_parameter("expected_revision"))
         .values(values)
-        .returning(workflows.c.id, DURABLE)
+        .returning(workflows.c.id, FORCE_SYNCHRONOUS_COMMIT)
         .cte("saved")
     )
     parts = [_insert_pointers(saved, only_if_changed=complete)]
@@ -113,13 +113,17 @@ def _is_any(column: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
 def _create() -> Executable:
     values = parameters(WorkflowRow, "last_heartbeat_at")
     created = (
-        insert(workflows).values(values).on_conflict_do_nothing().returning(workflows.c.id, DURABLE).cte("created")
+        insert(workflows)
+        .values(values)
+        .on_conflict_do_nothing()
+        .returning(workflows.c.id, FORCE_SYNCHRONOUS_COMMIT)
+        .cte("created")
     )
     return select(created.c.id).add_cte(_insert_pointers(created, replace=False))
 
 
 def _load(condition: ColumnElement[bool]) -> Executable:
-    """One row a workflow: its id, its document, its pointers' documents; one statement, so one snapshot."""
+    """A row per workflow: its id, its JSON row, its pointers' JSON rows; one statement, so one snapshot."""
     # Pointers from before positions were kept all have the same one; they come as the table holds them.
     order = aggregate_order_by(json_array(columns_of(POINTER_FIELDS)), pointers.c.position, literal_column("ctid"))
     own_pointers = (
@@ -127,13 +131,13 @@ def _load(condition: ColumnElement[bool]) -> Executable:
         .where(pointers.c.workflow_id == workflows.c.id)
         .scalar_subquery()
     )
-    return select(workflows.c.id, document(columns_of(WORKFLOW_FIELDS)), own_pointers).where(condition)
+    return select(workflows.c.id, json_row(columns_of(WORKFLOW_FIELDS)), own_pointers).where(condition)
 
 
 def save(*, complete: bool, removes: bool, with_subscriptions: bool) -> Executable:
-    """The statement that saves a workflow, under `:expected_revision`; it gives no row if that is not its stamp.
+    """The statement that saves a workflow, under `:expected_revision`; it returns no row if that is not its revision.
 
-    Complete: with all its pointers, whatever the store holds; otherwise with those that have changed, and
+    Complete: with all its pointers; otherwise with those that have changed, and
     `removes`, if some are gone.
     """
     return _SAVES[complete, removes, with_subscriptions]
@@ -158,10 +162,10 @@ RUNNABLE = (
     .where(text("(status = 'Runnable') IS TRUE"))
     .where(workflows.c.next_execution <= bigint_parameter("as_at"))
     .order_by(workflows.c.next_execution, workflows.c.id)
-    .limit(bigint_parameter("most"))
+    .limit(bigint_parameter("limit"))
 )
 
 _counted = insert(sequences).values(definition_id=text_parameter("definition_id"), next_num=1)
 NEXT_NUMBER = _counted.on_conflict_do_update(
     index_elements=[sequences.c.definition_id], set_={"next_num": sequences.c.next_num + 1}
-).returning(sequences.c.next_num, DURABLE)
+).returning(sequences.c.next_num, FORCE_SYNCHRONOUS_COMMIT)

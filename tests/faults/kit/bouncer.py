@@ -16,7 +16,7 @@ from sqlalchemy import make_url
 
 POOL_SIZE = 3
 PORT = 6432  # no more than a part of the unix socket's name
-PATIENCE = 10.0
+TIMEOUT = 10.0
 
 # Clients are believed who they are; with `listen_addr` left out there is only the socket.
 CONFIGURATION = """\
@@ -60,7 +60,7 @@ class PgBouncer:
             group=group,
             extra_groups=None if self._owner is None else (),
         )
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while not self._answers():
             assert self._process.poll() is None, "PgBouncer did not start"
             assert time.monotonic() < deadline, "PgBouncer does not answer"

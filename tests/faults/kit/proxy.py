@@ -1,6 +1,6 @@
 """A proxy between psycopg and the server, on TCP: it refuses, falls silent, cuts, delays, or leads elsewhere.
 
-The one of `tests/wire` counts what passes; this one is there to harm it.
+The one of `tests/protocol` counts what passes; this one is there to harm it.
 """
 
 import select

@@ -10,7 +10,7 @@ from typing import Any
 
 Tell = Callable[[Any], None]
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 
 
 class Writer:
@@ -26,7 +26,7 @@ class Writer:
 
     def hear(self) -> None:
         """Wait until it tells of a call; it may come late on a machine that has much to do."""
-        assert self._pipe.poll(PATIENCE), f"it has told nothing in {PATIENCE} seconds"
+        assert self._pipe.poll(TIMEOUT), f"it has told nothing in {TIMEOUT} seconds"
         self.told.append(self._pipe.recv())
 
     def kill(self) -> None:

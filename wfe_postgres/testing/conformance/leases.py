@@ -13,7 +13,7 @@ from wfe_postgres.contract.interfaces import PersistenceProvider
 from wfe_postgres.contract.models import ScheduledCommand
 from wfe_postgres.testing.conformance.commands import Recorder, never
 from wfe_postgres.testing.conformance.support import (
-    PATIENCE,
+    TIMEOUT,
     Configure,
     Conformance,
     at,
@@ -44,7 +44,7 @@ class Host:
     def _handle(self, command: ScheduledCommand) -> None:
         self.handled(command)
         self._busy.set()
-        assert self._released.wait(PATIENCE)
+        assert self._released.wait(TIMEOUT)
         if self._fails:
             raise ValueError
 
@@ -52,7 +52,7 @@ class Host:
     def busy(self) -> Iterator[None]:
         """The block runs while the host's first handler does; after it the host has ended."""
         self._thread.start()
-        assert self._busy.wait(PATIENCE), "the host has begun with a command"
+        assert self._busy.wait(TIMEOUT), "the host has begun with a command"
         try:
             yield
         finally:
@@ -61,7 +61,7 @@ class Host:
     def end(self) -> None:
         """Let the handler go, and wait for the host."""
         self._released.set()
-        self._thread.join(PATIENCE)
+        self._thread.join(TIMEOUT)
         assert not self._thread.is_alive()
 
 

@@ -11,7 +11,7 @@ from wfe_postgres.contract.interfaces import PersistenceProvider
 from wfe_postgres.contract.models import ScheduledCommand, WorkflowInstance
 from wfe_postgres.testing.conformance.commands import Recorder, never
 from wfe_postgres.testing.conformance.support import (
-    PATIENCE,
+    TIMEOUT,
     Conformance,
     at,
     command,
@@ -199,7 +199,7 @@ class RaceConformance(Conformance):
 
             def handle(it: ScheduledCommand) -> None:
                 if not handled.seen:
-                    both.wait(PATIENCE)
+                    both.wait(TIMEOUT)
                 handled(it)
 
             return provider.process_commands(at(999), handle), handled.data

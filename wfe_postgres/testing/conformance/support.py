@@ -29,7 +29,7 @@ from wfe_postgres.contract.models import (
 
 _Result = TypeVar("_Result")
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 """Seconds after which a thread that has not come is a failure; a test that passes never waits so long."""
 
 EPOCH = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
@@ -78,7 +78,7 @@ def race(calls: Sequence[Callable[[], Any]]) -> list[Outcome]:
 
     def run(call: Callable[[], Any], outcome: Outcome) -> None:
         try:
-            start.wait(PATIENCE)
+            start.wait(TIMEOUT)
             outcome.result = call()
         except BaseException as error:
             outcome.error = error
@@ -87,8 +87,8 @@ def race(calls: Sequence[Callable[[], Any]]) -> list[Outcome]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(PATIENCE)
-        assert not thread.is_alive(), f"a call has not come back after {PATIENCE} seconds"
+        thread.join(TIMEOUT)
+        assert not thread.is_alive(), f"a call has not come back after {TIMEOUT} seconds"
     return outcomes
 
 
@@ -102,9 +102,9 @@ def results(outcomes: Sequence[Outcome]) -> list[Any]:
 
 def eventually(call: Callable[[], _Result]) -> _Result:
     """The call's first result that is neither 0 nor empty; it is asked for again and again."""
-    deadline = monotonic() + PATIENCE
+    deadline = monotonic() + TIMEOUT
     while not (result := call()):
-        assert monotonic() < deadline, f"nothing has come in {PATIENCE} seconds"
+        assert monotonic() < deadline, f"nothing has come in {TIMEOUT} seconds"
         sleep(0.01)
     return result
 

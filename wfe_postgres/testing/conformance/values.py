@@ -11,7 +11,7 @@ import pytest
 from wfe_postgres.contract.interfaces import PersistenceProvider
 from wfe_postgres.contract.models import ExecutionPointer, PointerStatus, WorkflowStatus
 from wfe_postgres.testing.conformance.support import (
-    PATIENCE,
+    TIMEOUT,
     Conformance,
     at,
     command,
@@ -205,7 +205,7 @@ class ValueConformance(Conformance):
         assert provider.get_workflow_instances([text]) == [ours]
         assert provider.get_events(text, text, at(0)) == [text]
         assert provider.get_subscriptions(text, text, at(0)) == [waiting]
-        assert provider.set_subscription_token(text, text, text, from_now(PATIENCE)) is True
+        assert provider.set_subscription_token(text, text, text, from_now(TIMEOUT)) is True
         provider.clear_subscription_token(text, text)
         handled: list[str] = []
         provider.process_commands(at(0), lambda it: handled.append(it.data))

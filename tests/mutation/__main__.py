@@ -1,4 +1,4 @@
-"""`python -m tests.mutants [NAME ...]`: the tests of the mutants, healthy, then broken, and what turned red."""
+"""`python -m tests.mutation [NAME ...]`: the tests of the mutants, healthy, then broken, and what turned red."""
 
 import os
 import re
@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tests.mutants.mutants import MUTANTS, Mutant
+from tests.mutation.mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
 STARTUP = Path(__file__).with_name("startup")
-PATIENCE = 600  # seconds
+TIMEOUT = 600  # seconds
 SURVIVES = "SURVIVES"
 
 
@@ -52,7 +52,7 @@ def _outcome(mutant: Mutant) -> str:
 def _pytest(tests: Iterable[str], environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "pytest", "-x", "-rfEs", "-p", "no:cacheprovider", *tests]
     return subprocess.run(
-        command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=PATIENCE
+        command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=TIMEOUT
     )
 
 

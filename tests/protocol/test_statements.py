@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, event, make_url
 
+from tests.protocol.calls import ALL, NO_CALLS, ONE_ROUND_TRIP, Counted
 from tests.provider.databases import statements_of
-from tests.wire.calls import ALL, NO_CALLS, ONE_ROUND_TRIP, Counted
 from wfe_postgres import PostgresPersistenceProvider
 from wfe_postgres.testing.conformance.support import at
 

@@ -6,15 +6,15 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 
 from benchmarks.harness import Prepare, Progress, Race, Ratio, race
+from benchmarks.implementations import orm, rust
+from benchmarks.implementations.floor import Floor, PooledFloor, ToldFloor
+from benchmarks.implementations.orm import Orm
+from benchmarks.implementations.ours import Ours
+from benchmarks.implementations.rust import Rust
+from benchmarks.implementations.store import Store
 from benchmarks.plan import Plan
 from benchmarks.proxy import DelayProxy
 from benchmarks.server import Server
-from benchmarks.ways import orm, rust
-from benchmarks.ways.floor import Floor, PooledFloor, ToldFloor
-from benchmarks.ways.orm import Orm
-from benchmarks.ways.ours import Ours
-from benchmarks.ways.rust import Rust
-from benchmarks.ways.store import Store
 
 _COUNTING = 0.3  # seconds
 

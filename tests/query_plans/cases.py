@@ -83,9 +83,9 @@ class Case:
 
 def _find(index: str, page: str = "", **filters: str | int) -> Case:
     """`find_workflows` with these filters, a page of 100; `page`: the one after this place."""
-    values = {"most": 101, **filters, **(AFTER[page] if page else {})}
+    values = {"limit": 101, **filters, **(AFTER[page] if page else {})}
     name = f"find_workflows by {', '.join(f'{key} {value}' for key, value in filters.items())} {page}"
-    return Case(name, queries.find_workflows(frozenset(values.keys() - {"most"})), values, {index}, 400)
+    return Case(name, queries.find_workflows(frozenset(values.keys() - {"limit"})), values, {index}, 400)
 
 
 BY_ID = {"workflows_pkey", "execution_pointers_pkey"}
@@ -122,8 +122,8 @@ CASES = [
     Case("create_new_workflow", workflows.CREATE, CREATE, set(), 2),
     Case("the revision", workflows.REVISION, {"workflow_id": "w45000"}, {"workflows_pkey"}, 1),
     Case("the locked revision", workflows.LOCKED_REVISION, {"workflow_id": "w45000"}, {"workflows_pkey"}, 1),
-    Case("get_runnable_instances", workflows.RUNNABLE, {"as_at": NOW, "most": None}, {"idx_workflows_runnable"}, 500),
-    Case("some runnable instances", workflows.RUNNABLE, {"as_at": NOW, "most": 10}, {"idx_workflows_runnable"}, 11),
+    Case("get_runnable_instances", workflows.RUNNABLE, {"as_at": NOW, "limit": None}, {"idx_workflows_runnable"}, 500),
+    Case("some runnable instances", workflows.RUNNABLE, {"as_at": NOW, "limit": 10}, {"idx_workflows_runnable"}, 11),
     Case(
         "next_definition_sequence",
         workflows.NEXT_NUMBER,
@@ -132,16 +132,16 @@ CASES = [
         1,
     ),
     Case("create_event", events.CREATE, EVENT | {"id": "new"}, set(), 1),
-    Case("create_event again", events.CREATE_AGAIN, EVENT | {"id": "e1"}, set(), 1),
+    Case("create_event again", events.CREATE_UNLESS_STORED, EVENT | {"id": "e1"}, set(), 1),
     Case("get_event", events.GET, {"event_id": "e1"}, {"events_pkey"}, 1),
-    Case("get_runnable_events", events.RUNNABLE, {"as_at": LATE, "most": None}, {"idx_events_unprocessed"}, 1000),
-    Case("some runnable events", events.RUNNABLE, {"as_at": LATE, "most": 10}, {"idx_events_unprocessed"}, 11),
+    Case("get_runnable_events", events.RUNNABLE, {"as_at": LATE, "limit": None}, {"idx_events_unprocessed"}, 1000),
+    Case("some runnable events", events.RUNNABLE, {"as_at": LATE, "limit": 10}, {"idx_events_unprocessed"}, 11),
     Case("get_events", events.MATCHING_UNTIL, MATCHING | {"as_of": TIME}, {"idx_events_name_key"}, 5),
     Case("get_events_since", events.MATCHING_SINCE, MATCHING | {"since": TIME}, {"idx_events_name_key"}, 5),
     Case("mark_event_processed", events.MARK_PROCESSED, {"event_id": "e49500"}, {"events_pkey"}, 1),
     Case("mark_event_unprocessed", events.MARK_UNPROCESSED, {"event_id": "e1"}, {"events_pkey"}, 1),
     Case("create_event_subscription", subscriptions.CREATE, SUBSCRIPTION | {"id": "new"}, set(), 1),
-    Case("create_event_subscription again", subscriptions.CREATE_AGAIN, SUBSCRIPTION | {"id": "s1"}, set(), 1),
+    Case("create_event_subscription again", subscriptions.CREATE_UNLESS_STORED, SUBSCRIPTION | {"id": "s1"}, set(), 1),
     Case("get_subscription", subscriptions.GET, {"subscription_id": "s1"}, {"event_subscriptions_pkey"}, 1),
     Case("get_subscriptions", subscriptions.OPEN, MATCHING | {"as_of": LATE}, {"idx_subscriptions_name_key"}, 5),
     Case(
@@ -205,25 +205,25 @@ CASES = [
     _find("idx_workflows_reference", reference="order 777", status="Complete", definition_id="definition 7"),
     _find("idx_workflows_root", root_workflow_id="w777"),
     _find("idx_workflows_root", "far down", root_workflow_id="w777"),
-    Case("get_execution_errors", errors.find_errors(frozenset()), {"most": 100}, {"idx_errors_error_time"}, 100),
+    Case("get_execution_errors", errors.find_errors(frozenset()), {"limit": 100}, {"idx_errors_error_time"}, 100),
     Case(
         "get_execution_errors since",
         errors.find_errors(frozenset({"since"})),
-        {"most": 100, "since": EARLY},
+        {"limit": 100, "since": EARLY},
         {"idx_errors_error_time"},
         100,
     ),
     Case(
         "get_execution_errors of a workflow",
         errors.find_errors(frozenset({"workflow_id"})),
-        {"most": 100, "workflow_id": "w7"},
+        {"limit": 100, "workflow_id": "w7"},
         {"idx_errors_workflow"},
         5,
     ),
     Case(
         "get_execution_errors of a workflow since",
         errors.find_errors(frozenset({"workflow_id", "since"})),
-        {"most": 100, "workflow_id": "w7", "since": EARLY},
+        {"limit": 100, "workflow_id": "w7", "since": EARLY},
         {"idx_errors_workflow"},
         5,
     ),

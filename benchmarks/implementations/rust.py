@@ -17,7 +17,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine, make_url
 
-from benchmarks.ways.floor import connect
+from benchmarks.implementations.floor import connect
 from wfe_postgres import ExecutionError, ExecutionPointer, PointerStatus, WorkflowInstance, WorkflowStatus
 
 SCHEMA = "rust"

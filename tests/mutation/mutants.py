@@ -309,13 +309,13 @@ MUTANTS = _named(
             "M-p",
             "a write whose answer was lost is just made again",
             replaced(PooledRunner, "_try", blindly),
-            ["tests/wire/test_lost.py::test_no_call_fails_or_happens_twice"],
+            ["tests/protocol/test_lost.py::test_no_call_fails_or_happens_twice"],
         ),
         Mutant(
             "M-q",
             "a save whose answer was lost is believed written",
-            replaced(workflow_repository, "_took_place", always_written),
-            ["tests/wire/test_lost.py::test_no_call_fails_or_happens_twice"],
+            replaced(workflow_repository, "_was_committed", always_written),
+            ["tests/protocol/test_lost.py::test_no_call_fails_or_happens_twice"],
         ),
     ]
 )

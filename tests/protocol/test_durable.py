@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import text
 
-from tests.wire.calls import ALL, Counted
+from tests.protocol.calls import ALL, Counted
 from wfe_postgres import PostgresPersistenceProvider
 
 CHANGES_NOTHING = ("get_", "find_", "ensure_", "truncate_")

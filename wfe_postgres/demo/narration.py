@@ -5,14 +5,14 @@ import time
 from collections import Counter
 
 from wfe_postgres import PostgresPersistenceProvider, WorkflowStatus
-from wfe_postgres.demo.crew import Crew
 from wfe_postgres.demo.host import Host
 from wfe_postgres.demo.ledger import Effects
 from wfe_postgres.demo.orders import ORDER, PAYMENT, expected_effects, order_data
 from wfe_postgres.demo.show import DEMO, Show
 from wfe_postgres.demo.worker import Report
+from wfe_postgres.demo.workers import Crew
 
-PATIENCE = 12.0
+TIMEOUT = 12.0
 """Seconds until the demo gives up on its orders."""
 
 KILL, FREEZE = "pick line vase", "pick line mirror"
@@ -62,10 +62,10 @@ class Story:
         self._frozen: set[str] = set()
 
     def play(self) -> None:
-        """Place the orders and follow the crew until all are done, or for `PATIENCE` seconds."""
+        """Place the orders and follow the crew until all are done, or for `TIMEOUT` seconds."""
         for lines, busy in ORDERS:
             self._place(lines, busy)
-        give_up = time.monotonic() + PATIENCE
+        give_up = time.monotonic() + TIMEOUT
         while time.monotonic() < give_up and not self._is_over():
             try:
                 self._hear(self._crew.reports.get(timeout=0.1))

@@ -11,8 +11,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.wire.calls import sized
-from tests.wire.proxy import Proxy
+from tests.protocol.calls import sized
+from tests.protocol.proxy import Proxy
 from wfe_postgres import PostgresPersistenceProvider, WorkflowInstance
 from wfe_postgres.testing.conformance.support import created, pointer, subscription, workflow
 

@@ -11,9 +11,9 @@ import psycopg
 import pytest
 from sqlalchemy import Executable
 
-from tests.plans.cases import CASES, Case
-from tests.plans.filling import TABLES, filled_database
-from tests.plans.plans import Mode, Plan, explain
+from tests.query_plans.cases import CASES, Case
+from tests.query_plans.explain import Mode, Plan, explain
+from tests.query_plans.filling import TABLES, filled_database
 from wfe_postgres.statements import commands, errors, events, maintenance, queries, subscriptions, workflows
 
 EXEMPT = {"queries.STATISTICS", "commands.CLAIMED", "maintenance.REFERENCING_TABLES"}

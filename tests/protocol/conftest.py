@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.protocol.proxy import Proxy
 from tests.provider.databases import migrated_database
-from tests.wire.proxy import Proxy
 from wfe_postgres import PostgresPersistenceProvider
 
 

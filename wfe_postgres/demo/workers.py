@@ -12,7 +12,7 @@ from dataclasses import asdict
 
 from wfe_postgres.demo.worker import Assignment, Report
 
-PATIENCE = 3.0
+TIMEOUT = 3.0
 """Seconds that a worker is given to end when its input is closed."""
 
 
@@ -84,7 +84,7 @@ class Crew:
                 self.kill(name)
         for process in self._processes.values():
             try:
-                process.wait(PATIENCE)
+                process.wait(TIMEOUT)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

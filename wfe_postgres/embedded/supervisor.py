@@ -3,7 +3,7 @@
 A script, run as a child of that program but in a session of its own, so that neither Ctrl-C nor `kill -9`
 on the program reaches it:
 
-    python -I -S keeper.py DIRECTORY OWNER
+    python -I -S supervisor.py DIRECTORY OWNER
 
 OWNER is the program's process id; standard input is a pipe from it. The end has come when the pipe holds a
 byte, when it is closed, or when OWNER is dead - the last two are not the same: a forked child of the
@@ -27,7 +27,7 @@ RUNNING = "running"
 """The file in the directory which every process of the server holds locked, from before its first moment."""
 
 # Once asked to stop at once, the postmaster itself kills what has not obeyed after five seconds.
-PATIENCE = 7.0
+TIMEOUT = 7.0
 
 
 def take_lock(path: Path) -> int | None:
@@ -76,11 +76,11 @@ def is_running(directory: Path) -> bool:
 def stop_server(directory: Path) -> None:
     """Stop the server at once, without regard for its data; return when no process of it is left."""
     start = time.monotonic()
-    while is_running(directory) and (waited := time.monotonic() - start) < 2 * PATIENCE:
+    while is_running(directory) and (waited := time.monotonic() - start) < 2 * TIMEOUT:
         if pid := postmaster_pid(directory):
             # A killed postmaster's id may already be somebody else's while its orphans are still ending.
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGQUIT if waited < PATIENCE else signal.SIGKILL)
+                os.kill(pid, signal.SIGQUIT if waited < TIMEOUT else signal.SIGKILL)
         time.sleep(0.01)
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.wire.calls import ONE_ROUND_TRIP, Prepare
-from tests.wire.proxy import Loss, Proxy
+from tests.protocol.calls import ONE_ROUND_TRIP, Prepare
+from tests.protocol.proxy import Loss, Proxy
 from wfe_postgres import OutcomeUnknownError, PersistenceError, PostgresPersistenceProvider
 from wfe_postgres.orm import Base
 from wfe_postgres.testing.conformance.support import event

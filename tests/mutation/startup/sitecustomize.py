@@ -6,6 +6,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
-from tests.mutants.mutants import MUTANTS
+from tests.mutation.mutants import MUTANTS
 
 MUTANTS[os.environ["WFE_MUTANT"]].install()

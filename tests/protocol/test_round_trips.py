@@ -5,8 +5,8 @@ import pytest
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.orm import Session
 
-from tests.wire.calls import LARGE, ONE_ROUND_TRIP, Call, Prepare
-from tests.wire.proxy import Proxy, Traffic
+from tests.protocol.calls import LARGE, ONE_ROUND_TRIP, Call, Prepare
+from tests.protocol.proxy import Proxy, Traffic
 from wfe_postgres import PostgresPersistenceProvider, PostgresRepositories
 
 SOME = [

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 
-from benchmarks.ways.floor import connect
+from benchmarks.implementations.floor import connect
 from wfe_postgres import Event, ExecutionError
 
 _CREATE_EVENT = """

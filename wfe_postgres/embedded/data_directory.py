@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
 
-from wfe_postgres.embedded import keeper
+from wfe_postgres.embedded import supervisor
 from wfe_postgres.embedded.binaries import Account, EmbeddedPostgresError
 
 PREFIX = "wfe-pg-"
 LOG = "server.log"
 
-# Settled now: the keeper starts in another working directory than a relative path may mean.
-KEEPER = Path(keeper.__file__).resolve()
+# Settled now: the supervisor starts in another working directory than a relative path may mean.
+SUPERVISOR = Path(supervisor.__file__).resolve()
 
 # A unix socket's path may have 103 bytes (macOS; Linux: 107): 16 are the directory's name, 15 the socket's.
 LONGEST_PLACE = 72
@@ -34,10 +34,10 @@ ORPHANS = 30.0
 
 
 @dataclass(frozen=True)
-class Home:
+class DataDirectory:
     """A fresh directory that only `account` (`None`: this process's user) and root can enter.
 
-    As long as this process or its keeper lives, the directory is locked. A forked child shares the lock,
+    As long as this process or its supervisor lives, the directory is locked. A forked child shares the lock,
     so a leftover is not swept while one lives: late, but never too early.
     """
 
@@ -45,20 +45,20 @@ class Home:
     account: Account | None
     lock: int
     log: IO[bytes]
-    keeper: subprocess.Popen[bytes]
+    supervisor: subprocess.Popen[bytes]
 
     @classmethod
     def make(cls) -> Self:
-        """Make the directory and start its keeper, after sweeping away what dead programs left beside it."""
+        """Make the directory and start its supervisor, after sweeping away what dead programs left beside it."""
         account = _server_account()
         place = _place_for(account)
         _sweep(place, account)
         directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
         lock = os.open(directory, os.O_RDONLY)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        (directory / keeper.RUNNING).touch()
+        (directory / supervisor.RUNNING).touch()
         log = (directory / LOG).open("ab")
-        return cls(directory, account, lock, log, _start_keeper(directory, lock, subprocess.PIPE))
+        return cls(directory, account, lock, log, _start_supervisor(directory, lock, subprocess.PIPE))
 
     def hand_over(self) -> None:
         """Give the directory and the files in it to the server's user.
@@ -89,11 +89,11 @@ class Home:
             )
 
     def remove(self) -> None:
-        """Have the keeper stop the server and remove the directory, and wait until it has."""
-        self.keeper.communicate(b"\n")
+        """Have the supervisor stop the server and remove the directory, and wait until it has."""
+        self.supervisor.communicate(b"\n")
         if self.directory.exists():
-            # The keeper was killed; another one does what it should have done.
-            _start_keeper(self.directory, self.lock, subprocess.DEVNULL).wait()
+            # The supervisor was killed; another one does what it should have done.
+            _start_supervisor(self.directory, self.lock, subprocess.DEVNULL).wait()
         self.log.close()
         os.close(self.lock)
 
@@ -101,7 +101,7 @@ class Home:
     def _running(self) -> Iterator[int]:
         """The lock that shows a server at work here, for it to inherit."""
         deadline = time.monotonic() + ORPHANS
-        while (lock := keeper.take_lock(self.directory / keeper.RUNNING)) is None:
+        while (lock := supervisor.take_lock(self.directory / supervisor.RUNNING)) is None:
             if time.monotonic() > deadline:
                 raise EmbeddedPostgresError("processes of the killed PostgreSQL are still running")
             time.sleep(0.01)
@@ -143,7 +143,7 @@ def _is_open_to_all(place: Path) -> bool:
 
 
 def _sweep(place: Path, account: Account | None) -> None:
-    """Remove what is left of servers whose program and keeper were both killed; stop those still running."""
+    """Remove what is left of servers whose program and supervisor were both killed; stop those still running."""
     owners = {os.geteuid(), account.uid if account else os.geteuid()}
     for directory in place.glob(f"{PREFIX}*"):
         # Others may be sweeping as well, so any of them may vanish at any moment.
@@ -153,12 +153,12 @@ def _sweep(place: Path, account: Account | None) -> None:
 
 
 def _remove_if_abandoned(directory: Path) -> None:
-    lock = keeper.take_lock(directory)
+    lock = supervisor.take_lock(directory)
     if lock is None:
         return
     try:
         if not _is_newborn(directory):
-            _start_keeper(directory, lock, subprocess.DEVNULL).wait()
+            _start_supervisor(directory, lock, subprocess.DEVNULL).wait()
     finally:
         os.close(lock)
 
@@ -167,10 +167,10 @@ def _is_newborn(directory: Path) -> bool:
     return not any(directory.iterdir()) and time.time() - directory.stat().st_mtime < NEWBORN
 
 
-def _start_keeper(directory: Path, lock: int, stdin: int) -> subprocess.Popen[bytes]:
-    """Start a keeper with its end of the pipe (DEVNULL: the end has come already) and a share in the lock."""
+def _start_supervisor(directory: Path, lock: int, stdin: int) -> subprocess.Popen[bytes]:
+    """Start a supervisor with its end of the pipe (DEVNULL: the end has come already) and a share in the lock."""
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", KEEPER, directory, str(os.getpid())],
+        [sys.executable, "-I", "-S", SUPERVISOR, directory, str(os.getpid())],
         cwd="/",
         stdin=stdin,
         stdout=subprocess.DEVNULL,

@@ -1,0 +1,78 @@
+"""Which schema revisions there are, and at which one a store is."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine, Text, column, select, table, text
+
+from wfe_postgres.connections.deadlines import set_timeout
+from wfe_postgres.connections.failures import CATCHABLE, classify
+from wfe_postgres.connections.forks import reset_pool_after_fork
+from wfe_postgres.connections.sockets import driver_connection
+from wfe_postgres.orm import SCHEMA, Base
+
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
+HEAD = REVISIONS[-1]
+"""The revision that this library works with."""
+
+TABLES = frozenset(table.name for table in Base.metadata.tables.values())
+
+_T = TypeVar("_T")
+
+TABLES_THERE = text("""
+SELECT c.relname::text
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = :schema AND c.relkind = 'r'
+""")
+
+
+def current_revision(connection: Connection, schema: str = SCHEMA) -> str | None:
+    """The revision the store stands at; None: there is none yet.
+
+    Needs USAGE on the schema and nothing else. Runs in the caller's transaction.
+    """
+    if "alembic_version" not in connection.scalars(TABLES_THERE, {"schema": schema}):
+        return None
+    version = column("version_num", Text)
+    found = connection.scalars(select(version).select_from(table("alembic_version", schema=schema)))
+    return " and ".join(found) or None
+
+
+def describe_revision(found: str | None, schema: str) -> str:
+    """In words, what is wrong with a store that is not at head, and what helps."""
+    if found is None:
+        return f"there is no store in schema {schema}: run `wfe-postgres upgrade`"
+    if found in REVISIONS:
+        return (
+            f"the store in schema {schema} is at revision {found}, older than this library ({HEAD}): "
+            "run `wfe-postgres upgrade`"
+        )
+    return (
+        f"the store in schema {schema} is at revision {found}, newer than this library ({HEAD}): "
+        "update the library wfe_postgres"
+    )
+
+
+def read_in_transaction(engine: Engine, read: Callable[[Connection], _T], timeout: float = math.inf) -> _T:
+    """What `read` finds in a transaction of its own; the database's errors become ours."""
+    connected = False
+    try:
+        reset_pool_after_fork(engine)
+        with engine.connect() as connection:
+            connected = True
+            set_timeout(driver_connection(connection), timeout)
+            connection.execution_options(isolation_level="READ COMMITTED")
+            with connection.begin():
+                found = read(connection)
+            set_timeout(driver_connection(connection), math.inf)
+            return found
+    except CATCHABLE as error:
+        failure = classify(error, sent=connected).error
+    raise failure
+
+
+def scripts_directory() -> Path:
+    beside = Path(__file__).parents[1] / "migrations"
+    return beside if beside.is_dir() else Path(__file__).parents[2] / "migrations"

@@ -1,0 +1,86 @@
+"""Creates a store, upgrades it, or finds that it is up to date."""
+
+import logging
+import math
+import time
+
+from sqlalchemy import Connection, Engine, text
+
+from wfe_postgres.connections.failures import NOT_PERMITTED
+from wfe_postgres.contract.errors import PersistenceError, StoreNotReadyError
+from wfe_postgres.orm import SCHEMA
+from wfe_postgres.schema.migrations import UPGRADE_TIMEOUT, one_at_a_time, run_migrations
+from wfe_postgres.schema.revisions import (
+    HEAD,
+    REVISIONS,
+    TABLES,
+    TABLES_THERE,
+    current_revision,
+    describe_revision,
+    read_in_transaction,
+)
+
+logger: logging.Logger = logging.getLogger("wfe_postgres")
+
+# An embedded server is thrown away in the end; for that it need not be safe.
+_UNSAFE = text("""
+SELECT name FROM pg_catalog.pg_settings
+ WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off'
+   AND pg_catalog.current_setting('cluster_name') <> 'wfe_postgres-embedded'
+ ORDER BY name
+""")
+
+
+def ensure(
+    engine: Engine, schema: str = SCHEMA, *, timeout: float = UPGRADE_TIMEOUT, read_timeout: float = math.inf
+) -> None:
+    """Create the store, upgrade it, or find that it is up to date: then no DDL is issued.
+
+    Safe to call from any number of threads and processes at once. In seconds: `timeout`, how long an upgrade waits for
+    other upgrades and for locks; `read_timeout`, how long reading the store's revision may take. Logs a warning when
+    fsync or full_page_writes is off on a server that is not an embedded one.
+
+    StoreNotReadyError: the store is newer than this library, incomplete, not what a WFE host made, or this role may not
+    change it.
+    """
+    found, tables, unsafe = read_in_transaction(engine, lambda it: _state(it, schema), read_timeout)
+    for setting in unsafe:
+        logger.warning(
+            "the server has %s = off: a crash of its machine can lose or destroy what was acknowledged", setting
+        )
+    if found != HEAD:
+        return _upgrade_from(found, engine, schema, timeout)
+    missing = sorted(TABLES - tables)
+    if missing:
+        raise StoreNotReadyError(
+            f"the store in schema {schema} stands at revision {HEAD}, but tables are missing "
+            f"({', '.join(missing)}): restore them from a backup; `wfe-postgres check` lists the differences"
+        )
+    return None
+
+
+def upgrade(engine: Engine, schema: str = SCHEMA, *, timeout: float = UPGRADE_TIMEOUT) -> None:
+    """Run the migrations that are missing, each in a transaction of its own. Raises as `ensure` does."""
+    _upgrade_from(read_in_transaction(engine, lambda it: current_revision(it, schema)), engine, schema, timeout)
+
+
+def _state(connection: Connection, schema: str) -> tuple[str | None, set[str], list[str]]:
+    """The revision, the tables, and those settings that make a crash unsafe."""
+    tables = set(connection.scalars(TABLES_THERE, {"schema": schema}))
+    return current_revision(connection, schema), tables, list(connection.scalars(_UNSAFE))
+
+
+def _upgrade_from(found: str | None, engine: Engine, schema: str, timeout: float) -> None:
+    if found is not None and found not in REVISIONS:
+        raise StoreNotReadyError(describe_revision(found, schema))
+    deadline = time.monotonic() + timeout
+    with one_at_a_time(timeout, schema):
+        failure = run_migrations(engine, schema, deadline - time.monotonic())
+    if isinstance(failure, PersistenceError) and failure.sqlstate == NOT_PERMITTED:
+        raise StoreNotReadyError(
+            f"{describe_revision(found, schema)}, as a role that owns it (this one may not)",
+            failure.sqlstate,
+            original=failure.original,
+        )
+    if failure is not None:
+        raise failure
