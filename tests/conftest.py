@@ -1,7 +1,7 @@
-"""The server that the suite runs on, and a database of its own for every test that asks for one.
+"""The PostgreSQL server for the test suite, and a separate database for each test that requests one.
 
-The server is the one that WFE_TEST_DATABASE_URL names, else an embedded one. All URLs are plain text, so
-a test can hand them to processes, spawned or forked.
+The server is the one that WFE_TEST_DATABASE_URL names, or else an embedded one. All URLs are plain strings, so
+that a test can pass them to spawned or forked processes.
 """
 
 import multiprocessing
@@ -27,7 +27,7 @@ from wfe_postgres.schema import upgrade
 
 VARIABLE = "WFE_TEST_DATABASE_URL"
 
-# Seconds in which the backend of a connection that was just closed, or of a process just killed, may still be seen.
+# Seconds for which pg_stat_activity may still list the backend of a closed connection or a killed process.
 GRACE = 5.0
 
 MAY_CREATE = "SELECT current_user, rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
@@ -43,13 +43,13 @@ LEAKS = """
 
 
 def pytest_configure() -> None:
-    """A shell lets what it runs in the background ignore Ctrl-C, and the programs that the tests start would, too."""
+    """Restore the SIGINT handler: a shell ignores SIGINT in background jobs, and subprocesses inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Sql(Protocol):
-    """Runs one statement and returns its rows, none for a statement that has none."""
+    """Runs one statement and returns its rows, or an empty list for a statement that returns no rows."""
 
     def __call__(
         self, statement: str, parameters: Sequence[Any] | dict[str, Any] | None = None
@@ -57,10 +57,10 @@ class Sql(Protocol):
 
 
 class InProcesses(Protocol):
-    """Calls a module's function once for each of the argument tuples, each in a process of its own.
+    """Calls a module-level function once for each argument tuple, each in a separate process.
 
-    All are let go at the same moment. Returns the results in the order of the arguments; an exception in a
-    process is raised here, and one that dies, or is not done after `timeout` seconds, is a failure.
+    All processes start the call at the same time. Returns the results in the order of the arguments. An exception
+    in a process is raised here; the test fails if a process dies or does not finish within `timeout` seconds.
     """
 
     def __call__(
@@ -87,7 +87,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def template(server: str) -> Iterator[str]:
-    """The name of a migrated, empty database to which nobody is connected."""
+    """The name of a migrated, empty database without connections, to copy from."""
     with _new_database(server, "template0") as url:
         engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
         upgrade(engine)
@@ -97,7 +97,7 @@ def template(server: str) -> Iterator[str]:
 
 @pytest.fixture
 def database_url(server: str, template: str) -> Iterator[str]:
-    """A migrated database of this test's own. When the test ends nobody may be in a transaction there."""
+    """A migrated database for this test. The test fails if a transaction is still open there when it ends."""
     with _new_database(server, template) as url:
         yield url
         _check_for_leaks(server, str(make_url(url).database))
@@ -105,7 +105,7 @@ def database_url(server: str, template: str) -> Iterator[str]:
 
 @pytest.fixture
 def empty_database_url(server: str) -> Iterator[str]:
-    """As `database_url`, but without a schema."""
+    """Like `database_url`, but without a schema."""
     with _new_database(server, "template0") as url:
         yield url
         _check_for_leaks(server, str(make_url(url).database))
@@ -113,7 +113,7 @@ def empty_database_url(server: str) -> Iterator[str]:
 
 @pytest.fixture
 def provider(database_url: str) -> Iterator[PostgresPersistenceProvider]:
-    """A provider on `database_url`, closed after the test; by then it must have all its connections back."""
+    """A provider on `database_url`, closed after the test; all connections must be back in its pool by then."""
     with PostgresPersistenceProvider(database_url) as provider:
         yield provider
         assert isinstance(provider.engine.pool, QueuePool)
@@ -122,7 +122,7 @@ def provider(database_url: str) -> Iterator[PostgresPersistenceProvider]:
 
 @pytest.fixture
 def sql(request: pytest.FixtureRequest) -> Iterator[Sql]:
-    """Raw SQL on this test's database, past the provider, on an autocommitting connection of its own."""
+    """Runs SQL on this test's database, on a separate autocommit connection that bypasses the provider."""
     empty = "empty_database_url" in request.fixturenames
     url: str = request.getfixturevalue("empty_database_url" if empty else "database_url")
     with psycopg.connect(url, autocommit=True) as connection:
@@ -145,18 +145,18 @@ def in_processes() -> InProcesses:
         method: Literal["spawn", "fork"] = "spawn",
         timeout: float = 60.0,
     ) -> list[Any]:
-        # The overloads of get_context() know literal names only, and its result's parent has no Process.
+        # get_context() is overloaded for literal names only, and BaseContext has no Process attribute.
         context: Any = multiprocessing.get_context(method)
         start = context.Barrier(len(arguments))
         pipes, workers = [], []
         with warnings.catch_warnings():
-            # Python 3.12 warns of a fork beside threads; whether it works all the same is what tests are for.
+            # Python 3.12 warns about a fork in a multi-threaded process; the tests check that it works.
             warnings.simplefilter("ignore", DeprecationWarning)
             for each in arguments:
                 pipe, far_end = context.Pipe(duplex=False)
                 worker = context.Process(target=_work, args=(function, each, start, far_end), daemon=True)
                 worker.start()
-                # With our copy closed, a worker's death shows as the end of its pipe.
+                # Close our copy, so that the death of the worker shows up as end of file on the pipe.
                 far_end.close()
                 pipes.append(pipe)
                 workers.append(worker)
@@ -186,7 +186,7 @@ def _work(function: Callable[..., Any], arguments: tuple[Any, ...], start: Barri
 
 def _result_of(pipe: "Pipe[Any, Any]", deadline: float) -> Any:
     if not pipe.poll(max(0.0, deadline - time.monotonic())):
-        pytest.fail("a process was not done in time")
+        pytest.fail("a process did not finish within the timeout")
     try:
         result, error = pipe.recv()
     except EOFError:
@@ -197,7 +197,7 @@ def _result_of(pipe: "Pipe[Any, Any]", deadline: float) -> Any:
 
 
 def _require_createdb(server: str) -> None:
-    """End the run with one line when the server is not there or its user may not create databases."""
+    """Exit with a one-line message if the server is unreachable or its user may not create databases."""
     try:
         with psycopg.connect(server) as connection:
             user, may_create = connection.execute(MAY_CREATE).fetchone() or ("", False)
@@ -209,7 +209,7 @@ def _require_createdb(server: str) -> None:
 
 @contextmanager
 def _new_database(server: str, template: str) -> Iterator[str]:
-    """A database that exists as long as the context; whoever is still connected then is thrown out."""
+    """A database that is dropped when the context ends; remaining connections are terminated."""
     name = f"wfe_{uuid4().hex}"
     database = compose.Identifier(name)
     create = compose.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
@@ -223,7 +223,7 @@ def _new_database(server: str, template: str) -> Iterator[str]:
 
 
 def _check_for_leaks(server: str, name: str) -> None:
-    """Fail when a backend of the database is in an open transaction, holds an advisory lock or waits for a lock."""
+    """Fail if a backend of the database has an open transaction, holds an advisory lock or waits for a lock."""
     deadline = time.monotonic() + GRACE
     with psycopg.connect(server, autocommit=True) as connection:
         while leaks := connection.execute(LEAKS, {"name": name}).fetchall():

@@ -1,4 +1,4 @@
-"""What the tests of races share: crowds of threads, and workflows whose generation shows in every part of them."""
+"""Helpers for the concurrency tests: run a function in many threads, and make workflows with a generation number."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -12,22 +12,22 @@ _T = TypeVar("_T")
 
 
 def together(count: int, function: Callable[[int], _T]) -> list[_T]:
-    """What `function(0)` to `function(count - 1)` return, called at the same moment in a thread each.
+    """Call `function(0)` to `function(count - 1)` at the same time, each in its own thread, and return the results.
 
-    None of them may raise.
+    An exception in a thread is raised here.
     """
     return results(race([partial(function, number) for number in range(count)]))
 
 
-def milliseconds(moment: datetime) -> int:
-    """Since the Unix epoch, rounded down."""
-    return int(moment.timestamp() * 1000)
+def milliseconds(timestamp: datetime) -> int:
+    """Milliseconds since the Unix epoch, rounded down."""
+    return int(timestamp.timestamp() * 1000)
 
 
-def become(instance: WorkflowInstance, generation: int) -> None:
-    """Make the workflow of this generation in every part: its fields, its data, three to seven pointers.
+def set_generation(instance: WorkflowInstance, generation: int) -> None:
+    """Write the generation number into every part of the workflow: its fields, its data, three to seven pointers.
 
-    Neighbouring generations share pointer ids, so that a save inserts, updates and deletes.
+    Consecutive generations share pointer ids, so that a save inserts, updates and deletes.
     """
     instance.version = generation
     instance.data = {"generation": generation}
@@ -35,25 +35,30 @@ def become(instance: WorkflowInstance, generation: int) -> None:
     instance.execution_pointers = _pointers(generation)
 
 
-def is_one_generation(instance: WorkflowInstance) -> bool:
-    """Whether all of the workflow is of the generation that its version names."""
+def is_consistent(instance: WorkflowInstance) -> bool:
+    """Whether every part of the workflow has the generation that its version names."""
     expected = instance.data, instance.description, instance.reference, instance.execution_pointers
-    whole = WorkflowInstance("", 0)
-    become(whole, instance.version)
-    return expected == (whole.data, whole.description, whole.reference, whole.execution_pointers)
+    expected_instance = WorkflowInstance("", 0)
+    set_generation(expected_instance, instance.version)
+    return expected == (
+        expected_instance.data,
+        expected_instance.description,
+        expected_instance.reference,
+        expected_instance.execution_pointers,
+    )
 
 
-def is_one_generation_in_short(summary: WorkflowSummary) -> bool:
-    """The same of a summary."""
+def is_consistent_summary(summary: WorkflowSummary) -> bool:
+    """Like `is_consistent`, for a summary."""
     return summary.description == summary.reference == str(summary.version)
 
 
 def save_generations(provider: PersistenceProvider, id: str, generations: range) -> None:
-    """Save the workflow once in each generation, over whatever is there."""
+    """Save the workflow once for each generation, unconditionally."""
     for generation in generations:
         instance = provider.get_workflow_instance(id)
         instance.revision = None
-        become(instance, generation)
+        set_generation(instance, generation)
         provider.persist_workflow(instance)
 
 

@@ -1,4 +1,4 @@
-"""A save and its subscriptions are one: all of it or nothing, whether it is refused, fails half-way or is killed."""
+"""A save with subscriptions is atomic, whether it is rejected, fails halfway or its process is killed."""
 
 import multiprocessing
 from typing import Any
@@ -31,7 +31,7 @@ AT_THE_THIRD = """
         FOR EACH ROW WHEN (NEW.step_id = 3) EXECUTE FUNCTION public.at_the_third()
 """
 REFUSE = "RAISE EXCEPTION 'not the third' USING ERRCODE = 'WFE99'"
-# The whole save then waits for whoever holds the lock, with the workflow, the pointers and two subscriptions written.
+# Blocks the save after it has written the workflow, the pointers and two subscriptions, until the lock is released.
 WAIT = "PERFORM pg_advisory_xact_lock_shared(3)"
 IS_WAITING = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
 
@@ -42,7 +42,7 @@ def contents(sql: Sql) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def changed(instance: WorkflowInstance) -> WorkflowInstance:
-    """The instance with a change to every part of it."""
+    """Change every part of the instance."""
     instance.data["changed"] = True
     instance.execution_pointers[0].persistence_data["tries"].append(2)
     instance.execution_pointers[1:] = [pointer("third")]
@@ -50,63 +50,63 @@ def changed(instance: WorkflowInstance) -> WorkflowInstance:
 
 
 def three_subscriptions(workflow_id: str) -> list[EventSubscription]:
-    """New ones without ids, for the steps 1 to 3."""
+    """New subscriptions without ids, for the steps 1 to 3."""
     return [subscription(id="", workflow_id=workflow_id, step_id=number) for number in (1, 2, 3)]
 
 
-def test_a_save_of_an_unknown_workflow_writes_nothing(provider: PostgresPersistenceProvider, sql: Sql) -> None:
-    """Not the pointers and not the subscriptions, with and without a stamp; the objects stay as they were."""
-    gone = created(provider, workflow())
-    provider.delete_workflow(gone.id)
+def test_save_of_unknown_workflow_writes_nothing(provider: PostgresPersistenceProvider, sql: Sql) -> None:
+    """Neither pointers nor subscriptions are written, with or without a revision; the objects are not modified."""
+    deleted = created(provider, workflow())
+    provider.delete_workflow(deleted.id)
     never_stored = workflow()
     before = contents(sql)
-    for instance in (changed(gone), never_stored):
-        waiting = three_subscriptions(instance.id)
+    for instance in (changed(deleted), never_stored):
+        subscriptions = three_subscriptions(instance.id)
         was = state(instance)
         with pytest.raises(WorkflowNotFoundError) as caught:
-            provider.persist_workflow_with_subscriptions(instance, waiting)
+            provider.persist_workflow_with_subscriptions(instance, subscriptions)
         assert caught.value.workflow_id == instance.id
         with pytest.raises(WorkflowNotFoundError):
             provider.persist_workflow(instance)
-        assert (state(instance), [it.id for it in waiting]) == (was, ["", "", ""])
+        assert (state(instance), [it.id for it in subscriptions]) == (was, ["", "", ""])
     assert contents(sql) == before
 
 
-@pytest.mark.parametrize("stamped", [True, False])
-def test_a_save_that_fails_at_the_third_subscription_writes_nothing(
-    provider: PostgresPersistenceProvider, sql: Sql, stamped: bool
+@pytest.mark.parametrize("with_revision", [True, False])
+def test_save_failing_at_third_subscription_writes_nothing(
+    provider: PostgresPersistenceProvider, sql: Sql, with_revision: bool
 ) -> None:
     instance = created(provider, workflow())
-    if not stamped:
+    if not with_revision:
         instance.revision = None
     sql(AT_THE_THIRD.format(action=REFUSE))
     before = contents(sql)
     was = state(changed(instance))
-    waiting = three_subscriptions(instance.id)
+    subscriptions = three_subscriptions(instance.id)
     with pytest.raises(PersistenceError) as caught:
-        provider.persist_workflow_with_subscriptions(instance, waiting)
+        provider.persist_workflow_with_subscriptions(instance, subscriptions)
     assert caught.value.sqlstate == "WFE99"
     assert contents(sql) == before
-    assert (state(instance), [it.id for it in waiting]) == (was, ["", "", ""])
-    provider.persist_workflow_with_subscriptions(instance, waiting[:2])
+    assert (state(instance), [it.id for it in subscriptions]) == (was, ["", "", ""])
+    provider.persist_workflow_with_subscriptions(instance, subscriptions[:2])
     assert provider.get_workflow_instance(instance.id) == instance
-    assert provider.get_workflow_subscriptions(instance.id) == sorted(waiting[:2], key=lambda it: it.id)
+    assert provider.get_workflow_subscriptions(instance.id) == sorted(subscriptions[:2], key=lambda it: it.id)
 
 
 def save_with_subscriptions(url: str, id: str) -> None:
-    """What the process that is killed is about."""
+    """Runs in the process that is killed."""
     with PostgresPersistenceProvider(url) as provider:
         instance = provider.get_workflow_instance(id)
         provider.persist_workflow_with_subscriptions(changed(instance), three_subscriptions(id))
 
 
 @pytest.mark.parametrize("end", ["server", "client"])
-def test_a_save_that_is_killed_half_way_is_all_or_nothing(
+def test_save_killed_halfway_is_atomic(
     provider: PostgresPersistenceProvider, database_url: str, sql: Sql, end: str
 ) -> None:
-    """Its server process terminated: nothing. Its own process killed: what the server had begun, whole.
+    """If the backend is terminated, nothing is written. If the client is killed, the server completes the save.
 
-    Until then others see the state before, and its lock is gone with it: the next save goes through.
+    Other sessions see the old state until then. The locks of the save are released, so the next save succeeds.
     """
     id = provider.create_new_workflow(workflow())
     before = contents(sql)
@@ -126,11 +126,11 @@ def test_a_save_that_is_killed_half_way_is_all_or_nothing(
     while sql("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [backend]):
         pass
     instance = provider.get_workflow_instance(id)
-    waiting = provider.get_workflow_subscriptions(id)
+    subscriptions = provider.get_workflow_subscriptions(id)
     if end == "server":
         assert contents(sql) == before
     else:
         assert state(instance) == state(changed(workflow(id=id, name=id))) | {"revision": instance.revision}
-        assert sorted(it.step_id for it in waiting) == [1, 2, 3]
+        assert sorted(it.step_id for it in subscriptions) == [1, 2, 3]
     provider.persist_workflow(changed(instance))
     assert provider.get_workflow_instance(id) == instance

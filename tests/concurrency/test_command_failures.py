@@ -1,4 +1,4 @@
-"""A handler that fails, or is interrupted, does not stop the others, and what it was given is not lost."""
+"""A handler that fails or is interrupted does not stop other commands, and its command is not lost."""
 
 from collections import Counter
 
@@ -20,7 +20,7 @@ ROWS = "SELECT data, execute_time FROM wfc.scheduled_commands ORDER BY id"
 
 
 class Unreliable(Recorder):
-    """A handler that fails with some commands and is interrupted at one, the first time that it gets it."""
+    """A handler that fails for some commands, and is interrupted the first time it gets command 50."""
 
     interrupted = False
 
@@ -34,8 +34,8 @@ class Unreliable(Recorder):
         super().__call__(command)
 
 
-def test_one_bad_command_does_not_stop_the_others(provider: PostgresPersistenceProvider, sql: Sql) -> None:
-    """An interruption ends the run with the rest still due, at once and for everybody; failures come at the end."""
+def test_failing_command_does_not_stop_the_others(provider: PostgresPersistenceProvider, sql: Sql) -> None:
+    """KeyboardInterrupt ends the call immediately and leaves the rest due; other errors are raised at the end."""
     for number in random_order(100):
         provider.schedule_command(command(str(number), number))
     handle = Unreliable()
@@ -49,18 +49,18 @@ def test_one_bad_command_does_not_stop_the_others(provider: PostgresPersistenceP
     failed = [str(number) for number in range(9, 100, 10)]
     assert [str(error) for error in caught.value.exceptions] == failed
     assert [data for data, _ in sorted(sql(ROWS), key=lambda row: row[1])] == failed
-    patient = Recorder()
-    assert provider.process_commands(at(999), patient) == 10
-    assert patient.data == failed
+    retried = Recorder()
+    assert provider.process_commands(at(999), retried) == 10
+    assert retried.data == failed
 
 
 def random_order(count: int) -> list[int]:
-    """The numbers below `count`, in an order that has nothing to do with theirs."""
+    """The numbers below `count`, shuffled deterministically."""
     return sorted(range(count), key=lambda number: number * 37 % count)
 
 
-def test_two_hosts_go_on_beside_failures(provider: PostgresPersistenceProvider) -> None:
-    """Each failing command is tried once by a call; all others are handled once, whoever takes them."""
+def test_two_hosts_with_failing_commands_handle_all_others_once(provider: PostgresPersistenceProvider) -> None:
+    """Each call tries a failing command once; every other command is handled once, by either host."""
     for number in range(100):
         provider.schedule_command(command(str(number), number))
     hosts = [Unreliable(), Unreliable()]
@@ -79,19 +79,19 @@ def test_two_hosts_go_on_beside_failures(provider: PostgresPersistenceProvider) 
     assert set(failures) == {str(number) for number in range(9, 100, 10)}
 
 
-def test_what_failed_is_nobody_elses_before_the_call_is_over(provider: PostgresPersistenceProvider) -> None:
-    """Neither what failed nor what is being handled is claimed by another host; what failed is there afterwards."""
+def test_failed_command_stays_claimed_until_the_call_returns(provider: PostgresPersistenceProvider) -> None:
+    """Another host claims neither failed commands nor the one being handled; failed commands are due afterwards."""
 
-    def fail_and_look(given: ScheduledCommand) -> None:
+    def fail_and_check(received: ScheduledCommand) -> None:
         assert provider.process_commands(at(0), never) == 0
-        if given.data == "second":
-            assert provider.process_commands(at(999), Recorder()) == 1, "the third is free, the first is not"
-        raise ValueError(given.data)
+        if received.data == "second":
+            assert provider.process_commands(at(999), Recorder()) == 1, "only the third command is unclaimed"
+        raise ValueError(received.data)
 
     for second, name in enumerate(("first", "second", "third")):
         provider.schedule_command(command(name, second))
     with pytest.raises(ExceptionGroup) as caught:
-        provider.process_commands(at(1), fail_and_look)
+        provider.process_commands(at(1), fail_and_check)
     assert [repr(error) for error in caught.value.exceptions] == ["ValueError('first')", "ValueError('second')"]
     handled = Recorder()
     assert provider.process_commands(at(999), handled) == 2

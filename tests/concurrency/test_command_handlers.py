@@ -1,4 +1,4 @@
-"""A handler may do anything: schedule its own command, use the provider, fail; and nobody waits for it."""
+"""A command handler may reschedule its own command, use the provider or fail, without blocking other sessions."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -31,7 +31,7 @@ from wfe_postgres.testing.conformance.support import (
 )
 
 LONGEST_CALL = 2.0  # seconds
-OF_OURS = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'wfe_postgres'"
+FROM_OWN_SESSIONS = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'wfe_postgres'"
 ROWS = "SELECT data, execute_time FROM wfc.scheduled_commands ORDER BY id"
 
 
@@ -41,8 +41,10 @@ def now() -> int:
 
 
 @pytest.mark.parametrize("delay", [0, -5])
-def test_a_handler_schedules_its_own_command(provider: PostgresPersistenceProvider, sql: Sql, delay: int) -> None:
-    """Each occurrence is handled in a call of its own, none waits, and the last leaves nothing."""
+def test_handler_rescheduling_its_own_command_runs_each_occurrence(
+    provider: PostgresPersistenceProvider, sql: Sql, delay: int
+) -> None:
+    """Each occurrence is handled by a separate call, no call blocks, and no row is left at the end."""
     own = ScheduledCommand.process_workflow("order", now())
     handled: list[int] = []
     calls: list[float] = []
@@ -66,17 +68,17 @@ def test_a_handler_schedules_its_own_command(provider: PostgresPersistenceProvid
 
 
 def use_everything(provider: PostgresPersistenceProvider) -> None:
-    """Every method of the provider, in an order in which each has something to do."""
+    """Call every method of the provider, in an order in which each has an effect."""
     instance = created(provider, workflow(name="all", status=WorkflowStatus.COMPLETE, complete_time=at(0)))
-    again = provider.get_workflow_instance_by_name("all")
+    second_load = provider.get_workflow_instance_by_name("all")
     provider.get_workflow_instances([instance.id])
     instance.data = 1
     provider.persist_workflow(instance)
     provider.persist_workflow_with_subscriptions(instance, [subscription(workflow_id=instance.id)])
     with pytest.raises(ConcurrencyError):
-        provider.persist_workflow(again)
-    again.revision = None
-    provider.persist_workflow(again)
+        provider.persist_workflow(second_load)
+    second_load.revision = None
+    provider.persist_workflow(second_load)
     provider.get_runnable_instances(at(0))
     provider.next_definition_sequence("order")
     id = provider.create_event(event())
@@ -97,7 +99,7 @@ def use_everything(provider: PostgresPersistenceProvider) -> None:
 
 
 def use_the_rest(provider: PostgresPersistenceProvider, id: str) -> None:
-    """Errors, commands, reports, and the end of what is there."""
+    """The methods for errors, commands, queries and deletions."""
     provider.persist_errors([ExecutionError(id, "first", "message")])
     provider.schedule_command(command("another", 9999))
     provider.process_commands(at(9999), Recorder())
@@ -113,8 +115,8 @@ def use_the_rest(provider: PostgresPersistenceProvider, id: str) -> None:
     provider.purge_events(at(1))
 
 
-def test_a_handler_may_use_everything_on_one_connection(database_url: str, sql: Sql) -> None:
-    """A pool of one connection is enough: none is kept while a handler runs."""
+def test_handler_with_pool_of_one_can_use_every_method(database_url: str, sql: Sql) -> None:
+    """A pool with one connection is sufficient: no connection is checked out while a handler runs."""
     with PostgresPersistenceProvider(database_url, pool_size=1, max_overflow=0, pool_timeout=5.0) as provider:
         provider.schedule_command(command("all"))
         assert provider.process_commands(at(0), lambda _: use_everything(provider)) == 1
@@ -123,16 +125,16 @@ def test_a_handler_may_use_everything_on_one_connection(database_url: str, sql: 
 
 @pytest.mark.parametrize("moved", [0, 1, -1])
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_command_scheduled_by_another_meanwhile_stays(
+def test_command_rescheduled_by_another_host_during_handling_is_kept(
     provider: PostgresPersistenceProvider, database_url: str, sql: Sql, moved: int, fails: bool
 ) -> None:
-    """Also for the same time: after the handler it is there with the new time, and is handled once more."""
-    again = command("order", 5 + moved)
+    """Even for the same due time: the row keeps the new due time after the handler, and is handled once more."""
+    updated = command("order", 5 + moved)
 
     def handle(_: ScheduledCommand) -> None:
         with PostgresPersistenceProvider(database_url) as other:
-            other.schedule_command(again)
-            assert other.process_commands(at(999), never) == 0, "the running occurrence keeps it"
+            other.schedule_command(updated)
+            assert other.process_commands(at(999), never) == 0, "the running occurrence holds the claim"
         if fails:
             raise ValueError
 
@@ -142,20 +144,20 @@ def test_a_command_scheduled_by_another_meanwhile_stays(
             provider.process_commands(at(999), handle)
     else:
         assert provider.process_commands(at(999), handle) == 1
-    assert sql(ROWS) == [("order", again.execute_time)]
+    assert sql(ROWS) == [("order", updated.execute_time)]
     handled = Recorder()
     assert provider.process_commands(at(999), handled) == 1
-    assert handled.seen == [again]
+    assert handled.seen == [updated]
     assert sql(ROWS) == []
 
 
 def test_no_transaction_is_open_while_a_handler_runs(provider: PostgresPersistenceProvider, sql: Sql) -> None:
-    """No connection of ours is in use, and no lock but this look's own is held, from the first handler to the last."""
+    """From the first handler to the last, no connection is checked out and no other session holds a lock."""
     seen: list[Any] = []
 
-    def look(_: ScheduledCommand) -> None:
+    def observe(_: ScheduledCommand) -> None:
         for _sample in range(20):
-            seen.extend(sql(f"SELECT state, query {OF_OURS} AND state <> 'idle'"))
+            seen.extend(sql(f"SELECT state, query {FROM_OWN_SESSIONS} AND state <> 'idle'"))
             seen.extend(
                 sql(
                     "SELECT locktype, mode FROM pg_locks WHERE pid <> pg_backend_pid() AND locktype <> 'virtualxid'"
@@ -166,13 +168,13 @@ def test_no_transaction_is_open_while_a_handler_runs(provider: PostgresPersisten
 
     for number in range(10):
         provider.schedule_command(command(str(number)))
-    assert provider.process_commands(at(0), look) == 10
-    assert sql(f"SELECT count(*) > 0 {OF_OURS}") == [(True,)]
+    assert provider.process_commands(at(0), observe) == 10
+    assert sql(f"SELECT count(*) > 0 {FROM_OWN_SESSIONS}") == [(True,)]
     assert seen == []
 
 
-def test_a_long_run_costs_no_more_per_command_than_a_short_one(database_url: str) -> None:
-    """What is sent with each claim does not grow with the number of commands that the call has handled."""
+def test_statement_size_does_not_grow_with_the_number_of_handled_commands(database_url: str) -> None:
+    """The parameters of each claim do not grow with the number of commands that the call has handled."""
     sizes: list[int] = []
 
     def measure(*sent: Any) -> None:
@@ -190,26 +192,26 @@ def test_a_long_run_costs_no_more_per_command_than_a_short_one(database_url: str
 
 
 def schedule_in(provider: PersistenceProvider, seconds: float) -> None:
-    """A command that is due so many seconds from now."""
+    """Schedule a command that is due in `seconds` from now."""
     provider.schedule_command(ScheduledCommand.process_event("e", now() + round(seconds * 1000)))
 
 
-def test_a_command_is_not_handled_before_its_time(provider: PostgresPersistenceProvider) -> None:
+def test_command_is_not_handled_before_its_due_time(provider: PostgresPersistenceProvider) -> None:
     schedule_in(provider, 3600)
     assert provider.process_commands(datetime.now(UTC), never) == 0
     assert provider.process_commands(datetime.now(UTC) + timedelta(hours=2), Recorder()) == 1
-    assert ms(0) > now(), "the tests' own time lies ahead"
+    assert ms(0) > now(), "the fixed times of the tests are in the future"
 
 
-def test_a_command_comes_only_once_in_a_call_under_whatever_number(
+def test_command_recreated_during_a_call_is_handled_once_per_call(
     provider: PostgresPersistenceProvider, sql: Sql
 ) -> None:
-    """A row's number is drawn before the row is there, so a new occurrence can have one that seems old."""
+    """Row ids are allocated before the row is visible, so a new occurrence can have a lower id than handled ones."""
     handled: list[str] = []
 
-    def handle(given: ScheduledCommand) -> None:
-        handled.append(given.data)
-        if given.data == "second":
+    def handle(received: ScheduledCommand) -> None:
+        handled.append(received.data)
+        if received.data == "second":
             sql("INSERT INTO wfc.scheduled_commands VALUES (-1, 'ProcessWorkflow', 'first', 0)")
 
     provider.schedule_command(command("first", 1))

@@ -1,4 +1,4 @@
-"""A host that dies in its handler costs one lease; one that is late can undo nothing of its successor's."""
+"""A command of a dead host is handled when its lease expires; a slow host cannot undo the work of its successor."""
 
 import multiprocessing
 import threading
@@ -20,12 +20,12 @@ SOON = timedelta(seconds=1)
 ROWS = "SELECT * FROM wfc.scheduled_commands"
 
 
-def die_in_the_third(url: str, pipe: "Pipe[str, str]") -> None:
-    """A host that tells of each command before it handles it, and never comes back from its third."""
+def hang_in_third_handler(url: str, pipe: "Pipe[str, str]") -> None:
+    """A host that reports each command before it handles it, and hangs in its third handler."""
 
-    def handle(given: ScheduledCommand) -> None:
-        handled.append(given.data)
-        pipe.send(given.data)
+    def handle(received: ScheduledCommand) -> None:
+        handled.append(received.data)
+        pipe.send(received.data)
         if len(handled) == 3:
             threading.Event().wait()
 
@@ -35,10 +35,10 @@ def die_in_the_third(url: str, pipe: "Pipe[str, str]") -> None:
 
 
 def kill_a_host(url: str) -> list[str]:
-    """What a host had in its hands until it was killed: two commands that it finished, and one."""
+    """Kill a host in its third handler; return the commands that it received: two handled, one in progress."""
     context = multiprocessing.get_context("spawn")
     near, far = context.Pipe(duplex=False)
-    host = context.Process(target=die_in_the_third, args=(url, far))
+    host = context.Process(target=hang_in_third_handler, args=(url, far))
     host.start()
     seen = [near.recv() for _ in range(3) if near.poll(TIMEOUT)]
     host.kill()
@@ -46,29 +46,31 @@ def kill_a_host(url: str) -> list[str]:
     return seen
 
 
-def test_a_killed_host_costs_one_lease(provider: PostgresPersistenceProvider, database_url: str, sql: Sql) -> None:
-    """What it had not begun is handled at once, what it had in hand when the lease is over, the rest never again."""
+def test_command_of_killed_host_is_handled_when_its_lease_expires(
+    provider: PostgresPersistenceProvider, database_url: str, sql: Sql
+) -> None:
+    """Unclaimed commands are handled immediately, the claimed one when its lease expires, finished ones never again."""
     names = [f"{number:02}" for number in range(20)]
     for number, name in enumerate(names):
         provider.schedule_command(command(name, number))
     assert kill_a_host(database_url) == names[:3]
-    [(over,)] = sql("SELECT claimed_until FROM wfc.scheduled_commands WHERE data = %s", [names[2]])
+    [(lease_end,)] = sql("SELECT claimed_until FROM wfc.scheduled_commands WHERE data = %s", [names[2]])
     [(start,)] = sql("SELECT clock_timestamp()")
     handled: dict[str, datetime] = {}
 
-    def handle(given: ScheduledCommand) -> None:
-        assert given.data not in handled
-        [(handled[given.data],)] = sql("SELECT clock_timestamp()")
+    def handle(received: ScheduledCommand) -> None:
+        assert received.data not in handled
+        [(handled[received.data],)] = sql("SELECT clock_timestamp()")
 
     while sql(ROWS):
         provider.process_commands(at(999), handle)
     assert sorted(handled) == names[2:]
-    assert all(moment < start + SOON for name, moment in handled.items() if name != names[2])
-    assert over <= handled[names[2]] < max(over, start) + SOON
+    assert all(timestamp < start + SOON for name, timestamp in handled.items() if name != names[2])
+    assert lease_end <= handled[names[2]] < max(lease_end, start) + SOON
 
 
-class Late:
-    """A host whose lease runs out while its handler runs, and a successor that takes the command over."""
+class LateHostScenario:
+    """A host whose lease expires while its handler runs, and a successor that takes over the command."""
 
     def __init__(self, url: str, fails: bool) -> None:
         self._url = url
@@ -79,7 +81,7 @@ class Late:
         self.outcome: Any = None
 
     def late_host(self) -> None:
-        """Begins, and ends when the successor is at work."""
+        """Starts handling, and returns once the successor is handling the command."""
         with PostgresPersistenceProvider(self._url, command_lease=0.05) as provider:
             try:
                 self.outcome = provider.process_commands(at(999), self._handle_slowly)
@@ -91,10 +93,10 @@ class Late:
         self._begun.set()
         assert self._taken_over.wait(TIMEOUT)
         if self._fails:
-            raise ValueError("too late, and in vain")
+            raise ValueError("failed after the lease expired")
 
     def successor(self, while_running: Callable[[], None]) -> None:
-        """Takes the command over as soon as it can; `while_running` is called when the late host has ended."""
+        """Takes over the command when the lease expires; calls `while_running` when the late host has returned."""
 
         def handle(_: ScheduledCommand) -> None:
             self._taken_over.set()
@@ -108,43 +110,43 @@ class Late:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-@pytest.mark.parametrize("again", [False, True])
-def test_a_late_host_cannot_undo_its_successor(
-    provider: PostgresPersistenceProvider, database_url: str, sql: Sql, fails: bool, again: bool
+@pytest.mark.parametrize("rescheduled", [False, True])
+def test_late_host_does_not_affect_its_successor(
+    provider: PostgresPersistenceProvider, database_url: str, sql: Sql, fails: bool, rescheduled: bool
 ) -> None:
-    """Its end neither removes the command nor lets a third host have it, nor makes forget that it was scheduled."""
+    """When it returns, the row is not removed, not released to a third host, and still marked as rescheduled."""
     provider.schedule_command(command("one"))
-    story = Late(database_url, fails)
+    scenario = LateHostScenario(database_url, fails)
     third = Recorder()
 
     def while_running() -> None:
         assert len(sql(ROWS)) == 1
         assert provider.process_commands(at(999), never) == 0
-        if again:
+        if rescheduled:
             provider.schedule_command(command("one"))
 
-    parts: list[Callable[[], None]] = [story.late_host, lambda: story.successor(while_running)]
+    parts: list[Callable[[], None]] = [scenario.late_host, lambda: scenario.successor(while_running)]
     together(2, lambda number: parts[number]())
-    assert isinstance(story.outcome, ExceptionGroup) if fails else story.outcome == 1
-    assert len(sql(ROWS)) == again
-    assert provider.process_commands(at(999), third) == again
+    assert isinstance(scenario.outcome, ExceptionGroup) if fails else scenario.outcome == 1
+    assert len(sql(ROWS)) == rescheduled
+    assert provider.process_commands(at(999), third) == rescheduled
     assert sql(ROWS) == []
 
 
-def test_a_lease_that_is_over_is_taken_by_one(provider: PostgresPersistenceProvider, sql: Sql) -> None:
-    """Many hosts that wait for a dead one's commands share them."""
+def test_expired_lease_is_claimed_by_one_of_many_hosts(provider: PostgresPersistenceProvider, sql: Sql) -> None:
+    """Several hosts share the commands of a dead host: each command is handled once."""
     names = [f"{number:02}" for number in range(30)]
     for name in names:
         provider.schedule_command(command(name))
     sql("UPDATE wfc.scheduled_commands SET claim = id, claimed_until = clock_timestamp() + interval '0.3 seconds'")
     hosts = [Recorder() for _ in range(8)]
-    over = datetime.now(UTC)
+    start = datetime.now(UTC)
 
     def host(number: int) -> None:
         while sum(len(each.seen) for each in hosts) < len(names):
             provider.process_commands(at(999), hosts[number])
 
     together(len(hosts), host)
-    assert (datetime.now(UTC) - over).total_seconds() > 0.2
+    assert (datetime.now(UTC) - start).total_seconds() > 0.2
     assert sorted(name for each in hosts for name in each.data) == names
     assert sql(ROWS) == []

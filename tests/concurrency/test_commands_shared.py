@@ -1,4 +1,4 @@
-"""Hosts that share the scheduled commands: none lost, none handled twice, one row each however often scheduled."""
+"""Several hosts handle scheduled commands: none is lost or handled twice, and each command is one row."""
 
 import multiprocessing
 import random
@@ -21,22 +21,22 @@ COMMANDS = 3000
 RESCHEDULES = 500
 LAST_NUMBER = "SELECT last_value FROM wfc.scheduled_commands_id_seq"
 
-IN_HAND = "SELECT data FROM wfc.scheduled_commands WHERE claim IS NOT NULL LIMIT 1"
+CLAIMED = "SELECT data FROM wfc.scheduled_commands WHERE claim IS NOT NULL LIMIT 1"
 
 Occurrence = tuple[str, int]
-"""A command's data and the due time that one call of `schedule_command` gave it."""
+"""A command's data, and the due time that one call of `schedule_command` set."""
 
 
 def schedule_all(url: str, done: Event) -> list[Occurrence]:
-    """Schedule commands that are due within two milliseconds, and every few again what a host has in hand."""
-    chance = random.Random(1)
+    """Schedule commands due within two milliseconds; every seventh call reschedules a claimed command."""
+    rng = random.Random(1)
     scheduled: dict[str, list[int]] = {}
     with PostgresPersistenceProvider(url) as provider, psycopg.connect(url, autocommit=True) as connection:
         for number in range(COMMANDS + RESCHEDULES):
-            again = connection.execute(IN_HAND).fetchone() if number % 7 == 6 else None
-            data = again[0] if again else f"workflow-{number}"
+            claimed = connection.execute(CLAIMED).fetchone() if number % 7 == 6 else None
+            data = claimed[0] if claimed else f"workflow-{number}"
             dues = scheduled.setdefault(data, [])
-            due = max(time.time_ns() // 1_000_000 + chance.randint(-2, 2), *(it + 1 for it in dues), 0)
+            due = max(time.time_ns() // 1_000_000 + rng.randint(-2, 2), *(it + 1 for it in dues), 0)
             provider.schedule_command(ScheduledCommand.process_workflow(data, due))
             dues.append(due)
     done.set()
@@ -44,7 +44,7 @@ def schedule_all(url: str, done: Event) -> list[Occurrence]:
 
 
 def handle_all(url: str, done: Event) -> list[Occurrence]:
-    """Handle what is due until all has been scheduled and a call finds nothing."""
+    """Handle due commands until all have been scheduled and a call finds none."""
     handled: list[Occurrence] = []
 
     def handle(command: ScheduledCommand) -> None:
@@ -59,14 +59,14 @@ def handle_all(url: str, done: Event) -> list[Occurrence]:
 
 
 def take_part(part: Callable[[str, Event], list[Occurrence]], url: str, done: Event) -> list[Occurrence]:
-    """A process of the race."""
+    """Runs in each process."""
     return part(url, done)
 
 
 def test_every_occurrence_is_handled_once(database_url: str, sql: Sql, in_processes: InProcesses) -> None:
-    """Two hosts handle while a third process schedules, also what one of them is handling at that moment.
+    """Two hosts handle commands while a third process schedules, including commands that are being handled.
 
-    A command that was scheduled again before it was handled has moved: only its last time must be handled.
+    A command that is rescheduled before it is handled keeps its latest due time only.
     """
     done = multiprocessing.get_context("fork").Event()
     arguments = [(part, database_url, done) for part in (schedule_all, handle_all, handle_all)]
@@ -75,13 +75,13 @@ def test_every_occurrence_is_handled_once(database_url: str, sql: Sql, in_proces
     assert all(count == 1 for count in handled.values())
     assert handled.keys() <= set(scheduled)
     assert handled.keys() >= set({data: (data, due) for data, due in scheduled}.values())
-    assert len(scheduled) - len(dict(scheduled)) > 50, "too little was scheduled again"
-    assert all(shares), "both hosts have had their share"
+    assert len(scheduled) - len(dict(scheduled)) > 50, "too few commands were rescheduled"
+    assert all(shares), "one of the hosts handled nothing"
     assert sql("SELECT * FROM wfc.scheduled_commands") == []
 
 
-def test_one_row_however_many_schedule(provider: PostgresPersistenceProvider, sql: Sql) -> None:
-    """Its time is the last that one of them asked for, and the int4 sequence of the ids hardly moves."""
+def test_command_scheduled_by_many_threads_is_one_row(provider: PostgresPersistenceProvider, sql: Sql) -> None:
+    """Its due time is the last that one of the threads set, and the int4 id sequence hardly advances."""
     dues = {
         number: [ms(random.Random(number).randrange(1000) + turn / 10) for turn in range(20)] for number in range(64)
     }
@@ -94,19 +94,19 @@ def test_one_row_however_many_schedule(provider: PostgresPersistenceProvider, sq
     [(stored,)] = sql("SELECT execute_time FROM wfc.scheduled_commands")
     assert stored in [own[-1] for own in dues.values()]
     [(numbers,)] = sql(LAST_NUMBER)
-    assert numbers <= 10, "only those that raced for the first row have taken one"
+    assert numbers <= 10, "only the threads racing for the first row may use an id"
 
 
-def test_a_row_that_exists_takes_no_new_number(provider: PostgresPersistenceProvider, sql: Sql) -> None:
-    """And of two calls in turn the later one's time stands, be it earlier or later."""
+def test_rescheduling_does_not_advance_the_id_sequence(provider: PostgresPersistenceProvider, sql: Sql) -> None:
+    """The due time of the last call is stored, whether it is earlier or later."""
     for due in (ms(1), ms(3), ms(2), ms(2), ms(0)):
         provider.schedule_command(ScheduledCommand.process_event("one", due))
         assert sql("SELECT execute_time FROM wfc.scheduled_commands") == [(due,)]
     assert sql(LAST_NUMBER) == [(1,)]
 
 
-def test_a_command_scheduled_while_it_is_removed_is_not_lost(provider: PostgresPersistenceProvider, sql: Sql) -> None:
-    """Each time that its handler has begun the command is scheduled again, in a race with its removal."""
+def test_command_rescheduled_during_its_removal_is_not_lost(provider: PostgresPersistenceProvider, sql: Sql) -> None:
+    """Each time its handler starts, the command is rescheduled, concurrently with its removal."""
     occurrences = [ms(0) + number for number in range(300)]
     handled: list[int] = []
     begun = threading.Semaphore(0)

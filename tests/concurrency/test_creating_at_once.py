@@ -1,4 +1,4 @@
-"""Of many who create the same thing at the same moment one succeeds, and what is stored is what that one had."""
+"""Of many concurrent creations with the same id or name exactly one succeeds, and its values are stored."""
 
 from collections import Counter
 from functools import partial
@@ -20,14 +20,16 @@ FOREIGN_POINTERS = """
 
 
 def rival(number: int, common: dict[str, str]) -> WorkflowInstance:
-    """A workflow that has something in common with its rivals, and pointers that tell whose it is."""
+    """A workflow with the given fields in common with the others, and pointers that identify its creator."""
     pointers = [pointer(f"{number}-{index}", step_id=number) for index in range(2 + number % 3)]
     return workflow(*pointers, data=number, **common)
 
 
 @pytest.mark.parametrize("same", [("id",), ("name",), ("id", "name")])
-def test_one_of_many_threads_creates(provider: PostgresPersistenceProvider, sql: Sql, same: tuple[str, ...]) -> None:
-    """The others get `WorkflowExistsError` with their own id and name, and are as they were."""
+def test_concurrent_creation_by_threads_succeeds_once(
+    provider: PostgresPersistenceProvider, sql: Sql, same: tuple[str, ...]
+) -> None:
+    """The other threads get `WorkflowExistsError` with their own id, and their objects are not modified."""
     for turn in range(ROUNDS):
         common = {field: f"{field} {turn}" for field in same}
         rivals = [rival(number, common) for number in range(THREADS)]
@@ -46,7 +48,7 @@ def test_one_of_many_threads_creates(provider: PostgresPersistenceProvider, sql:
 
 
 def create_all(url: str, number: int, ids: list[str]) -> list[str]:
-    """Those of the workflows that this process created."""
+    """Try to create all workflows; return the ids of those that this process created."""
     mine = []
     with PostgresPersistenceProvider(url) as provider:
         for id in ids:
@@ -57,7 +59,7 @@ def create_all(url: str, number: int, ids: list[str]) -> list[str]:
     return mine
 
 
-def test_one_of_many_processes_creates(
+def test_concurrent_creation_by_processes_succeeds_once(
     provider: PostgresPersistenceProvider, database_url: str, in_processes: InProcesses
 ) -> None:
     ids = [f"workflow-{number}" for number in range(100)]
@@ -69,7 +71,7 @@ def test_one_of_many_processes_creates(
             assert stored == rival(number, {"id": stored.id, "name": stored.id})
 
 
-def test_one_of_many_stores_the_event(provider: PostgresPersistenceProvider) -> None:
+def test_concurrent_creation_of_an_event_succeeds_once(provider: PostgresPersistenceProvider) -> None:
     rivals = [event(id="one", event_data=number) for number in range(16)]
     outcomes = race([partial(provider.create_event, it) for it in rivals])
     errors = [it.error for it in outcomes if it.error]
@@ -79,7 +81,7 @@ def test_one_of_many_stores_the_event(provider: PostgresPersistenceProvider) -> 
 
 
 def take_numbers(url: str, definitions: list[str], count: int) -> dict[str, list[int]]:
-    """So many numbers of each definition's sequence."""
+    """Take `count` numbers from the sequence of each definition."""
     taken: dict[str, list[int]] = {name: [] for name in definitions}
     with PostgresPersistenceProvider(url) as provider:
         for _ in range(count):
@@ -88,10 +90,10 @@ def take_numbers(url: str, definitions: list[str], count: int) -> dict[str, list
     return taken
 
 
-def test_sequences_have_no_repeat_and_no_gap(
+def test_concurrent_definition_sequences_have_no_duplicates_and_no_gaps(
     provider: PostgresPersistenceProvider, database_url: str, in_processes: InProcesses
 ) -> None:
-    """From 1 up, each definition by itself, and rising for each who asks."""
+    """Numbers start at 1, are independent per definition, and increase for each caller."""
     names = ["order", "invoice"]
     shares = in_processes(take_numbers, [(database_url, names, 50)] * 8, method="fork")
     for name in names:
@@ -100,8 +102,8 @@ def test_sequences_have_no_repeat_and_no_gap(
         assert provider.next_definition_sequence(name) == 401
 
 
-def test_a_number_that_was_rolled_back_is_given_again(provider: PostgresPersistenceProvider) -> None:
-    """Whoever waits for it gets it: the sequence has no gap for a transaction that never was."""
+def test_sequence_number_of_rolled_back_transaction_is_reused(provider: PostgresPersistenceProvider) -> None:
+    """A waiting caller gets the number, so a rolled-back transaction leaves no gap."""
     with provider.engine.connect() as connection:
         assert provider.using(connection).next_definition_sequence("order") == 1
 

@@ -1,7 +1,7 @@
-"""No deadlock of our own making: whatever runs beside whatever, nobody is the victim of one.
+"""Concurrent calls of the provider do not deadlock.
 
-The providers here retry nothing, so that a deadlock would show as an error; the server's own count of them is
-looked at as well.
+The providers in these tests do not retry, so a deadlock would surface as an error. The deadlock counter of the server
+is checked as well.
 """
 
 import random
@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 
-from tests.concurrency.crowd import become, together
+from tests.concurrency.crowd import set_generation, together
 from tests.conftest import Sql
 from wfe_postgres import (
     ConcurrencyError,
@@ -31,7 +31,7 @@ from wfe_postgres.testing.conformance.support import at, command, event, from_no
 
 DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
 OTHERS = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-OF_NOBODY = """
+ORPHANS = """
     SELECT 'pointer' FROM wfc.execution_pointers p WHERE NOT EXISTS (SELECT FROM wfc.workflows WHERE id = p.workflow_id)
     UNION ALL SELECT 'subscription' FROM wfc.event_subscriptions s
     WHERE NOT EXISTS (SELECT FROM wfc.workflows WHERE id = s.workflow_id)
@@ -42,158 +42,166 @@ Work = Callable[[PostgresPersistenceProvider, list[str], random.Random], None]
 
 
 @pytest.fixture
-def fragile(database_url: str, sql: Sql) -> Iterator[PostgresPersistenceProvider]:
-    """A provider that retries nothing; when it is closed, the server must have seen no deadlock."""
+def no_retry_provider(database_url: str, sql: Sql) -> Iterator[PostgresPersistenceProvider]:
+    """A provider without retries; after it is closed, the server must have counted no deadlock."""
     with PostgresPersistenceProvider(database_url, retry_budget=0, pool_size=16) as provider:
         yield provider
     while sql(OTHERS):
-        pass  # a backend reports what it has counted when it ends, at the latest
+        pass  # backends report their statistics when they exit, at the latest
     assert sql(DEADLOCKS) == [(0,)]
 
 
 def run(parts: Sequence[Part], turns: int) -> None:
-    """Each part so many times, all at once, each with a randomness of its own."""
+    """Run the parts concurrently, each `turns` times and with its own random generator."""
 
     def repeat(number: int) -> None:
-        chance = random.Random(number)
+        rng = random.Random(number)
         for _ in range(turns):
-            parts[number](chance)
+            parts[number](rng)
 
     together(len(parts), repeat)
 
 
 def finished(number: int) -> WorkflowInstance:
-    """A workflow that can be purged; the order in which a purge finds them is not that of their ids."""
+    """A workflow that can be purged; purge order (completion time) is the reverse of id order."""
     id = f"w{number:02}"
     return workflow(id=id, name=id, status=WorkflowStatus.COMPLETE, complete_time=at(-number))
 
 
-def save(provider: PostgresPersistenceProvider, ids: list[str], chance: random.Random) -> None:
-    """Change and save a workflow, or a few in one transaction, in the order of their ids."""
+def save(provider: PostgresPersistenceProvider, ids: list[str], rng: random.Random) -> None:
+    """Change and save one to four workflows in one transaction, ordered by id."""
     with suppress(ConcurrencyError, WorkflowNotFoundError), provider.transaction() as joined:
-        for id in sorted(chance.sample(ids, chance.randint(1, 4))):
+        for id in sorted(rng.sample(ids, rng.randint(1, 4))):
             instance = joined.get_workflow_instance(id)
-            if chance.random() < 0.3:
+            if rng.random() < 0.3:
                 instance.revision = None
-            become(instance, chance.randrange(50))
+            set_generation(instance, rng.randrange(50))
             waiting = [subscription(id="", workflow_id=id) for _ in range(3)]
             joined.persist_workflow_with_subscriptions(instance, waiting)
 
 
-def save_alone(provider: PostgresPersistenceProvider, ids: list[str], chance: random.Random) -> None:
-    """The same with one workflow, each call in a transaction of its own."""
+def save_alone(provider: PostgresPersistenceProvider, ids: list[str], rng: random.Random) -> None:
+    """Change and save one workflow, each call in its own transaction."""
     with suppress(ConcurrencyError, WorkflowNotFoundError):
-        instance = provider.get_workflow_instance(chance.choice(ids))
-        become(instance, chance.randrange(50))
+        instance = provider.get_workflow_instance(rng.choice(ids))
+        set_generation(instance, rng.randrange(50))
         provider.persist_workflow(instance)
 
 
-def create(provider: PostgresPersistenceProvider, ids: list[str], chance: random.Random) -> None:
-    """Create one again that has been removed, or fail to."""
+def create(provider: PostgresPersistenceProvider, ids: list[str], rng: random.Random) -> None:
+    """Create a workflow again, if it has been deleted."""
     with suppress(WorkflowExistsError):
-        provider.create_new_workflow(finished(int(chance.choice(ids)[1:])))
+        provider.create_new_workflow(finished(int(rng.choice(ids)[1:])))
 
 
-def delete(provider: PostgresPersistenceProvider, ids: list[str], chance: random.Random) -> None:
-    """Remove one, if it is there."""
+def delete(provider: PostgresPersistenceProvider, ids: list[str], rng: random.Random) -> None:
+    """Delete a workflow, if it exists."""
     with suppress(WorkflowNotFoundError):
-        provider.delete_workflow(chance.choice(ids))
+        provider.delete_workflow(rng.choice(ids))
 
 
-def purge(provider: PostgresPersistenceProvider, _: list[str], chance: random.Random) -> None:
-    """Remove all that have been finished, a few a batch."""
-    provider.purge_workflows(WorkflowStatus.COMPLETE, at(1), batch_size=chance.randint(1, 4))
+def purge(provider: PostgresPersistenceProvider, _: list[str], rng: random.Random) -> None:
+    """Purge completed workflows in small batches."""
+    provider.purge_workflows(WorkflowStatus.COMPLETE, at(1), batch_size=rng.randint(1, 4))
 
 
-def report_errors(provider: PostgresPersistenceProvider, ids: list[str], chance: random.Random) -> None:
-    """Store a batch of errors, of workflows in any order."""
-    provider.persist_errors([ExecutionError(chance.choice(ids), "first", "message") for _ in range(20)])
+def report_errors(provider: PostgresPersistenceProvider, ids: list[str], rng: random.Random) -> None:
+    """Store a batch of errors, for workflows in random order."""
+    provider.persist_errors([ExecutionError(rng.choice(ids), "first", "message") for _ in range(20)])
 
 
-@pytest.mark.parametrize("beside", [[], [delete], [purge, purge], [delete, purge]])
-def test_saves_beside_what_removes(fragile: PostgresPersistenceProvider, sql: Sql, beside: list[Work]) -> None:
-    """Single saves, transactions that save several in one order, creations, errors; deletions and purges.
+@pytest.mark.parametrize("concurrent", [[], [delete], [purge, purge], [delete, purge]])
+def test_saves_concurrent_with_deletions_and_purges_do_not_deadlock(
+    no_retry_provider: PostgresPersistenceProvider, sql: Sql, concurrent: list[Work]
+) -> None:
+    """Single saves, transactions that save several workflows ordered by id, creations, errors, deletions, purges.
 
-    Whatever is left at the end belongs to a workflow.
+    No pointer or subscription is left without its workflow.
     """
-    ids = [fragile.create_new_workflow(finished(number)) for number in range(8)]
-    works = [save] * 5 + [save_alone] * 5 + [create, report_errors] + beside * 2
-    run([partial(work, fragile, ids) for work in works], 15)
-    assert sql(OF_NOBODY) == []
+    ids = [no_retry_provider.create_new_workflow(finished(number)) for number in range(8)]
+    works = [save] * 5 + [save_alone] * 5 + [create, report_errors] + concurrent * 2
+    run([partial(work, no_retry_provider, ids) for work in works], 15)
+    assert sql(ORPHANS) == []
 
 
-def test_creations_that_share_ids_and_names(fragile: PostgresPersistenceProvider, sql: Sql) -> None:
-    """Each has its id in common with some and its name with others."""
+def test_creations_with_overlapping_ids_and_names_do_not_deadlock(
+    no_retry_provider: PostgresPersistenceProvider, sql: Sql
+) -> None:
+    """Each workflow shares its id with some of the others and its name with different ones."""
 
-    def create_or_delete(chance: random.Random) -> None:
-        id, name = str(chance.randrange(4)), str(chance.randrange(4))
+    def create_or_delete(rng: random.Random) -> None:
+        id, name = str(rng.randrange(4)), str(rng.randrange(4))
         with suppress(WorkflowExistsError):
-            fragile.create_new_workflow(workflow(id=id, name=name))
-        if chance.random() < 0.5:
+            no_retry_provider.create_new_workflow(workflow(id=id, name=name))
+        if rng.random() < 0.5:
             with suppress(WorkflowNotFoundError):
-                fragile.delete_workflow(id)
+                no_retry_provider.delete_workflow(id)
 
     run([create_or_delete] * 12, 20)
     assert len(sql("SELECT 1 FROM wfc.workflows")) <= 4
 
 
-def test_events_beside_their_purge(fragile: PostgresPersistenceProvider) -> None:
-    ids = [fragile.create_event(event(id=f"e{number}", is_processed=True)) for number in range(20)]
+def test_event_marks_concurrent_with_purges_do_not_deadlock(no_retry_provider: PostgresPersistenceProvider) -> None:
+    ids = [no_retry_provider.create_event(event(id=f"e{number}", is_processed=True)) for number in range(20)]
 
-    def mark(chance: random.Random) -> None:
+    def mark(rng: random.Random) -> None:
         with suppress(EventNotFoundError):
-            fragile.mark_event_unprocessed(chance.choice(ids))
+            no_retry_provider.mark_event_unprocessed(rng.choice(ids))
         with suppress(EventNotFoundError):
-            fragile.mark_event_processed(chance.choice(ids))
+            no_retry_provider.mark_event_processed(rng.choice(ids))
 
-    def mark_several(chance: random.Random) -> None:
-        with suppress(EventNotFoundError), fragile.transaction() as joined:
-            for id in sorted(chance.sample(ids, 3)):
+    def mark_several(rng: random.Random) -> None:
+        with suppress(EventNotFoundError), no_retry_provider.transaction() as joined:
+            for id in sorted(rng.sample(ids, 3)):
                 joined.mark_event_processed(id)
 
-    def publish(chance: random.Random) -> None:
+    def publish(rng: random.Random) -> None:
         with suppress(PersistenceError):
-            fragile.create_event(event(id=chance.choice(ids), is_processed=True))
+            no_retry_provider.create_event(event(id=rng.choice(ids), is_processed=True))
 
-    def clean(chance: random.Random) -> None:
-        fragile.purge_events(at(1), batch_size=chance.randint(1, 5))
+    def clean(rng: random.Random) -> None:
+        no_retry_provider.purge_events(at(1), batch_size=rng.randint(1, 5))
 
     run([mark, mark, mark_several, mark_several, publish, publish, publish, clean, clean], 20)
 
 
-def test_tokens_beside_removals(fragile: PostgresPersistenceProvider) -> None:
-    """Subscriptions are taken, returned and terminated while their workflows are saved and removed."""
-    ids = [fragile.create_new_workflow(finished(number)) for number in range(4)]
+def test_subscription_tokens_concurrent_with_deletions_do_not_deadlock(
+    no_retry_provider: PostgresPersistenceProvider,
+) -> None:
+    """Subscriptions are locked and terminated while their workflows are saved and deleted."""
+    ids = [no_retry_provider.create_new_workflow(finished(number)) for number in range(4)]
 
-    def deliver(chance: random.Random) -> None:
-        found = fragile.get_first_open_subscription("paid", "order-1", at(0))
+    def deliver(rng: random.Random) -> None:
+        found = no_retry_provider.get_first_open_subscription("paid", "order-1", at(0))
         with suppress(SubscriptionNotFoundError, SubscriptionTokenError):
-            if found and fragile.set_subscription_token(found.id, str(chance.random()), "worker", from_now(60)):
-                fragile.terminate_subscription(found.id)
+            if found and no_retry_provider.set_subscription_token(found.id, str(rng.random()), "worker", from_now(60)):
+                no_retry_provider.terminate_subscription(found.id)
 
-    beside = [partial(work, fragile, ids) for work in (save, save, save, create, delete, purge)]
-    run([*[deliver] * 6, *beside], 20)
+    concurrent = [partial(work, no_retry_provider, ids) for work in (save, save, save, create, delete, purge)]
+    run([*[deliver] * 6, *concurrent], 20)
 
 
-def test_commands_beside_their_hosts(fragile: PostgresPersistenceProvider, sql: Sql) -> None:
-    """Some are scheduled one by one, some several in a transaction in one order, and all are handled meanwhile."""
+def test_command_scheduling_concurrent_with_handling_does_not_deadlock(
+    no_retry_provider: PostgresPersistenceProvider, sql: Sql
+) -> None:
+    """Commands are scheduled singly and several per transaction, ordered by data, while others handle them."""
 
-    def schedule(chance: random.Random) -> None:
-        fragile.schedule_command(command(str(chance.randrange(10)), chance.randrange(9)))
+    def schedule(rng: random.Random) -> None:
+        no_retry_provider.schedule_command(command(str(rng.randrange(10)), rng.randrange(9)))
 
-    def schedule_several(chance: random.Random) -> None:
-        with fragile.transaction() as joined:
-            for number in sorted(chance.sample(range(10), 4)):
+    def schedule_several(rng: random.Random) -> None:
+        with no_retry_provider.transaction() as joined:
+            for number in sorted(rng.sample(range(10), 4)):
                 joined.schedule_command(command(str(number)))
 
-    def handle(chance: random.Random) -> None:
+    def handle(rng: random.Random) -> None:
         def fail(_: object) -> None:
-            if chance.random() < 0.3:
+            if rng.random() < 0.3:
                 raise ValueError
 
         with suppress(ExceptionGroup):
-            fragile.process_commands(at(999), fail)
+            no_retry_provider.process_commands(at(999), fail)
 
     run([schedule] * 4 + [schedule_several] * 4 + [handle] * 4, 25)
-    fragile.process_commands(at(999), Recorder())
+    no_retry_provider.process_commands(at(999), Recorder())
     assert sql("SELECT * FROM wfc.scheduled_commands") == []

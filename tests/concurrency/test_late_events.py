@@ -1,4 +1,4 @@
-"""An event is returned until it is marked, in whatever order, and however late, producers commit."""
+"""An event is returned until it is marked as processed, however late and in whatever order producers commit."""
 
 import threading
 from collections.abc import Callable
@@ -17,7 +17,7 @@ CONSUMERS = 2
 
 
 def consume(provider: PostgresRepositories) -> list[str]:
-    """Take what is runnable, mark it, and return its ids: one round of a consumer."""
+    """Mark all runnable events as processed, and return their ids."""
     ids = provider.get_runnable_events(at(999))
     for id in ids:
         provider.mark_event_processed(id)
@@ -25,8 +25,8 @@ def consume(provider: PostgresRepositories) -> list[str]:
 
 
 @pytest.mark.parametrize("seconds", [(0, 1, 2), (2, 1, 0), (0, 0, 0)])
-def test_a_late_commit_hides_no_event(provider: PostgresPersistenceProvider, seconds: tuple[int, ...]) -> None:
-    """Three producers publish in this order of event times, and commit in every other, a consumer in between."""
+def test_event_of_late_commit_is_returned(provider: PostgresPersistenceProvider, seconds: tuple[int, ...]) -> None:
+    """Three producers create events with these times and commit in every order; a consumer polls after each commit."""
     for order in permutations(range(len(seconds))):
         with ExitStack() as stack:
             connections = [stack.enter_context(provider.engine.connect()) for _ in seconds]
@@ -41,8 +41,8 @@ def test_a_late_commit_hides_no_event(provider: PostgresPersistenceProvider, sec
                 assert consume(provider) == []
 
 
-def test_a_mark_that_was_rolled_back_counts_for_nothing(provider: PostgresPersistenceProvider) -> None:
-    """The consumer died before its commit: the event is there for the next one, until somebody's mark stands."""
+def test_event_mark_rolled_back_leaves_the_event_unprocessed(provider: PostgresPersistenceProvider) -> None:
+    """If the consumer does not commit, the event is returned to the next consumer until a mark is committed."""
     id = provider.create_event(event())
     with provider.engine.connect() as connection:
         joined = provider.using(connection)
@@ -56,8 +56,8 @@ def test_a_mark_that_was_rolled_back_counts_for_nothing(provider: PostgresPersis
     assert consume(provider) == []
 
 
-def test_no_event_is_skipped_in_a_stream(database_url: str) -> None:
-    """Producers whose transactions overlap, each event older or newer than what was consumed already."""
+def test_overlapping_producer_transactions_lose_no_event(database_url: str) -> None:
+    """Producers with overlapping transactions create events older and newer than those already consumed."""
     ended = threading.Event()
     last = threading.Barrier(PRODUCERS, ended.set, TIMEOUT)
     with PostgresPersistenceProvider(database_url) as provider:
@@ -67,7 +67,7 @@ def test_no_event_is_skipped_in_a_stream(database_url: str) -> None:
             for turn in range(25):
                 with provider.transaction() as joined:
                     times = (at(turn), at(-turn), at(number))
-                    mine = [joined.create_event(event(id="", event_time=moment)) for moment in times]
+                    mine = [joined.create_event(event(id="", event_time=timestamp)) for timestamp in times]
                     provider.get_runnable_events(at(999))
                 ids += mine
             last.wait()

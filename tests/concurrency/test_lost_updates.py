@@ -1,4 +1,4 @@
-"""A save never overwrites what somebody else has saved since the load, whoever that is."""
+"""Optimistic locking: a save never overwrites a change that another session committed since the load."""
 
 from collections.abc import Callable
 from functools import partial
@@ -33,7 +33,7 @@ REFUSE_POINTERS = """
 
 
 def count_up(provider: PersistenceProvider, id: str, name: str, turns: int) -> int:
-    """Add one to the counter and one pointer, so many times; return how often somebody else was faster."""
+    """Increment the counter and add a pointer, `turns` times; return the number of conflicts."""
     conflicts = 0
     for turn in range(turns):
         while not _add(provider, id, f"{name}-{turn}"):
@@ -53,38 +53,38 @@ def _add(provider: PersistenceProvider, id: str, name: str) -> bool:
 
 
 def count_up_in_a_process(url: str, id: str, name: str, turns: int) -> int:
-    """`count_up` with a provider of its own."""
+    """`count_up` with a new provider."""
     with PostgresPersistenceProvider(url) as provider:
         return count_up(provider, id, name, turns)
 
 
 def check_counted(provider: PersistenceProvider, id: str, names: int, turns: int) -> None:
-    """Every save that was acknowledged has its one in the counter and its pointer in the list."""
+    """Check that the counter and the pointers contain every acknowledged save."""
     stored = provider.get_workflow_instance(id)
     ids = [it.id for it in stored.execution_pointers]
     assert stored.data["counter"] == names * turns
     assert sorted(ids) == sorted(f"{name}-{turn}" for name in range(names) for turn in range(turns))
     for name in range(names):
         own = [it for it in ids if it.startswith(f"{name}-")]
-        assert own == [f"{name}-{turn}" for turn in range(turns)], "a pointer has left its place"
+        assert own == [f"{name}-{turn}" for turn in range(turns)], "the pointers are out of order"
 
 
 @pytest.fixture
 def counter(provider: PostgresPersistenceProvider) -> str:
-    """The id of a workflow that counts."""
+    """The id of a workflow with a counter."""
     instance = workflow(data={"counter": 0})
     instance.execution_pointers = []
     return provider.create_new_workflow(instance)
 
 
-def test_no_thread_overwrites_another(provider: PostgresPersistenceProvider, counter: str) -> None:
+def test_concurrent_saves_by_threads_lose_no_update(provider: PostgresPersistenceProvider, counter: str) -> None:
     conflicts = together(16, lambda name: count_up(provider, counter, str(name), 8))
     assert sum(conflicts) > 0
     check_counted(provider, counter, 16, 8)
 
 
 @pytest.mark.parametrize(("method", "count"), [("fork", 8), ("spawn", 2)])
-def test_no_process_overwrites_another(
+def test_concurrent_saves_by_processes_lose_no_update(
     provider: PostgresPersistenceProvider,
     database_url: str,
     counter: str,
@@ -98,7 +98,7 @@ def test_no_process_overwrites_another(
 
 
 def change_deeply(instance: WorkflowInstance, mark: str) -> None:
-    """A change to a field, to the data, to one pointer, a pointer more and one less."""
+    """Change a field, the data and one pointer; add two pointers and remove one."""
     instance.description = mark
     instance.data["order"]["lines"][0]["price"] = mark
     instance.execution_pointers[1].persistence_data["tries"].append(mark)
@@ -106,25 +106,25 @@ def change_deeply(instance: WorkflowInstance, mark: str) -> None:
 
 
 @pytest.mark.parametrize("with_subscriptions", [False, True])
-def test_the_second_of_two_is_refused(
+def test_save_of_outdated_revision_raises_concurrency_error(
     provider: PostgresPersistenceProvider, sql: Sql, with_subscriptions: bool
 ) -> None:
-    """The store is left byte for byte as the first one saved it, the second one's objects as they were."""
+    """The stored rows are exactly those of the first save, and the objects of the second are not modified."""
     id = provider.create_new_workflow(workflow())
     first, second = provider.get_workflow_instance(id), provider.get_workflow_instance(id)
     change_deeply(first, "first")
     provider.persist_workflow(first)
     stored = sql(STORED)
     change_deeply(second, "second")
-    waiting = subscription(id="")
+    new_subscription = subscription(id="")
     before = state(second)
-    save = partial(provider.persist_workflow_with_subscriptions, second, [waiting])
+    save = partial(provider.persist_workflow_with_subscriptions, second, [new_subscription])
     with pytest.raises(ConcurrencyError) as caught:
         save() if with_subscriptions else provider.persist_workflow(second)
     error = caught.value
     assert (error.workflow_id, error.expected, error.found) == (id, second.revision, first.revision)
     assert sql(STORED) == stored
-    assert (state(second), waiting.id) == (before, "")
+    assert (state(second), new_subscription.id) == (before, "")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,9 @@ def test_the_second_of_two_is_refused(
         "UPDATE wfc.workflows SET data = data || '{\"counter\": 7}', next_execution = NULL",
     ],
 )
-def test_a_person_with_psql_is_noticed(provider: PostgresPersistenceProvider, sql: Sql, statement: str) -> None:
+def test_update_by_plain_sql_raises_concurrency_error(
+    provider: PostgresPersistenceProvider, sql: Sql, statement: str
+) -> None:
     instance = created(provider, workflow())
     sql(statement)
     stored = sql(STORED)
@@ -150,35 +152,37 @@ def _load(provider: PersistenceProvider, id: str) -> WorkflowInstance:
     return provider.get_workflow_instance(id)
 
 
-def _load_unstamped(provider: PersistenceProvider, id: str) -> WorkflowInstance:
+def _load_without_revision(provider: PersistenceProvider, id: str) -> WorkflowInstance:
     instance = provider.get_workflow_instance(id)
     instance.revision = None
     return instance
 
 
-@pytest.mark.parametrize("load", [_load, _load_unstamped])
-def test_what_was_refused_can_be_saved_later(
+@pytest.mark.parametrize("load", [_load, _load_without_revision])
+def test_save_that_failed_can_be_repeated(
     provider: PostgresPersistenceProvider, sql: Sql, load: Callable[[PersistenceProvider, str], WorkflowInstance]
 ) -> None:
-    """A save that fails on the way leaves the object good for another try, once the cause is gone."""
+    """A failed save does not modify the object, so that it can be saved once the cause is removed."""
     instance = load(provider, provider.create_new_workflow(workflow()))
     stored = sql(STORED)
     change_deeply(instance, "ours")
-    waiting = subscription(id="")
+    new_subscription = subscription(id="")
     before = state(instance)
     sql(REFUSE_POINTERS)
     with pytest.raises(PersistenceError) as caught:
-        provider.persist_workflow_with_subscriptions(instance, [waiting])
+        provider.persist_workflow_with_subscriptions(instance, [new_subscription])
     assert caught.value.sqlstate == "WFE99"
-    assert (state(instance), waiting.id, sql(STORED)) == (before, "", stored)
+    assert (state(instance), new_subscription.id, sql(STORED)) == (before, "", stored)
     sql("DROP TRIGGER refuse ON wfc.execution_pointers")
-    provider.persist_workflow_with_subscriptions(instance, [waiting])
+    provider.persist_workflow_with_subscriptions(instance, [new_subscription])
     assert provider.get_workflow_instance(instance.id) == instance
-    assert provider.get_subscription(waiting.id) == waiting
+    assert provider.get_subscription(new_subscription.id) == new_subscription
 
 
-def test_a_save_that_waited_is_judged_by_what_was_committed(provider: PostgresPersistenceProvider, sql: Sql) -> None:
-    """While another transaction holds the row the save waits: made when that rolls back, refused when it commits."""
+def test_save_blocked_by_row_lock_depends_on_outcome_of_other_transaction(
+    provider: PostgresPersistenceProvider, sql: Sql
+) -> None:
+    """The save blocks while another transaction holds the row; it succeeds if that rolls back, fails if it commits."""
     instance = created(provider, workflow())
     for commit in (False, True):
         change_deeply(instance, f"ours {commit}")
@@ -204,11 +208,11 @@ def _save_while_locked(
             return error
         return None
 
-    def let_go(_: int) -> None:
+    def release_when_blocked(_: int) -> None:
         while not sql("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"):
             pass
         release()
 
-    parts: list[Callable[[int], Any]] = [save, let_go]
+    parts: list[Callable[[int], Any]] = [save, release_when_blocked]
     outcome: BaseException | None = together(2, lambda number: parts[number](number))[0]
     return outcome

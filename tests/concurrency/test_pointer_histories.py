@@ -1,4 +1,4 @@
-"""Pointers come back as they were: their order, ids and fields, after whatever several hosts did to the list."""
+"""Pointers are loaded with the order, ids and fields that were saved, after random changes by several hosts."""
 
 import pickle
 import random
@@ -29,65 +29,65 @@ Pointers = list[ExecutionPointer]
 Change = Callable[[random.Random, Pointers], None]
 
 
-def new_pointer(chance: random.Random) -> ExecutionPointer:
-    """A pointer with something of its own in every field; its id may be in the list already."""
+def new_pointer(rng: random.Random) -> ExecutionPointer:
+    """A pointer with random values in every field; its id may already be in the list."""
     return ExecutionPointer(
-        chance.randrange(9),
-        id=f"p{chance.randrange(30)}",
-        active=chance.random() < 0.5,
-        status=chance.choice(STATUSES),
-        sleep_until=at(chance.random()),
-        persistence_data={"tries": [chance.random()]},
-        start_time=at(chance.random()),
-        end_time=chance.choice([None, at(1)]),
-        event_name=chance.choice([None, "paid"]),
-        event_key=chance.choice([None, "order-1"]),
-        event_published=chance.random() < 0.5,
-        event_data=chance.choice([None, False, 0, "", [], {"a": None}]),
-        step_name=chance.choice([None, "", "step"]),
-        retry_count=chance.randrange(9),
-        children=[f"p{chance.randrange(30)}"],
-        context_item=chance.choice([None, 1, 1.0, True]),
-        predecessor_id=chance.choice([None, "p1"]),
-        outcome=chance.choice([None, "paid"]),
-        scope=["outer"] * chance.randrange(3),
-        extension_attributes={"seed": chance.random()},
+        rng.randrange(9),
+        id=f"p{rng.randrange(30)}",
+        active=rng.random() < 0.5,
+        status=rng.choice(STATUSES),
+        sleep_until=at(rng.random()),
+        persistence_data={"tries": [rng.random()]},
+        start_time=at(rng.random()),
+        end_time=rng.choice([None, at(1)]),
+        event_name=rng.choice([None, "paid"]),
+        event_key=rng.choice([None, "order-1"]),
+        event_published=rng.random() < 0.5,
+        event_data=rng.choice([None, False, 0, "", [], {"a": None}]),
+        step_name=rng.choice([None, "", "step"]),
+        retry_count=rng.randrange(9),
+        children=[f"p{rng.randrange(30)}"],
+        context_item=rng.choice([None, 1, 1.0, True]),
+        predecessor_id=rng.choice([None, "p1"]),
+        outcome=rng.choice([None, "paid"]),
+        scope=["outer"] * rng.randrange(3),
+        extension_attributes={"seed": rng.random()},
     )
 
 
-def _insert(chance: random.Random, pointers: Pointers) -> None:
-    new = new_pointer(chance)
+def _insert(rng: random.Random, pointers: Pointers) -> None:
+    new = new_pointer(rng)
     pointers[:] = [it for it in pointers if it.id != new.id]
-    pointers.insert(chance.randint(0, len(pointers)), new)
+    pointers.insert(rng.randint(0, len(pointers)), new)
 
 
-def _remove(chance: random.Random, pointers: Pointers) -> None:
-    del pointers[chance.randrange(len(pointers)) : chance.randint(0, len(pointers))]
+def _remove(rng: random.Random, pointers: Pointers) -> None:
+    del pointers[rng.randrange(len(pointers)) : rng.randint(0, len(pointers))]
 
 
-def _move(chance: random.Random, pointers: Pointers) -> None:
-    moved = pointers.pop(chance.randrange(len(pointers)))
-    pointers.insert(chance.randint(0, len(pointers)), moved)
+def _move(rng: random.Random, pointers: Pointers) -> None:
+    moved = pointers.pop(rng.randrange(len(pointers)))
+    pointers.insert(rng.randint(0, len(pointers)), moved)
 
 
-def _change(chance: random.Random, pointers: Pointers) -> None:
-    changed = chance.choice(pointers)
-    changed.persistence_data["tries"].append(chance.random())
-    changed.status = chance.choice(STATUSES)
-    changed.sleep_until = at(0) + timedelta(microseconds=chance.randrange(9))
+def _change(rng: random.Random, pointers: Pointers) -> None:
+    changed = rng.choice(pointers)
+    changed.persistence_data["tries"].append(rng.random())
+    changed.status = rng.choice(STATUSES)
+    changed.sleep_until = at(0) + timedelta(microseconds=rng.randrange(9))
 
 
-def _shuffle(chance: random.Random, pointers: Pointers) -> None:
-    chance.shuffle(pointers)
+def _shuffle(rng: random.Random, pointers: Pointers) -> None:
+    rng.shuffle(pointers)
 
 
 CHANGES: list[Change] = [_insert, _insert, _insert, _remove, _move, _change, _shuffle]
 
 
-def change(chance: random.Random, pointers: Pointers) -> None:
-    """One to three of the changes that a host may make."""
-    for _ in range(chance.randint(1, 3)):
-        (chance.choice(CHANGES) if pointers else _insert)(chance, pointers)
+def change(rng: random.Random, pointers: Pointers) -> None:
+    """Make one to three random changes."""
+    for _ in range(rng.randint(1, 3)):
+        (rng.choice(CHANGES) if pointers else _insert)(rng, pointers)
 
 
 def _keep(instance: WorkflowInstance) -> WorkflowInstance:
@@ -99,21 +99,28 @@ def _pickle(instance: WorkflowInstance) -> WorkflowInstance:
     return copy
 
 
-def _unstamp(instance: WorkflowInstance) -> WorkflowInstance:
+def _remove_revision(instance: WorkflowInstance) -> WorkflowInstance:
     instance.revision = None
     return instance
 
 
-WAYS: list[Callable[[WorkflowInstance], WorkflowInstance]] = [_keep, _keep, _keep, deepcopy, _pickle, _unstamp]
+COPIES: list[Callable[[WorkflowInstance], WorkflowInstance]] = [
+    _keep,
+    _keep,
+    _keep,
+    deepcopy,
+    _pickle,
+    _remove_revision,
+]
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_every_state_comes_back_as_it_was_saved(
+def test_every_loaded_state_equals_a_saved_state(
     provider: PostgresPersistenceProvider, database_url: str, sql: Sql, seed: int
 ) -> None:
-    """Hosts load, change and save one workflow in turn and at once; each load is exactly some host's save.
+    """Several hosts load, change and save one workflow concurrently; each load equals the save with its revision.
 
-    A second workflow, whose pointers have the same ids, is not touched: its rows are not even rewritten.
+    The rows of a second workflow, whose pointers have the same ids, are not rewritten.
     """
     target = created(provider, workflow(new_pointer(random.Random(seed))))
     neighbour = workflow(*(pointer(f"p{number}") for number in range(30)))
@@ -123,9 +130,9 @@ def test_every_state_comes_back_as_it_was_saved(
     saved: dict[int | None, WorkflowInstance] = {target.revision: deepcopy(target)}
 
     def host(number: int) -> list[WorkflowInstance]:
-        chance = random.Random(100 * seed + number)
+        rng = random.Random(100 * seed + number)
         with PostgresPersistenceProvider(database_url, pool_size=1) as own:
-            return _live(own, target.id, chance, saved)
+            return _run_host(own, target.id, rng, saved)
 
     loads = [load for each in together(HOSTS, host) for load in each]
     loads.append(provider.get_workflow_instance(target.id))
@@ -139,17 +146,17 @@ def test_every_state_comes_back_as_it_was_saved(
     assert stored == distinct == len(loads[-1].execution_pointers)
 
 
-def _live(
-    own: PersistenceProvider, id: str, chance: random.Random, saved: dict[int | None, WorkflowInstance]
+def _run_host(
+    own: PersistenceProvider, id: str, rng: random.Random, saved: dict[int | None, WorkflowInstance]
 ) -> list[WorkflowInstance]:
     loads = []
     instance = own.get_workflow_instance(id)
     for _ in range(TURNS):
-        if chance.random() < 0.5:
+        if rng.random() < 0.5:
             instance = own.get_workflow_instance(id)
             loads.append(deepcopy(instance))
-        instance = chance.choice(WAYS)(instance)
-        change(chance, instance.execution_pointers)
+        instance = rng.choice(COPIES)(instance)
+        change(rng, instance.execution_pointers)
         try:
             own.persist_workflow(instance)
         except ConcurrencyError:
@@ -160,7 +167,7 @@ def _live(
 
 
 def _nothing(pointers: Pointers) -> None:
-    """A save after which the pointers are as before."""
+    """A save without changes."""
 
 
 def _change_one(pointers: Pointers) -> None:
@@ -176,11 +183,11 @@ def _append(pointers: Pointers) -> None:
     pointers.append(pointer("new"))
 
 
-def _put_in(pointers: Pointers) -> None:
+def _insert_one(pointers: Pointers) -> None:
     pointers.insert(5, pointer("new"))
 
 
-def _take_out(pointers: Pointers) -> None:
+def _remove_two(pointers: Pointers) -> None:
     del pointers[4:6]
 
 
@@ -189,19 +196,19 @@ def _move_one(pointers: Pointers) -> None:
 
 
 LOADED: list[Callable[[WorkflowInstance], WorkflowInstance]] = [_keep]
-# A complete save knows no positions and assigns them anew, so pointers behind the first that moved get others.
-ANY: list[Callable[[WorkflowInstance], WorkflowInstance]] = [_keep, deepcopy, _unstamp]
+# A complete save does not know the stored positions and reassigns them, which may change those of later pointers.
+ANY: list[Callable[[WorkflowInstance], WorkflowInstance]] = [_keep, deepcopy, _remove_revision]
 
 
 @pytest.mark.parametrize(
-    ("touch", "changed", "ways"),
+    ("touch", "changed", "copies"),
     [
         (_nothing, set(), ANY),
         (_change_one, {"p3"}, ANY),
         (_change_two, {"p7", "p8"}, ANY),
         (_append, {"new"}, ANY),
-        (_put_in, {"new", *(f"p{number}" for number in range(5, 12))}, ANY),
-        (_take_out, {"p4", "p5"}, LOADED),
+        (_insert_one, {"new", *(f"p{number}" for number in range(5, 12))}, ANY),
+        (_remove_two, {"p4", "p5"}, LOADED),
         (_move_one, {f"p{number}" for number in range(2, 10)}, ANY),
     ],
 )
@@ -210,15 +217,15 @@ def test_unchanged_pointers_are_not_rewritten(
     sql: Sql,
     touch: Callable[[Pointers], Any],
     changed: set[str],
-    ways: list[Callable[[WorkflowInstance], WorkflowInstance]],
+    copies: list[Callable[[WorkflowInstance], WorkflowInstance]],
 ) -> None:
-    """Their rows stay where they are in the page; those behind one that is put in or moved get new positions."""
-    for way in ways:
+    """Their rows keep their ctid and xmin; pointers behind an inserted or moved one may get new positions."""
+    for copy in copies:
         instance = created(provider, workflow(*(pointer(f"p{number}") for number in range(12))))
-        places = "SELECT ctid, xmin, id, position FROM wfc.execution_pointers"
-        before = set(sql(places))
-        instance = way(instance)
+        positions = "SELECT ctid, xmin, id, position FROM wfc.execution_pointers"
+        before = set(sql(positions))
+        instance = copy(instance)
         touch(instance.execution_pointers)
         provider.persist_workflow(instance)
-        assert {id for _, _, id, _ in before ^ set(sql(places))} == changed
+        assert {id for _, _, id, _ in before ^ set(sql(positions))} == changed
         assert provider.get_workflow_instance(instance.id) == instance

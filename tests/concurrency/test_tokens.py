@@ -1,4 +1,4 @@
-"""A subscription has one holder: of any number who race for it, also for that of a holder who is dead."""
+"""A subscription token has at most one holder, also when many sessions compete for it or a holder has died."""
 
 import multiprocessing
 import random
@@ -21,23 +21,23 @@ HELD_BY = "SELECT external_token, external_worker_id FROM wfc.event_subscription
 
 
 def new_subscriptions(provider: PersistenceProvider, count: int, keys: int = 1) -> list[str]:
-    """Open ones, spread over so many event keys."""
+    """Open subscriptions, spread over `keys` event keys."""
     return [provider.create_event_subscription(subscription(event_key=str(it % keys))) for it in range(count)]
 
 
 def take(provider: PersistenceProvider, id: str, name: str) -> bool:
-    """Try to hold the subscription for an hour under this token."""
+    """Try to set the token for an hour."""
     return provider.set_subscription_token(id, name, f"worker of {name}", from_now(HOUR))
 
 
 def check_one_winner(sql: Sql, id: str, answers: list[bool]) -> None:
-    """One got True, and it is the one who stands in the row."""
+    """Exactly one caller got True, and its token is stored."""
     assert answers.count(True) == 1
     winner = str(answers.index(True))
     assert sql(HELD_BY, [id]) == [(winner, f"worker of {winner}")]
 
 
-def test_one_of_many_threads_gets_the_token(database_url: str, sql: Sql) -> None:
+def test_token_requested_by_many_threads_is_set_once(database_url: str, sql: Sql) -> None:
     with PostgresPersistenceProvider(database_url, pool_size=32) as provider:
         ids = new_subscriptions(provider, 40)
         turn = threading.Barrier(THREADS, timeout=TIMEOUT)
@@ -54,8 +54,8 @@ def test_one_of_many_threads_gets_the_token(database_url: str, sql: Sql) -> None
         check_one_winner(sql, id, list(answers))
 
 
-def race_in_a_process(url: str, name: str, ids: list[str], turn: Barrier) -> list[bool]:
-    """One of the processes that race for each of the subscriptions."""
+def take_in_process(url: str, name: str, ids: list[str], turn: Barrier) -> list[bool]:
+    """Runs in each process: request the token of every subscription."""
     answers = []
     with PostgresPersistenceProvider(url) as provider:
         for id in ids:
@@ -64,19 +64,19 @@ def race_in_a_process(url: str, name: str, ids: list[str], turn: Barrier) -> lis
     return answers
 
 
-def test_one_of_many_processes_gets_the_token(
+def test_token_requested_by_many_processes_is_set_once(
     provider: PostgresPersistenceProvider, database_url: str, sql: Sql, in_processes: InProcesses
 ) -> None:
     ids = new_subscriptions(provider, 150)
     turn = multiprocessing.get_context("fork").Barrier(PROCESSES, timeout=TIMEOUT)
     arguments = [(database_url, str(number), ids, turn) for number in range(PROCESSES)]
-    rounds = zip(*in_processes(race_in_a_process, arguments, method="fork"), strict=True)
+    rounds = zip(*in_processes(take_in_process, arguments, method="fork"), strict=True)
     for id, answers in zip(ids, rounds, strict=True):
         check_one_winner(sql, id, list(answers))
 
 
-def test_open_subscriptions_are_drained_once(provider: PostgresPersistenceProvider) -> None:
-    """Thirty-two threads take what is open until nothing is: each subscription is taken once, none is left."""
+def test_open_subscriptions_taken_by_many_threads_are_taken_once(provider: PostgresPersistenceProvider) -> None:
+    """Thirty-two threads take open subscriptions until none is left: each subscription is taken exactly once."""
     keys = 10
     ids = new_subscriptions(provider, 1000, keys)
 
@@ -94,7 +94,7 @@ def test_open_subscriptions_are_drained_once(provider: PostgresPersistenceProvid
 
 
 def hold_and_hang(url: str, ids: list[str], pipe: "Pipe[datetime, datetime]") -> None:
-    """A holder who takes all tokens for a second, says until when, and is killed."""
+    """A holder that sets all tokens for one second, reports the expiry, and hangs until it is killed."""
     with PostgresPersistenceProvider(url) as provider:
         expiry = from_now(1)
         if all(provider.set_subscription_token(id, "dead", "dead", expiry) for id in ids):
@@ -103,7 +103,7 @@ def hold_and_hang(url: str, ids: list[str], pipe: "Pipe[datetime, datetime]") ->
 
 
 def kill_a_holder(url: str, ids: list[str]) -> datetime:
-    """The time until which the subscriptions are held by a process that is no more."""
+    """Kill a process that holds all tokens; return their expiry."""
     context = multiprocessing.get_context("spawn")
     near, far = context.Pipe(duplex=False)
     holder = context.Process(target=hold_and_hang, args=(url, ids, far))
@@ -115,28 +115,30 @@ def kill_a_holder(url: str, ids: list[str]) -> datetime:
     return expiry
 
 
-def test_a_dead_holder_is_replaced_by_one(provider: PostgresPersistenceProvider, database_url: str, sql: Sql) -> None:
-    """Not before its time is up by the database's clock, then at once, by exactly one; and it is fenced off."""
+def test_expired_token_of_dead_holder_is_taken_over_once(
+    provider: PostgresPersistenceProvider, database_url: str, sql: Sql
+) -> None:
+    """Not before the expiry by the database clock, then immediately, by one rival; the old token is rejected."""
     ids = new_subscriptions(provider, 20)
     expiry = kill_a_holder(database_url, ids)
     [(start,)] = sql("SELECT clock_timestamp()")
     taken: list[tuple[str, int, datetime]] = []
-    clock = threading.Lock()
+    taken_lock = threading.Lock()
 
     def rival(number: int) -> None:
-        left = list(ids)
-        while left:
-            for id in list(left):
+        remaining = list(ids)
+        while remaining:
+            for id in list(remaining):
                 if take(provider, id, str(number)):
-                    with clock:
+                    with taken_lock:
                         taken.append((id, number, sql("SELECT clock_timestamp()")[0][0]))
                 if provider.get_subscription(id).external_token != "dead":
-                    left.remove(id)
+                    remaining.remove(id)
 
     together(4, rival)
     assert sorted(id for id, _, _ in taken) == sorted(ids)
     latest = max(expiry, start) + timedelta(seconds=1)
-    assert all(expiry <= moment < latest for _, _, moment in taken)
+    assert all(expiry <= timestamp < latest for _, _, timestamp in taken)
     for id, number, _ in taken:
         with pytest.raises(SubscriptionTokenError):
             provider.clear_subscription_token(id, "dead")
@@ -144,8 +146,8 @@ def test_a_dead_holder_is_replaced_by_one(provider: PostgresPersistenceProvider,
         assert sql(HELD_BY, [id]) == [(str(number), f"worker of {number}")]
 
 
-def test_a_late_holder_who_was_not_replaced_goes_on(provider: PostgresPersistenceProvider) -> None:
-    """Its time is up, and nobody has come: it may renew the token, or give the subscription back."""
+def test_expired_token_can_be_renewed_or_cleared_by_its_holder(provider: PostgresPersistenceProvider) -> None:
+    """As long as no other holder took over, the old one may renew or clear its expired token."""
     renewed, returned = new_subscriptions(provider, 2)
     for id in (renewed, returned):
         assert provider.set_subscription_token(id, "late", "late", from_now(-1))
@@ -155,25 +157,25 @@ def test_a_late_holder_who_was_not_replaced_goes_on(provider: PostgresPersistenc
     assert provider.get_subscription(returned).external_token is None
 
 
-def test_a_token_for_ever_is_never_taken_over(provider: PostgresPersistenceProvider) -> None:
+def test_token_with_maximum_expiry_is_never_taken_over(provider: PostgresPersistenceProvider) -> None:
     [id] = new_subscriptions(provider, 1)
     assert provider.set_subscription_token(id, "first", "first", datetime.max.replace(tzinfo=UTC))
     assert together(8, lambda number: take(provider, id, str(number))) == [False] * 8
     assert provider.get_subscriptions("paid", "0", at(0)) == []
 
 
-def test_one_of_many_gives_back(provider: PostgresPersistenceProvider) -> None:
-    """Clear and take race: after each turn the row is free or somebody's, and a clear counts once."""
+def test_concurrent_clears_of_one_token_succeed_once(provider: PostgresPersistenceProvider) -> None:
+    """Of eight concurrent clears exactly one succeeds, and the subscription is open afterwards."""
     [id] = new_subscriptions(provider, 1)
     for _ in range(10):
         assert take(provider, id, "held")
 
-        def give_back(_: int) -> bool:
+        def clear(_: int) -> bool:
             try:
                 provider.clear_subscription_token(id, "held")
             except SubscriptionTokenError:
                 return False
             return True
 
-        assert together(8, give_back).count(True) == 1
+        assert together(8, clear).count(True) == 1
         assert provider.get_subscription(id).external_token is None

@@ -1,4 +1,4 @@
-"""What a reader gets was stored by one save, whole, and what several writers leave is one writer's, whole."""
+"""A load returns the state of exactly one save, and concurrent saves are never mixed."""
 
 import threading
 from collections.abc import Callable
@@ -8,10 +8,10 @@ import psycopg
 import pytest
 
 from tests.concurrency.crowd import (
-    become,
-    is_one_generation,
-    is_one_generation_in_short,
+    is_consistent,
+    is_consistent_summary,
     save_generations,
+    set_generation,
     together,
 )
 from tests.conftest import Sql
@@ -32,12 +32,12 @@ SAVES = 60
 def new_target(provider: PersistenceProvider) -> str:
     """A workflow of generation 0."""
     instance = workflow(name="target")
-    become(instance, 0)
+    set_generation(instance, 0)
     return provider.create_new_workflow(instance)
 
 
-def read_everyhow(provider: PostgresPersistenceProvider, id: str) -> tuple[list[WorkflowInstance], WorkflowSummary]:
-    """The workflow by every call that gives one, and its summary."""
+def load_in_every_way(provider: PostgresPersistenceProvider, id: str) -> tuple[list[WorkflowInstance], WorkflowSummary]:
+    """Load the workflow with every method that returns one, and its summary."""
     loads = [
         provider.get_workflow_instance(id),
         provider.get_workflow_instance_by_name("target"),
@@ -50,8 +50,8 @@ def read_everyhow(provider: PostgresPersistenceProvider, id: str) -> tuple[list[
 
 
 @pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
-def test_every_read_is_of_one_save(database_url: str, sql: Sql, level: str) -> None:
-    """Whatever the database's default level of isolation, and whether the saves insert, update or delete."""
+def test_load_during_concurrent_saves_returns_one_save(database_url: str, sql: Sql, level: str) -> None:
+    """At every default isolation level, for saves that insert, update and delete pointers."""
     [(name,)] = sql("SELECT current_database()")
     sql(f"ALTER DATABASE {name} SET default_transaction_isolation = '{level}'")
     with PostgresPersistenceProvider(database_url) as provider:
@@ -67,34 +67,34 @@ def test_every_read_is_of_one_save(database_url: str, sql: Sql, level: str) -> N
         def read(_: int) -> list[WorkflowInstance]:
             loads: list[WorkflowInstance] = []
             while not ended.is_set():
-                found, summary = read_everyhow(provider, id)
-                assert is_one_generation_in_short(summary)
+                found, summary = load_in_every_way(provider, id)
+                assert is_consistent_summary(summary)
                 loads.extend(found)
             return loads
 
         parts: list[Callable[[int], list[WorkflowInstance]]] = [write] * WRITERS + [read] * READERS
         loads = [load for each in together(len(parts), lambda number: parts[number](number)) for load in each]
-        torn = [load for load in loads if not is_one_generation(load)]
+        torn = [load for load in loads if not is_consistent(load)]
         assert not torn
-        assert len({load.version for load in loads}) > 10, "the readers have seen too little"
+        assert len({load.version for load in loads}) > 10, "the readers saw too few versions"
 
 
-@pytest.mark.parametrize("place", ["own connections", "autocommitting connections", "transactions"])
-def test_writers_without_a_stamp_do_not_mix(
-    provider: PostgresPersistenceProvider, database_url: str, place: str
+@pytest.mark.parametrize("connections", ["own connections", "autocommitting connections", "transactions"])
+def test_concurrent_unconditional_saves_are_not_mixed(
+    provider: PostgresPersistenceProvider, database_url: str, connections: str
 ) -> None:
-    """Of eight unconditional saves at once the store holds exactly one, with its pointers and no other's."""
+    """After eight concurrent unconditional saves the store holds exactly one of them, with only its pointers."""
     id = new_target(provider)
     start = threading.Barrier(8, timeout=TIMEOUT)
     between = threading.Barrier(8, timeout=TIMEOUT)
     stored: list[WorkflowInstance] = []
 
     def write(number: int) -> None:
-        with psycopg.connect(database_url, autocommit=place == "autocommitting connections") as connection:
-            joined = provider if place == "own connections" else provider.using(connection)
+        with psycopg.connect(database_url, autocommit=connections == "autocommitting connections") as connection:
+            joined = provider if connections == "own connections" else provider.using(connection)
             for turn in range(12):
                 instance = workflow(id=id, name="target")
-                become(instance, 1 + number + 8 * turn)
+                set_generation(instance, 1 + number + 8 * turn)
                 start.wait()
                 joined.persist_workflow(instance)
                 connection.commit()
@@ -103,16 +103,16 @@ def test_writers_without_a_stamp_do_not_mix(
 
     together(8, write)
     assert len(stored) == 12
-    assert all(map(is_one_generation, stored))
+    assert all(map(is_consistent, stored))
     for turn, instance in enumerate(stored):
-        assert instance.version - 8 * turn in range(1, 9), "the winner is none of this turn's writers"
+        assert instance.version - 8 * turn in range(1, 9), "the stored version is not from this turn"
 
 
-def test_writers_with_and_without_a_stamp_do_not_mix(provider: PostgresPersistenceProvider) -> None:
-    """A copy, which knows its stamp but not what was loaded, and one who saves over anything, and one who loads."""
+def test_concurrent_saves_with_and_without_revision_are_not_mixed(provider: PostgresPersistenceProvider) -> None:
+    """Saves of loaded objects, of copies (a revision but no loaded state), and without a revision."""
     id = new_target(provider)
     generations = iter(range(1, 10_000))
-    once = threading.Lock()
+    generation_lock = threading.Lock()
 
     def write(number: int) -> None:
         for _ in range(20):
@@ -121,10 +121,10 @@ def test_writers_with_and_without_a_stamp_do_not_mix(provider: PostgresPersisten
                 instance.revision = None
             elif number % 3 == 1:
                 instance = WorkflowInstance(**vars(instance))
-            with once:
-                become(instance, next(generations))
+            with generation_lock:
+                set_generation(instance, next(generations))
             with suppress(ConcurrencyError):
                 provider.persist_workflow(instance)
-            assert is_one_generation(provider.get_workflow_instance(id))
+            assert is_consistent(provider.get_workflow_instance(id))
 
     together(6, write)

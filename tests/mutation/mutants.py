@@ -219,13 +219,13 @@ MUTANTS = _named(
             "M-b",
             "a save does not look at the stamp",
             statement_changed(r"AND \w+\.workflows\.revision = %\(expected_revision\)s::BIGINT", lambda: ""),
-            ["tests/concurrency/test_lost_updates.py::test_no_thread_overwrites_another"],
+            ["tests/concurrency/test_lost_updates.py::test_concurrent_saves_by_threads_lose_no_update"],
         ),
         Mutant(
             "M-c",
             "a token is read, then written",
             replaced(Provider, "set_subscription_token", read_then_write),
-            ["tests/concurrency/test_tokens.py::test_one_of_many_threads_gets_the_token"],
+            ["tests/concurrency/test_tokens.py::test_token_requested_by_many_threads_is_set_once"],
         ),
         Mutant(
             "M-d",
@@ -237,7 +237,7 @@ MUTANTS = _named(
             "M-e",
             "a save is several transactions",
             replaced(Provider, "_write", in_several_statements),
-            ["tests/concurrency/test_atomic_saves.py::test_a_save_that_is_killed_half_way_is_all_or_nothing"],
+            ["tests/concurrency/test_atomic_saves.py::test_save_killed_halfway_is_atomic"],
         ),
         Mutant(
             "M-f",
@@ -273,7 +273,7 @@ MUTANTS = _named(
             "M-k",
             "a load is two statements",
             replaced(Provider, "_get", in_two_selects),
-            ["tests/concurrency/test_torn_reads.py::test_every_read_is_of_one_save[read committed]"],
+            ["tests/concurrency/test_torn_reads.py::test_load_during_concurrent_saves_returns_one_save[read committed]"],
         ),
         Mutant(
             "M-l",
@@ -282,7 +282,7 @@ MUTANTS = _named(
                 r"AND \w+\.\w+\.claim = %\(claim\)s::BIGINT AND NOT \w+\.\w+\.rescheduled",
                 lambda: "",
             ),
-            ["tests/concurrency/test_command_handlers.py::test_a_handler_schedules_its_own_command"],
+            ["tests/concurrency/test_command_handlers.py::test_handler_rescheduling_its_own_command_runs_each_occurrence"],
         ),
         Mutant(
             "M-m",
