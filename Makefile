@@ -19,6 +19,20 @@ $(VENV)/.made: pyproject.toml
 	fi
 	@touch $@
 
+# The lowest versions of the dependencies that pyproject.toml declares.
+MINIMUM := $(VENV)-minimum
+$(MINIMUM)/.made: pyproject.toml tests/structure/minimum_versions.py
+	@if command -v uv >/dev/null; then \
+	  uv venv --quiet --allow-existing --python '>=3.11' $(MINIMUM) && \
+	  $(MINIMUM)/bin/python tests/structure/minimum_versions.py > $(MINIMUM)/constraints.txt && \
+	  uv pip install --quiet --python $(MINIMUM)/bin/python --constraint $(MINIMUM)/constraints.txt --editable '.[cli,embedded,dev]'; \
+	else \
+	  $(PYTHON) -m venv $(MINIMUM) && \
+	  $(MINIMUM)/bin/python tests/structure/minimum_versions.py > $(MINIMUM)/constraints.txt && \
+	  $(MINIMUM)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(MINIMUM)/constraints.txt --editable '.[cli,embedded,dev]'; \
+	fi
+	@touch $@
+
 # The peers that the benchmark compares with.
 $(VENV)/.bench: $(VENV)/.made
 	@if command -v uv >/dev/null; then \
@@ -33,6 +47,10 @@ demo: $(VENV)/.made ## an order workflow on a private PostgreSQL, with a worker 
 
 test: $(VENV)/.made ## the test suite, on a private PostgreSQL (WFE_TEST_DATABASE_URL points it elsewhere)
 	@$(BIN)/python -m pytest -n 3 --dist worksteal
+
+test-minimum: $(MINIMUM)/.made ## a part of the suite on the lowest declared versions of SQLAlchemy, psycopg and Alembic
+	@$(MINIMUM)/bin/python -m pytest -n 3 --dist worksteal tests/provider tests/conformance tests/migrations \
+	  tests/protocol tests/faults/test_deadlines.py tests/faults/test_time_limits.py
 
 test-faults: $(VENV)/.made ## the fault tests in their long form, with what was injected and what became of it
 	@WFE_FAULTS=long $(BIN)/python -m pytest tests/faults
@@ -65,6 +83,6 @@ bench-quick: $(VENV)/.bench ## the same in small, under a minute; expect noise
 	@$(BIN)/python -m benchmarks --quick
 
 clean: ## remove the environment and everything made
-	rm -rf $(VENV) dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(MINIMUM) dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
-.PHONY: help demo test test-faults test-mutation test-walkthrough check docs format bench bench-quick clean
+.PHONY: help demo test test-minimum test-faults test-mutation test-walkthrough check docs format bench bench-quick clean

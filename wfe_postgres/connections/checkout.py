@@ -1,22 +1,24 @@
 """Connections of an engine's pool, or of a sessionmaker's sessions, each leased for one call."""
 
 import math
-from abc import abstractmethod
+import os
+import select
+import threading
+import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from typing import Any
 
 import psycopg
 from psycopg.pq import PipelineStatus, TransactionStatus
 from sqlalchemy import Connection, Engine
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import sessionmaker
 from sqlalchemy.pool import QueuePool
 
 from wfe_postgres.connections.confirmation import CommitMonitor
 from wfe_postgres.connections.deadlines import set_timeout, was_cancelled
-from wfe_postgres.connections.failures import CATCHABLE
-from wfe_postgres.connections.forks import reset_pool_after_fork
-from wfe_postgres.connections.sockets import driver_connection, is_closed
+from wfe_postgres.connections.failures import CATCHABLE, READ_ONLY, sqlstate_of
 from wfe_postgres.contract.errors import PersistenceError
 from wfe_postgres.orm import WorkflowRow
 
@@ -30,166 +32,110 @@ BIND_ARGUMENTS = {"mapper": WorkflowRow}
 
 
 class Lease(AbstractContextManager[Connection]):
-    """A connection for a block. It is returned to its pool even if a signal handler interrupts the block."""
+    """A connection for a block. It goes back to its pool even if a signal handler interrupts the block.
+
+    `begin` begins the block's transaction; without it each statement commits by itself, by psycopg's own switch, which
+    costs a tenth of SQLAlchemy's. `close` gives the connection back.
+    """
 
     _is_out = False
+    _is_listening = False
+    _autocommit_before: bool | None = None
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(
+        self, connection: Connection, begin: Callable[[], AbstractContextManager[Any]] | None, close: Callable[[], None]
+    ) -> None:
         self.connection: Connection = connection
         self.driver: psycopg.Connection[Any] = driver_connection(connection)
-        self._monitor = CommitMonitor(self.driver)
+        self.monitor: CommitMonitor = CommitMonitor()
+        self._begin = begin
+        self._close = close
 
     def __enter__(self) -> Connection:
         self._is_out = True
         try:
             require_no_pipeline(self.driver)
-            self._begin()
-            self._monitor.__enter__()
+            self._enter()
         except (*CATCHABLE, PersistenceError):
             self._give_back()
             raise
         return self.connection
 
-    def __exit__(self, *raised: Any) -> None:
+    def _enter(self) -> None:
+        if self._begin:
+            self._transaction = self._begin()
+        else:
+            before, self.driver.autocommit = self.driver.autocommit, True
+            self._autocommit_before = before
+        self.driver.add_notice_handler(self.monitor)
+        self._is_listening = True
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is not None and sqlstate_of(error) == READ_ONLY:
+            self.connection.invalidate()  # the primary has moved: the next connection may lead there
         try:
-            self._end(*raised)
+            if self._begin:
+                self._transaction.__exit__(kind, error, trace)
         except CATCHABLE:
             self._give_back()
             raise
         self._give_back()
 
-    def require_confirmed(self) -> None:
-        """See `CommitMonitor`."""
-        self._monitor.require_confirmed()
-
     def _give_back(self) -> None:
-        self._monitor.__exit__()
-        if self._is_reusable():
+        if self._is_listening:
+            self.driver.remove_notice_handler(self.monitor)
+        status = self.driver.pgconn.transaction_status
+        if status == TransactionStatus.IDLE and not was_cancelled(self.driver):
             set_timeout(self.driver, math.inf)
+            if self._autocommit_before is not None:
+                self.driver.autocommit = self._autocommit_before
         elif not (self.connection.closed or self.connection.invalidated):
+            if status == TransactionStatus.ACTIVE:  # interrupted in a statement, which would go on in the server
+                with suppress(psycopg.Error):
+                    self.driver.cancel_safe(timeout=_CANCELLATION)
             self.connection.invalidate()
         self._close()
         self._is_out = False
-
-    def _is_reusable(self) -> bool:
-        idle = self.driver.pgconn.transaction_status == TransactionStatus.IDLE
-        return idle and not was_cancelled(self.driver)
 
     def __del__(self) -> None:
         if self._is_out:  # a signal handler raised before `__exit__` was called, or inside it
             if not self.connection.closed:
                 self.connection.invalidate()
-            renew_pool(self.connection.engine)
-
-    @abstractmethod
-    def _begin(self) -> None: ...
-
-    @abstractmethod
-    def _end(self, *raised: Any) -> None: ...
-
-    def _close(self) -> None:
-        self.connection.close()
+            _renew_pool(self.connection.engine)
 
 
 Open = Callable[[bool], Lease]
 """Leases a connection for one call: True, in a transaction that is committed at the end; False, in autocommit."""
 
 
-class _TransactionLease(Lease):
-    """In a transaction, which is committed at the end of the block, or rolled back."""
-
-    def _begin(self) -> None:
-        # The level is set on the connection: on an engine that has such an option already, another has no effect.
-        self._transaction = self.connection.execution_options(isolation_level="READ COMMITTED").begin()
-
-    def _end(self, *raised: Any) -> None:
-        self._transaction.__exit__(*raised)
-
-
-class _AutocommitLease(Lease):
-    """Each statement commits by itself; by psycopg's switch, which costs a tenth of SQLAlchemy's."""
-
-    def _begin(self) -> None:
-        self._autocommit_before = self.driver.autocommit
-        self.driver.autocommit = True
-
-    def _end(self, *_: Any) -> None:
-        if self.driver.closed:
-            return
-        set_timeout(self.driver, math.inf)  # nothing is sent from here on
-        try:
-            self.driver.autocommit = self._autocommit_before
-        except psycopg.Error:  # interrupted in a statement, which would go on in the server
-            with suppress(psycopg.Error):
-                self.driver.cancel_safe(timeout=_CANCELLATION)
-            self.connection.invalidate()
-
-
-class _SessionLease(Lease):
-    """The connection of a new session, which commits at the end of the block, or rolls back."""
-
-    def __init__(self, session: Session, transaction: bool) -> None:
-        self._session = session
-        level = "READ COMMITTED" if transaction else "AUTOCOMMIT"
-        options = {"isolation_level": level}
-        try:
-            super().__init__(session.connection(bind_arguments=BIND_ARGUMENTS, execution_options=options))
-        except CATCHABLE:
-            session.close()
-            raise
-
-    def _begin(self) -> None: ...
-
-    def _end(self, kind: Any = None, *_: Any) -> None:
-        if kind is None:
-            self._session.commit()
-
-    def _close(self) -> None:
-        self._session.close()
-
-
 def pool_source(engine: Engine) -> Open:
     """Leases connections of an engine's pool, after a check that they are open. ValueError: it is not psycopg 3's."""
     require_psycopg(engine)
     reset_pool_after_fork(engine)
-    return lambda transaction: (_TransactionLease if transaction else _AutocommitLease)(_live(engine))
+    return partial(_lease, engine)
 
 
 def session_source(make: sessionmaker[Any]) -> Open:
     """Leases connections of new sessions, one per call. ValueError, at the first call: they are not psycopg 3's."""
 
-    def opened(transaction: bool) -> Lease:
+    def lease(transaction: bool) -> Lease:
         session = make()
         require_psycopg(session.get_bind(mapper=WorkflowRow).engine)
-        return _SessionLease(session, transaction)
+        options = {"isolation_level": "READ COMMITTED" if transaction else "AUTOCOMMIT"}
+        try:
+            connection = session.connection(bind_arguments=BIND_ARGUMENTS, execution_options=options)
+            return Lease(connection, session.get_transaction, session.close)
+        except CATCHABLE:
+            session.close()
+            raise
 
-    return opened
-
-
-def _live(engine: Engine) -> Connection:
-    reset_pool_after_fork(engine)
-    try:
-        for _ in range(_MAX_CLOSED):
-            connection = engine.connect()
-            if not is_closed(connection):
-                return connection
-            connection.invalidate()
-            connection.close()
-    except CATCHABLE:
-        raise
-    except BaseException:
-        renew_pool(engine)
-        raise
-    raise psycopg.OperationalError("the pool gave only connections that the server has closed")
+    return lease
 
 
-def renew_pool(engine: Engine) -> None:
-    """Replace the pool after a signal handler's exception interrupted a checkout or a return.
-
-    An interrupted pool counts that connection as checked out for good, and would run out of connections.
-    """
-    if isinstance(engine.pool, QueuePool):
-        engine.dispose()
+def driver_connection(connection: Connection) -> psycopg.Connection[Any]:
+    """The psycopg connection under SQLAlchemy's."""
+    found: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+    return found
 
 
 def require_no_pipeline(connection: psycopg.Connection[Any]) -> None:
@@ -205,3 +151,79 @@ def require_psycopg(engine: Engine) -> None:
     if (engine.dialect.name, engine.dialect.driver) != ("postgresql", "psycopg"):
         driver = f"{engine.dialect.name}+{engine.dialect.driver}"
         raise ValueError(f"the engine must be postgresql+psycopg (psycopg 3), not {driver}")
+
+
+def _lease(engine: Engine, transaction: bool) -> Lease:
+    reset_pool_after_fork(engine)
+    try:
+        for _ in range(_MAX_CLOSED):
+            connection = engine.connect()
+            if not _is_closed(driver_connection(connection)):
+                return Lease(connection, partial(_begin, connection) if transaction else None, connection.close)
+            connection.invalidate()
+            connection.close()
+    except CATCHABLE:
+        raise
+    except BaseException:
+        _renew_pool(engine)
+        raise
+    raise psycopg.OperationalError("the pool gave only connections that the server has closed")
+
+
+def _begin(connection: Connection) -> AbstractContextManager[Any]:
+    # The level is set on the connection: on an engine that has such an option already, another has no effect.
+    return connection.execution_options(isolation_level="READ COMMITTED").begin()
+
+
+def _is_closed(driver: psycopg.Connection[Any]) -> bool:
+    """Whether the server has closed an idle connection (or has sent something unasked, which ends in the same).
+
+    One system call without waiting, so a connection that died in the pool costs no failed call.
+    """
+    if driver.closed:
+        return True
+    poll = select.poll()
+    poll.register(driver.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _renew_pool(engine: Engine) -> None:
+    """Replace the pool after a signal handler's exception interrupted a checkout or a return.
+
+    An interrupted pool counts that connection as checked out for good, and would run out of connections.
+    """
+    if isinstance(engine.pool, QueuePool):
+        engine.dispose()
+
+
+# A pool belongs to the process that filled it: a child process gets a pool of its own ---------------------
+
+_owners: weakref.WeakKeyDictionary[Engine, int] = weakref.WeakKeyDictionary()
+"""The process id under which each engine's pool was filled."""
+
+_owners_lock = threading.Lock()
+
+
+def reset_pool_after_fork(engine: Engine) -> None:
+    """Replace the engine's pool if it was inherited from a parent process, whose connections stay open.
+
+    To be called before a connection is taken: a fork made by C code, as uWSGI's, runs none of Python's hooks.
+    """
+    pid = os.getpid()
+    if _owners.get(engine) == pid:
+        return
+    with _owners_lock:
+        if _owners.setdefault(engine, pid) != pid:
+            engine.dispose(close=False)
+            _owners[engine] = pid
+
+
+def _reset_all() -> None:
+    global _owners_lock
+    _owners_lock = threading.Lock()  # a thread of the parent may have held it
+    for engine in list(_owners):
+        reset_pool_after_fork(engine)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_all)

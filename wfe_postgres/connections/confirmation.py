@@ -5,7 +5,7 @@ transaction is committed on the primary alone, the answer is success, and only a
 (https://www.postgresql.org/docs/current/warm-standby.html#SYNCHRONOUS-REPLICATION)
 """
 
-from typing import Any, Self
+from typing import Any
 
 import psycopg
 from sqlalchemy import ColumnElement, Executable, case, func, literal_column, select, true
@@ -41,26 +41,16 @@ class CommitNotConfirmedError(psycopg.OperationalError):
 
 
 class CommitMonitor:
-    """Listens, for a block, for the warning that a commit's wait for a standby was cut short."""
+    """A notice handler that looks for the warning that a commit's wait for a standby was cut short."""
 
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
-        self._connection = connection
-        self._is_listening = False
-        self._was_cut_short = False
+    was_cut_short = False
 
-    def __enter__(self) -> Self:
-        self._connection.add_notice_handler(self._receive)
-        self._is_listening = True
-        return self
+    def __call__(self, notice: psycopg.errors.Diagnostic) -> None:
+        """See `psycopg.Connection.add_notice_handler`."""
+        self.was_cut_short = self.was_cut_short or notice.source_function == _WAIT_FOR_STANDBY
 
-    def __exit__(self, *_: object) -> None:
-        if self._is_listening:
-            self._connection.remove_notice_handler(self._receive)
 
-    def require_confirmed(self) -> None:
-        """CommitNotConfirmedError: the wait was cut short, or a cancellation was sent that may have done so."""
-        if self._was_cut_short or was_cancelled(self._connection):
-            raise CommitNotConfirmedError
-
-    def _receive(self, notice: psycopg.errors.Diagnostic) -> None:
-        self._was_cut_short = self._was_cut_short or notice.source_function == _WAIT_FOR_STANDBY
+def require_confirmed(connection: psycopg.Connection[Any], monitor: CommitMonitor) -> None:
+    """CommitNotConfirmedError: the wait was cut short, or a cancellation was sent that may have done so."""
+    if monitor.was_cut_short or was_cancelled(connection):
+        raise CommitNotConfirmedError

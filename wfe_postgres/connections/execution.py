@@ -22,49 +22,35 @@ from wfe_postgres.orm import SCHEMA
 Rows = Sequence[Any]
 Parameters = Mapping[str, Any]
 
-Send = Callable[[str, Parameters], Rows]
-"""Sends one statement's text and gives all its rows, if it has any."""
-
 Execute = Callable[[Executable, Parameters], Rows]
 """Runs one statement and gives all its rows, if it has any."""
 
 _DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call]
 
 
-def executor(send: Send, schema: str) -> Execute:
-    """Runs the statements, which are written for the default schema, in this one."""
+def run_by_sqlalchemy(connection: Connection, schema: str, statement: Executable, parameters: Parameters) -> Rows:
+    """By `exec_driver_sql`, so that `echo`, the cursor events and what listens to them see each statement.
 
-    def execute(statement: Executable, parameters: Parameters) -> Rows:
-        sql, constants = compiled(statement, schema)
-        return send(sql, {**constants, **parameters} if constants else parameters)
-
-    return execute
-
-
-def send_by_sqlalchemy(connection: Connection) -> Send:
-    """By `exec_driver_sql`, so that `echo`, the cursor events and what listens to them see each statement."""
-
-    def send(sql: str, parameters: Parameters) -> Rows:
-        try:
-            result = connection.exec_driver_sql(sql, parameters)
-        except StatementError as error:
-            if isinstance(error, DBAPIError) or error.orig is None:
-                raise
-            raise error.orig from None  # the application's own, from a signal handler, which SQLAlchemy has wrapped
-        return result.all() if result.returns_rows else ()
-
-    return send
+    The statement is written for the default schema and run in this one.
+    """
+    sql, constants = compiled(statement, schema)
+    try:
+        result = connection.exec_driver_sql(sql, {**constants, **parameters} if constants else parameters)
+    except StatementError as error:
+        if isinstance(error, DBAPIError) or error.orig is None:
+            raise
+        raise error.orig from None  # the application's own, from a signal handler, which SQLAlchemy has wrapped
+    return result.all() if result.returns_rows else ()
 
 
-def send_by_driver(connection: psycopg.Connection[Any]) -> Send:
+def run_by_driver(
+    connection: psycopg.Connection[Any], schema: str, statement: Executable, parameters: Parameters
+) -> Rows:
     """By psycopg alone, whatever row factory, cursor class, dumpers and loaders the connection has."""
-
-    def send(sql: str, parameters: Parameters) -> Rows:
-        with _PlainCursor(connection, row_factory=tuple_row) as cursor:
-            cursor.execute(sql.encode(), parameters)
-            return cursor.fetchall() if cursor.description else ()
-
-    return send
+    sql, constants = compiled(statement, schema)
+    with _PlainCursor(connection, row_factory=tuple_row) as cursor:
+        cursor.execute(sql.encode(), {**constants, **parameters})
+        return cursor.fetchall() if cursor.description else ()
 
 
 class _PlainCursor(psycopg.Cursor[Any]):

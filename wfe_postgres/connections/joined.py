@@ -4,15 +4,15 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import psycopg
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session, scoped_session
 
-from wfe_postgres.connections.checkout import BIND_ARGUMENTS, require_psycopg
-from wfe_postgres.connections.execution import Send, send_by_driver, send_by_sqlalchemy
-from wfe_postgres.connections.sockets import driver_connection
+from wfe_postgres.connections.checkout import BIND_ARGUMENTS, driver_connection, require_psycopg
+from wfe_postgres.connections.execution import Execute, run_by_driver, run_by_sqlalchemy
 from wfe_postgres.orm import Base, WorkflowRow
 
 SessionOrConnection = Session | scoped_session[Any] | Connection | psycopg.Connection[Any]
@@ -27,8 +27,8 @@ class JoinedTransaction(ABC):
         """The psycopg connection."""
 
     @abstractmethod
-    def sender(self) -> Send:
-        """What sends a statement's text."""
+    def executor(self, schema: str) -> Execute:
+        """What runs a statement in this schema."""
 
     @abstractmethod
     def savepoint(self) -> AbstractContextManager[Any]:
@@ -49,8 +49,8 @@ class _JoinedConnection(JoinedTransaction):
     def driver(self) -> psycopg.Connection[Any]:
         return driver_connection(self._connection)
 
-    def sender(self) -> Send:
-        return send_by_sqlalchemy(self._connection)
+    def executor(self, schema: str) -> Execute:
+        return partial(run_by_sqlalchemy, self._connection, schema)
 
     def savepoint(self) -> AbstractContextManager[Any]:
         return self._connection.begin_nested()
@@ -71,8 +71,8 @@ class _JoinedSession(JoinedTransaction):
     def driver(self) -> psycopg.Connection[Any]:
         return driver_connection(self._connection())
 
-    def sender(self) -> Send:
-        return send_by_sqlalchemy(self._connection())
+    def executor(self, schema: str) -> Execute:
+        return partial(run_by_sqlalchemy, self._connection(), schema)
 
     def savepoint(self) -> AbstractContextManager[Any]:
         return self._session.begin_nested()
@@ -100,21 +100,21 @@ class _JoinedDriverConnection(JoinedTransaction):
     def driver(self) -> psycopg.Connection[Any]:
         return self._connection
 
-    def sender(self) -> Send:
-        return send_by_driver(self._connection)
+    def executor(self, schema: str) -> Execute:
+        return partial(run_by_driver, self._connection, schema)
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         # Not psycopg's own `transaction()`: that begins a transaction, and ends it, where there is none.
-        send, name = self.sender(), f"wfe_{next(self._numbers)}"
-        send(f"SAVEPOINT {name}", {})
+        name = f"wfe_{next(self._numbers)}"
+        self._connection.execute(f"SAVEPOINT {name}")
         try:
             yield
         except BaseException:
-            send(f"ROLLBACK TO {name}", {})
-            send(f"RELEASE {name}", {})
+            self._connection.execute(f"ROLLBACK TO {name}")
+            self._connection.execute(f"RELEASE {name}")
             raise
-        send(f"RELEASE {name}", {})
+        self._connection.execute(f"RELEASE {name}")
 
 
 def join(session_or_connection: SessionOrConnection) -> JoinedTransaction:

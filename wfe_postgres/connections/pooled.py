@@ -6,15 +6,16 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
-from sqlalchemy import Connection, Executable
+from sqlalchemy import Executable
 
 from wfe_postgres.connections.checkout import Lease, Open
-from wfe_postgres.connections.confirmation import CONFIRM
+from wfe_postgres.connections.confirmation import CONFIRM, require_confirmed
 from wfe_postgres.connections.deadlines import monotonic, set_timeout, was_cancelled
-from wfe_postgres.connections.execution import Parameters, Rows, executor, send_by_sqlalchemy
-from wfe_postgres.connections.failures import CATCHABLE, READ_ONLY, Failure, Kind, classify, sqlstate_of
+from wfe_postgres.connections.execution import Parameters, Rows, run_by_sqlalchemy
+from wfe_postgres.connections.failures import CATCHABLE, Failure, Kind, classify
 from wfe_postgres.connections.joined import join
 from wfe_postgres.connections.runners import Attempt, JoinedRunner, ended, outcome_unknown
 from wfe_postgres.contract.errors import PersistenceError, WfeError
@@ -89,11 +90,7 @@ class PooledRunner:
 
     def _run(self, attempt: Attempt[_T], *, transaction: bool, ids: tuple[str, ...] | None) -> _T:
         deadline = monotonic() + self.timeout
-
-        def step(may_have_committed: bool) -> _T | Failure:
-            return self._try(attempt, may_have_committed, transaction, deadline, is_write=ids is not None)
-
-        return self._retry(step, deadline, ids)
+        return self._retry(partial(self._try, attempt, transaction, deadline, ids is not None), deadline, ids)
 
     def _retry(self, step: Callable[[bool], _T | Failure], deadline: float, ids: tuple[str, ...] | None) -> _T:
         """The step's result, retried as its failures and the time allow. `ids`: `None` for a read."""
@@ -118,7 +115,7 @@ class PooledRunner:
         raise outcome_unknown(ids or (), result) if may_have_committed else result.error
 
     def _try(
-        self, attempt: Attempt[_T], may_have_committed: bool, transaction: bool, deadline: float, *, is_write: bool
+        self, attempt: Attempt[_T], transaction: bool, deadline: float, is_write: bool, may_have_committed: bool
     ) -> _T | Failure:
         lease: Lease | None = None
         sent = False
@@ -128,31 +125,22 @@ class PooledRunner:
             with lease as connection:
                 sent = True
                 set_timeout(lease.driver, deadline - monotonic())
-                result = self._attempt(attempt, may_have_committed, connection)
+                execute = partial(run_by_sqlalchemy, connection, self.schema)
+                result = attempt(execute, may_have_committed)
+                if may_have_committed:
+                    execute(CONFIRM, {})
             if is_write:
-                lease.require_confirmed()
+                require_confirmed(lease.driver, lease.monitor)
             return result
         except CATCHABLE as error:
             return classify(error, sent=sent, timed_out=lease is not None and was_cancelled(lease.driver))
-
-    def _attempt(self, attempt: Attempt[_T], may_have_committed: bool, connection: Connection) -> _T:
-        execute = executor(send_by_sqlalchemy(connection), self.schema)
-        try:
-            result = attempt(execute, may_have_committed)
-            if may_have_committed:
-                execute(CONFIRM, {})
-            return result
-        except CATCHABLE as error:
-            if sqlstate_of(error) == READ_ONLY:
-                connection.invalidate()  # the primary has moved: the next one may lead there
-            raise
 
 
 @contextmanager
 def _confirmed(lease: Lease) -> Iterator[None]:
     with lease:
         yield
-    lease.require_confirmed()
+    require_confirmed(lease.driver, lease.monitor)
 
 
 def _error_of_commit(failure: Failure) -> WfeError:

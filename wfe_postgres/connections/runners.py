@@ -11,9 +11,9 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import Executable
 
 from wfe_postgres.connections.checkout import require_no_pipeline
-from wfe_postgres.connections.confirmation import CommitMonitor
+from wfe_postgres.connections.confirmation import CommitMonitor, require_confirmed
 from wfe_postgres.connections.deadlines import set_timeout, was_cancelled
-from wfe_postgres.connections.execution import Execute, Parameters, Rows, executor
+from wfe_postgres.connections.execution import Execute, Parameters, Rows
 from wfe_postgres.connections.failures import CATCHABLE, Failure, Kind, classify
 from wfe_postgres.connections.joined import JoinedTransaction, SessionOrConnection, join
 from wfe_postgres.contract.errors import OutcomeUnknownError, PersistenceError, WfeError
@@ -77,11 +77,15 @@ class JoinedRunner:
     def _run(self, attempt: Attempt[_T], ids: tuple[str, ...]) -> _T:
         self._transaction.flush()
         driver: psycopg.Connection[Any] | None = None
+        monitor = CommitMonitor()
         try:
             driver = self._begin()
-            with CommitMonitor(driver) as monitor:
-                result = attempt(executor(self._transaction.sender(), self._schema), False)
-            monitor.require_confirmed()
+            driver.add_notice_handler(monitor)
+            try:
+                result = attempt(self._transaction.executor(self._schema), False)
+            finally:
+                driver.remove_notice_handler(monitor)
+            require_confirmed(driver, monitor)
             return result
         except CATCHABLE as error:
             failure = classify(error, timed_out=driver is not None and was_cancelled(driver))

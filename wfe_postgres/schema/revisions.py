@@ -7,10 +7,9 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, Text, column, select, table, text
 
+from wfe_postgres.connections.checkout import driver_connection, reset_pool_after_fork
 from wfe_postgres.connections.deadlines import set_timeout
 from wfe_postgres.connections.failures import CATCHABLE, classify
-from wfe_postgres.connections.forks import reset_pool_after_fork
-from wfe_postgres.connections.sockets import driver_connection
 from wfe_postgres.orm import SCHEMA, Base
 
 REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
