@@ -1,4 +1,4 @@
-"""Every call of the provider, ready to be made, and how many statements it takes."""
+"""Every method call of the provider, with its preparation and the number of statements that it executes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,29 +19,29 @@ from wfe_postgres.testing.conformance.support import (
 Provider = PostgresRepositories
 Call = Callable[[], object]
 Prepare = Callable[[Provider], Call]
-"""Does what has to be there before, and gives the call itself."""
+"""Stores what the call needs, and returns the call."""
 
 
 @dataclass(frozen=True)
 class Counted:
-    """A call, and how many statements it is, BEGIN and COMMIT left out."""
+    """A call, and the number of statements that it executes, without BEGIN and COMMIT."""
 
     prepare: Prepare
     statements: int = 1
 
 
 def sized(count: int) -> WorkflowInstance:
-    """A workflow of so many pointers."""
+    """A workflow with `count` pointers."""
     return workflow(*(pointer(f"pointer-{index}") for index in range(count)))
 
 
 def loaded(provider: Provider, pointers: int) -> WorkflowInstance:
-    """A workflow of so many pointers as the store gave it."""
+    """A stored workflow with `pointers` pointers, as loaded."""
     return created(provider, sized(pointers))
 
 
 def save_of(pointers: int, *, changed: int) -> Prepare:
-    """A save of a loaded workflow of which so many pointers have changed, one was removed and one added."""
+    """A save of a loaded workflow with `changed` changed pointers, one removed and one added pointer."""
 
     def prepare(provider: Provider) -> Call:
         instance = loaded(provider, pointers)
@@ -100,15 +100,15 @@ def _on_subscription(method: Callable[[Provider, str], object], token: str | Non
     return prepare
 
 
-def _take(provider: Provider, id: str) -> None:
+def _set_token(provider: Provider, id: str) -> None:
     assert provider.set_subscription_token(id, "mine", "worker", from_now(60))
 
 
-def _take_in_vain(provider: Provider, id: str) -> None:
+def _set_held_token(provider: Provider, id: str) -> None:
     assert not provider.set_subscription_token(id, "mine", "worker", from_now(60))
 
 
-def _give_back(provider: Provider, id: str) -> None:
+def _clear_token(provider: Provider, id: str) -> None:
     provider.clear_subscription_token(id, "mine")
 
 
@@ -210,9 +210,9 @@ ONE_ROUND_TRIP: dict[str, Prepare] = {
     "get_subscription": _on_subscription(Provider.get_subscription),
     "get_subscriptions": lambda it: partial(it.get_subscriptions, "paid", "order-1", at(0)),
     "get_first_open_subscription": lambda it: partial(it.get_first_open_subscription, "paid", "order-1", at(0)),
-    "set_subscription_token, open": _on_subscription(_take),
-    "set_subscription_token, held": _on_subscription(_take_in_vain, token="another's"),
-    "clear_subscription_token": _on_subscription(_give_back, token="mine"),
+    "set_subscription_token, open": _on_subscription(_set_token),
+    "set_subscription_token, held": _on_subscription(_set_held_token, token="another's"),
+    "clear_subscription_token": _on_subscription(_clear_token, token="mine"),
     "terminate_subscription": _on_subscription(Provider.terminate_subscription),
     "get_workflow_subscriptions": lambda it: partial(it.get_workflow_subscriptions, "workflow-1"),
     "schedule_command": lambda it: partial(it.schedule_command, command("once")),
@@ -225,14 +225,14 @@ ONE_ROUND_TRIP: dict[str, Prepare] = {
     "get_execution_errors of a workflow": lambda it: partial(it.get_execution_errors, "w", since=at(0)),
     "get_statistics": lambda it: it.get_statistics,
 }
-"""One statement, one round trip."""
+"""Calls that take one statement and one round trip."""
 
 LARGE: dict[str, Prepare] = {
     "create_new_workflow of 1000": lambda it: partial(it.create_new_workflow, sized(1000)),
     "persist_workflow of 1000, 1 changed": save_of(1000, changed=1),
     "persist_workflow of 1000, all changed": save_of(1000, changed=1000),
 }
-"""The same at a size that matters: they are warm when the small ones are."""
+"""The same for large workflows; their statements are prepared once those of the small ones are."""
 
 OTHERS: dict[str, Counted] = {
     "persist_workflow, unconditional": Counted(_unconditional, 2),
@@ -250,4 +250,4 @@ OTHERS: dict[str, Counted] = {
 ALL = {name: Counted(prepare) for name, prepare in (ONE_ROUND_TRIP | LARGE).items()} | OTHERS
 
 NO_CALLS = {"from_engine", "using", "transaction", "close", "supports_scheduled_commands"}
-"""What is public and sends nothing by itself (a transaction: BEGIN and COMMIT, by the driver)."""
+"""Public names that send no statement themselves (`transaction`: only BEGIN and COMMIT, by the driver)."""

@@ -1,4 +1,4 @@
-"""A proxy between psycopg and the server: it counts what passes, and loses it where a test says so."""
+"""A proxy between psycopg and the server that counts messages and drops one on request."""
 
 import select
 import socket
@@ -20,7 +20,7 @@ READY = ord("Z")
 
 
 class Loss(Enum):
-    """What is not passed on: then both ends of the connection are closed."""
+    """What the proxy drops before it closes both ends of the connection."""
 
     REQUEST = auto()
     ANSWER = auto()
@@ -28,22 +28,22 @@ class Loss(Enum):
 
 @dataclass
 class Traffic:
-    """What has passed since the last `reset`."""
+    """The traffic since the last `reset`."""
 
     round_trips: int = 0
-    """How often the client spoke after the server had."""
+    """How often the client sent data after the server had sent data."""
     statements: int = 0
-    """How many statements were executed."""
-    readies: int = 0
-    """How often the server reported that it was ready."""
+    """The number of executed statements."""
+    ready_messages: int = 0
+    """The number of ReadyForQuery messages."""
     sent: int = 0
     """Bytes from the client to the server."""
 
 
 class Proxy:
-    """Listens on a unix socket and passes everything on to the server of `target`, a libpq URL.
+    """Listens on a Unix socket and forwards everything to the server of `target`, a libpq URL.
 
-    On a unix socket libpq asks for no encryption, so what passes can be read. `url` leads through it.
+    libpq does not use encryption on a Unix socket, so the proxy can parse the messages. `url` connects through it.
     """
 
     def __init__(self, target: str) -> None:
@@ -53,8 +53,8 @@ class Proxy:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(Path(self._directory.name) / f".s.PGSQL.{PORT}"))
         self._listener.listen()
-        place = {"host": self._directory.name, "port": str(PORT)}
-        url = make_url(target).set(host=None, port=None).update_query_dict(place)
+        socket_address = {"host": self._directory.name, "port": str(PORT)}
+        url = make_url(target).set(host=None, port=None).update_query_dict(socket_address)
         self.url = url.render_as_string(hide_password=False)
         self.traffic = Traffic()
         self.loss: Loss | None = None
@@ -71,7 +71,7 @@ class Proxy:
         self._directory.cleanup()
 
     def reset(self) -> None:
-        """Begin to count anew."""
+        """Set all counters to zero."""
         self.traffic = Traffic()
 
     def _accept(self) -> None:
@@ -80,7 +80,7 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._pass_on, args=(client, self._connect()), daemon=True).start()
+            threading.Thread(target=self._forward, args=(client, self._connect()), daemon=True).start()
 
     def _connect(self) -> socket.socket:
         if not self._host.startswith("/"):
@@ -89,25 +89,25 @@ class Proxy:
         server.connect(f"{self._host}/.s.PGSQL.{self._port}")
         return server
 
-    def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
+    def _forward(self, client: socket.socket, server: socket.socket) -> None:
         requests, answers = Messages(typed=False), Messages(typed=True)
         answered = True
         with client, server, suppress(OSError):
             while True:
                 for end in select.select([client, server], [], [])[0]:
                     chunk = end.recv(2**16)
-                    if not chunk or self._loses(Loss.REQUEST if end is client else Loss.ANSWER):
+                    if not chunk or self._drops(Loss.REQUEST if end is client else Loss.ANSWER):
                         return
                     if end is client:
                         self.traffic.round_trips += answered
-                        self.traffic.statements += sum(kind in EXECUTIONS for kind in requests.cut(chunk))
+                        self.traffic.statements += sum(kind in EXECUTIONS for kind in requests.split(chunk))
                         self.traffic.sent += len(chunk)
                     else:
-                        self.traffic.readies += answers.cut(chunk).count(READY)
+                        self.traffic.ready_messages += answers.split(chunk).count(READY)
                     answered = end is server
                     (server if end is client else client).sendall(chunk)
 
-    def _loses(self, what: Loss) -> bool:
+    def _drops(self, what: Loss) -> bool:
         if self.loss is not what:
             return False
         self.loss = None
@@ -115,25 +115,25 @@ class Proxy:
 
 
 class Messages:
-    """Cuts one direction of the stream into its messages; the very first of the client's has no type."""
+    """Splits one direction of the stream into messages; the first message of the client has no type byte."""
 
     def __init__(self, *, typed: bool) -> None:
         self._typed = typed
-        self._rest = bytearray()
+        self._buffer = bytearray()
 
-    def cut(self, chunk: bytes) -> bytes:
-        """The types of the messages that end in the chunk, a byte each."""
-        self._rest += chunk
+    def split(self, chunk: bytes) -> bytes:
+        """The type bytes of the messages that end in the chunk."""
+        self._buffer += chunk
         kinds = bytearray()
-        while (size := self._size()) and len(self._rest) >= size:
+        while (size := self._size()) and len(self._buffer) >= size:
             if self._typed:
-                kinds.append(self._rest[0])
-            del self._rest[:size]
+                kinds.append(self._buffer[0])
+            del self._buffer[:size]
             self._typed = True
         return bytes(kinds)
 
     def _size(self) -> int | None:
-        """The size of the message at the beginning, in bytes; None: it is not known yet."""
+        """The size in bytes of the first buffered message, or None if its header is incomplete."""
         start = 1 if self._typed else 0
-        header = self._rest[start : start + 4]
+        header = self._buffer[start : start + 4]
         return start + int.from_bytes(header) if len(header) == 4 else None

@@ -1,4 +1,4 @@
-"""`synchronous_commit = off` somewhere: what the provider reports as written is on disk all the same."""
+"""Acknowledged writes are durable even where `synchronous_commit` is off."""
 
 import pytest
 from sqlalchemy import text
@@ -6,18 +6,20 @@ from sqlalchemy import text
 from tests.protocol.calls import ALL, Counted
 from wfe_postgres import PostgresPersistenceProvider
 
-CHANGES_NOTHING = ("get_", "find_", "ensure_", "truncate_")
+READ_ONLY = ("get_", "find_", "ensure_", "truncate_")
 WITHOUT_EFFECT = {
     "set_subscription_token, held",
     "process_commands, none due",
     "persist_errors of none",
 }
-WRITES = {name for name in ALL if not name.startswith(CHANGES_NOTHING)} - WITHOUT_EFFECT
+WRITES = {name for name in ALL if not name.startswith(READ_ONLY)} - WITHOUT_EFFECT
 
 
 @pytest.mark.parametrize("counted", [ALL[name] for name in sorted(WRITES)], ids=sorted(WRITES))
-def test_a_write_waits_for_the_disk(shared: PostgresPersistenceProvider, counted: Counted) -> None:
-    """It switches the setting on for its transaction, so the commit waits; the session's own stays as it was."""
+def test_write_with_synchronous_commit_off_commits_synchronously(
+    shared: PostgresPersistenceProvider, counted: Counted
+) -> None:
+    """The write sets `synchronous_commit` to on for its transaction; the setting of the session is not changed."""
     with shared.engine.connect() as connection:
         connection.execute(text("SET synchronous_commit = off"))
         connection.commit()
@@ -31,8 +33,8 @@ def test_a_write_waits_for_the_disk(shared: PostgresPersistenceProvider, counted
         connection.invalidate()
 
 
-def test_a_role_that_does_not_wait_at_all(shared: PostgresPersistenceProvider) -> None:
-    """Only `off` is changed: who chose to wait for the local disk alone, or for the standbys, goes on so."""
+def test_write_with_synchronous_commit_local_keeps_the_setting(shared: PostgresPersistenceProvider) -> None:
+    """Only `off` is overridden; settings such as `local` or `remote_apply` are kept."""
     with shared.engine.connect() as connection:
         connection.execute(text("SET LOCAL synchronous_commit = local"))
         shared.using(connection).next_definition_sequence("order")

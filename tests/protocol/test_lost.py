@@ -1,4 +1,4 @@
-"""A connection that is cut off in a call, before or after the server got it: the call is made once all the same."""
+"""The connection is closed before or after the server executes a call: the call takes effect exactly once."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,36 +18,36 @@ Provider = PostgresPersistenceProvider
 
 
 @pytest.fixture(scope="module")
-def beside(proxy: Proxy) -> Iterator[psycopg.Connection[Any]]:
-    """A connection of the test's own."""
+def direct_connection(proxy: Proxy) -> Iterator[psycopg.Connection[Any]]:
+    """A separate connection."""
     with psycopg.connect(proxy.url, autocommit=True) as connection:
         yield connection
 
 
-def counts(beside: psycopg.Connection[Any]) -> dict[str, int]:
-    """How many rows each table has."""
-    return dict(beside.execute(COUNTS.encode()).fetchall())
+def counts(direct_connection: psycopg.Connection[Any]) -> dict[str, int]:
+    """The number of rows in each table."""
+    return dict(direct_connection.execute(COUNTS.encode()).fetchall())
 
 
 @pytest.mark.parametrize("prepare", ONE_ROUND_TRIP.values(), ids=ONE_ROUND_TRIP)
 @pytest.mark.parametrize("loss", Loss)
-def test_no_call_fails_or_happens_twice(
-    proxied: Provider, proxy: Proxy, beside: psycopg.Connection[Any], prepare: Prepare, loss: Loss
+def test_call_with_lost_request_or_answer_takes_effect_once(
+    proxied: Provider, proxy: Proxy, direct_connection: psycopg.Connection[Any], prepare: Prepare, loss: Loss
 ) -> None:
-    """It changes the tables as it does undisturbed."""
+    """The row counts change as they do without the loss."""
     changes = []
-    for disturbance in (None, None, loss):  # the first time some make a row that they change afterwards
+    for dropped in (None, None, loss):  # the first call may insert a row that later calls update
         call = prepare(proxied)
-        before = counts(beside)
-        proxy.loss = disturbance
+        before = counts(direct_connection)
+        proxy.loss = dropped
         call()
-        assert proxy.loss is None, "nothing was lost"
-        changes.append({table: count - before[table] for table, count in counts(beside).items()})
+        assert proxy.loss is None, "nothing was dropped"
+        changes.append({table: count - before[table] for table, count in counts(direct_connection).items()})
     assert changes[1] == changes[2]
 
 
 def lose_the_commit(provider: Provider, proxy: Proxy, loss: Loss) -> None:
-    """A block whose COMMIT, or the answer to it, is lost."""
+    """Run a transaction block whose COMMIT, or the answer to it, is lost."""
     with provider.transaction() as tx:
         tx.create_event(event(id=f"committed {loss}"))
         tx.next_definition_sequence(f"committed {loss}")
@@ -55,28 +55,32 @@ def lose_the_commit(provider: Provider, proxy: Proxy, loss: Loss) -> None:
 
 
 @pytest.mark.parametrize("loss", Loss)
-def test_a_lost_commit_of_a_block(proxied: Provider, proxy: Proxy, beside: psycopg.Connection[Any], loss: Loss) -> None:
-    """Only the application knows what was in it: an `OutcomeUnknownError`; it is there whole or not at all."""
-    before = counts(beside)
+def test_transaction_block_with_lost_commit_raises_outcome_unknown(
+    proxied: Provider, proxy: Proxy, direct_connection: psycopg.Connection[Any], loss: Loss
+) -> None:
+    """The block is not retried: it raises `OutcomeUnknownError`, and is either committed or rolled back."""
+    before = counts(direct_connection)
     with pytest.raises(OutcomeUnknownError) as caught:
         lose_the_commit(proxied, proxy, loss)
     assert caught.value.__context__ is None
     expected = 1 if loss is Loss.ANSWER else 0
     for table in ("wfc.events", "wfc.definition_sequences"):
-        assert counts(beside)[table] - before[table] == expected
+        assert counts(direct_connection)[table] - before[table] == expected
 
 
 @pytest.mark.parametrize("loss", Loss)
-def test_without_retries_it_is_said(proxy: Proxy, beside: psycopg.Connection[Any], loss: Loss) -> None:
-    """A write that may have taken place is an `OutcomeUnknownError` with its id; nothing is tried again."""
+def test_lost_write_without_retries_raises_outcome_unknown(
+    proxy: Proxy, direct_connection: psycopg.Connection[Any], loss: Loss
+) -> None:
+    """A write that may have been committed raises `OutcomeUnknownError` with its id; a read is a transient error."""
     with Provider(proxy.url, retry_budget=0) as provider:
         provider.get_statistics()
-        before = counts(beside)
+        before = counts(direct_connection)
         proxy.loss = loss
         with pytest.raises(OutcomeUnknownError) as unknown:
             provider.create_event(event(id=f"lost {loss}"))
         assert unknown.value.ids == (f"lost {loss}",)
-        assert counts(beside)["wfc.events"] - before["wfc.events"] == (1 if loss is Loss.ANSWER else 0)
+        assert counts(direct_connection)["wfc.events"] - before["wfc.events"] == (1 if loss is Loss.ANSWER else 0)
         provider.get_statistics()
         proxy.loss = loss
         with pytest.raises(PersistenceError, match="lost") as caught:

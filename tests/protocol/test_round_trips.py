@@ -1,4 +1,4 @@
-"""How often a call waits for the server: counted at the wire, after warm-up."""
+"""The number of round trips of each call, counted in the protocol after warm-up."""
 
 import psycopg
 import pytest
@@ -19,20 +19,22 @@ SOME = [
     "schedule_command",
     "get_statistics",
 ]
-WARM_UP = 7  # psycopg prepares a statement when it has seen it five times
+WARM_UP = 7  # psycopg prepares a statement after five executions
 
 
 @pytest.mark.parametrize("prepare", ONE_ROUND_TRIP.values(), ids=ONE_ROUND_TRIP)
-def test_one_round_trip(proxied: PostgresPersistenceProvider, proxy: Proxy, prepare: Prepare) -> None:
-    """One message there, one back; no BEGIN, no COMMIT, no look before."""
+def test_call_takes_one_round_trip(proxied: PostgresPersistenceProvider, proxy: Proxy, prepare: Prepare) -> None:
+    """One request and one answer: no BEGIN, no COMMIT, no preceding query."""
     for _ in range(WARM_UP):
         prepare(proxied)()
     check(proxy, prepare(proxied))
 
 
 @pytest.mark.parametrize("prepare", LARGE.values(), ids=LARGE)
-def test_one_round_trip_at_any_size(proxied: PostgresPersistenceProvider, proxy: Proxy, prepare: Prepare) -> None:
-    """The same for a thousand pointers."""
+def test_call_with_thousand_pointers_takes_one_round_trip(
+    proxied: PostgresPersistenceProvider, proxy: Proxy, prepare: Prepare
+) -> None:
+    """The same for workflows with 1,000 pointers."""
     for _ in range(WARM_UP):
         for name in ("create_new_workflow", "persist_workflow of 10, 1 changed"):
             ONE_ROUND_TRIP[name](proxied)()
@@ -40,14 +42,14 @@ def test_one_round_trip_at_any_size(proxied: PostgresPersistenceProvider, proxy:
 
 
 def check(proxy: Proxy, call: Call) -> None:
-    """The call is one statement and one round trip."""
+    """Check that the call takes one statement and one round trip."""
     proxy.reset()
     call()
-    assert proxy.traffic == Traffic(round_trips=1, statements=1, readies=1, sent=proxy.traffic.sent)
+    assert proxy.traffic == Traffic(round_trips=1, statements=1, ready_messages=1, sent=proxy.traffic.sent)
 
 
-def counted(provider: PostgresRepositories, proxy: Proxy) -> dict[str, int]:
-    """How many round trips each of some calls takes, after warm-up."""
+def round_trips_of(provider: PostgresRepositories, proxy: Proxy) -> dict[str, int]:
+    """The number of round trips of each call in `SOME`, after warm-up."""
     found = {}
     for name in SOME:
         for _ in range(WARM_UP):
@@ -59,28 +61,30 @@ def counted(provider: PostgresRepositories, proxy: Proxy) -> dict[str, int]:
     return found
 
 
-def test_on_an_applications_engine(proxy: Proxy) -> None:
-    """The same on an engine that knows nothing of it."""
+def test_call_on_application_engine_takes_one_round_trip(proxy: Proxy) -> None:
+    """The same on an engine that the application created."""
     engine = create_engine(make_url(proxy.url).set(drivername="postgresql+psycopg"))
-    assert set(counted(PostgresPersistenceProvider.from_engine(engine), proxy).values()) == {1}
+    assert set(round_trips_of(PostgresPersistenceProvider.from_engine(engine), proxy).values()) == {1}
     engine.dispose()
 
 
-def test_in_a_callers_transaction(proxied: PostgresPersistenceProvider, proxy: Proxy) -> None:
-    """The same once it has begun: nothing is asked or set around a call."""
+def test_call_in_caller_owned_transaction_takes_one_round_trip(
+    proxied: PostgresPersistenceProvider, proxy: Proxy
+) -> None:
+    """The same in an open transaction: no additional statements around a call."""
     engine = create_engine(make_url(proxy.url).set(drivername="postgresql+psycopg"))
     with Session(engine) as session:
-        assert set(counted(proxied.using(session), proxy).values()) == {1}
+        assert set(round_trips_of(proxied.using(session), proxy).values()) == {1}
     engine.dispose()
     with psycopg.connect(proxy.url) as connection:
-        assert set(counted(proxied.using(connection), proxy).values()) == {1}
+        assert set(round_trips_of(proxied.using(connection), proxy).values()) == {1}
         connection.rollback()
     with proxied.transaction() as tx:
-        assert set(counted(tx, proxy).values()) == {1}
+        assert set(round_trips_of(tx, proxy).values()) == {1}
 
 
-def test_what_is_counted(proxy: Proxy) -> None:
-    """The measure itself: two statements are two round trips, in a pipeline one; unprepared or not."""
+def test_proxy_counts_round_trips_and_statements(proxy: Proxy) -> None:
+    """Check the proxy: two statements take two round trips, or one in a pipeline, prepared or not."""
     with psycopg.connect(proxy.url, autocommit=True) as connection:
         proxy.reset()
         connection.execute("SELECT 1")

@@ -1,4 +1,4 @@
-"""Each call goes through SQLAlchemy's own execution path, and is as many statements as it should be."""
+"""Each call goes through SQLAlchemy's execution and executes the expected number of statements."""
 
 import inspect
 from typing import Any
@@ -13,8 +13,8 @@ from wfe_postgres.testing.conformance.support import at
 
 
 @pytest.mark.parametrize("counted", ALL.values(), ids=ALL)
-def test_the_statements_of_a_call(shared: PostgresPersistenceProvider, counted: Counted) -> None:
-    """Whoever adds one to a call has to say so in `calls.py`."""
+def test_call_executes_expected_number_of_statements(shared: PostgresPersistenceProvider, counted: Counted) -> None:
+    """The expected number is declared in `calls.py`."""
     call = counted.prepare(shared)
     with statements_of(shared.engine) as seen:
         call()
@@ -22,37 +22,37 @@ def test_the_statements_of_a_call(shared: PostgresPersistenceProvider, counted: 
 
 
 @pytest.mark.parametrize("name", ["before_cursor_execute", "after_cursor_execute"])
-def test_engine_events(shared: PostgresPersistenceProvider, name: str) -> None:
-    """A listener on the provider's engine hears of each call once, as of a statement of the application's own."""
-    heard: list[Any] = []
+def test_engine_event_listener_is_called_once_per_call(shared: PostgresPersistenceProvider, name: str) -> None:
+    """A listener on the engine of the provider is called once for each call, as for any other statement."""
+    received: list[Any] = []
 
     def listen(*arguments: Any) -> None:
-        heard.append(arguments)
+        received.append(arguments)
 
     calls = {call: prepare(shared) for call, prepare in ONE_ROUND_TRIP.items()}
     engine = shared.engine
     event.listen(engine, name, listen)
     try:
-        unheard = []
+        not_received = []
         for call in calls:
-            heard.clear()
+            received.clear()
             calls[call]()
-            if len(heard) != 1:
-                unheard.append(call)
-        assert unheard == []
+            if len(received) != 1:
+                not_received.append(call)
+        assert not_received == []
     finally:
         event.remove(engine, name, listen)
 
 
-def test_no_call_is_left_out() -> None:
-    """Every public name of the provider is either counted or known to send nothing."""
+def test_every_public_method_has_a_declared_call() -> None:
+    """Every public name of the provider is either in `ALL` or in `NO_CALLS`."""
     public = {name for name, _ in inspect.getmembers(PostgresPersistenceProvider) if not name.startswith("_")}
     counted = {name.split(",")[0].split(" ")[0] for name in ALL}
     assert counted | NO_CALLS == public
 
 
-def test_a_transaction_adds_nothing_but_begin_and_commit(shared: PostgresPersistenceProvider) -> None:
-    """Calls in a block are the statements they are elsewhere."""
+def test_transaction_block_executes_no_additional_statements(shared: PostgresPersistenceProvider) -> None:
+    """Calls in a transaction block execute the same statements as elsewhere."""
     with statements_of(shared.engine) as seen, shared.transaction() as tx:
         tx.next_definition_sequence("order")
         tx.get_runnable_events(at(0))
@@ -60,8 +60,8 @@ def test_a_transaction_adds_nothing_but_begin_and_commit(shared: PostgresPersist
 
 
 @pytest.mark.parametrize("name", ["create_new_workflow", "persist_workflow of a copy", "get_statistics"])
-def test_echo_shows_the_statements(database_url: str, name: str, caplog: pytest.LogCaptureFixture) -> None:
-    """`echo=True` logs each, and none of the values."""
+def test_echo_logs_statements_without_values(database_url: str, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """`echo=True` logs each statement, but no parameter values."""
     with PostgresPersistenceProvider(database_url, echo=True) as provider:
         call = ALL[name].prepare(provider)
         caplog.clear()
@@ -71,15 +71,15 @@ def test_echo_shows_the_statements(database_url: str, name: str, caplog: pytest.
     assert not any("first" in it for it in logged)
 
 
-def test_an_applications_engine_sees_them_too(database_url: str) -> None:
-    """Listeners that were set before the provider was made, as a tracing library sets them, and after."""
+def test_listeners_of_application_engine_are_called(database_url: str) -> None:
+    """Listeners added before the provider was created (as a tracing library does) and after."""
     engine = create_engine(make_url(database_url).set(drivername="postgresql+psycopg"))
-    heard: list[str] = []
-    event.listen(engine, "before_cursor_execute", lambda *it: heard.append("before"))
+    received: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *it: received.append("before"))
     provider = PostgresPersistenceProvider.from_engine(engine)
-    event.listen(engine, "before_cursor_execute", lambda *it: heard.append("after"))
+    event.listen(engine, "before_cursor_execute", lambda *it: received.append("after"))
     with engine.connect():
-        heard.clear()
+        received.clear()
     provider.next_definition_sequence("order")
     engine.dispose()
-    assert heard == ["before", "after"]
+    assert received == ["before", "after"]

@@ -1,4 +1,4 @@
-"""What a save sends and rewrites grows with what has changed, not with what there is."""
+"""The cost of a save depends on the size of the change, not on the size of the workflow."""
 
 import copy
 import random
@@ -17,14 +17,14 @@ from wfe_postgres import PostgresPersistenceProvider, WorkflowInstance
 from wfe_postgres.testing.conformance.support import created, pointer, subscription, workflow
 
 MEGABYTE = 2**20
-LITTLE = 10_000  # bytes
+FEW_BYTES = 10_000  # bytes
 
 Provider = PostgresPersistenceProvider
 
 
 @pytest.fixture(scope="module")
 def server_side(proxy: Proxy) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
-    """A connection of the test's own to the database behind the proxy."""
+    """A direct connection to the database behind the proxy."""
     with psycopg.connect(proxy.url, autocommit=True) as connection:
         yield connection
 
@@ -35,21 +35,21 @@ def noise(length: int) -> str:
 
 
 @contextmanager
-def untouched(connection: psycopg.Connection[Any], workflow_id: str, *pointer_ids: str) -> Iterator[None]:
-    """The block moves no pointer of the workflow but these."""
+def not_rewritten(connection: psycopg.Connection[Any], workflow_id: str, *pointer_ids: str) -> Iterator[None]:
+    """Check that the block rewrites no pointer row of the workflow except those in `pointer_ids`."""
 
-    def places() -> dict[str, str]:
+    def row_versions() -> dict[str, str]:
         query = "SELECT id, ctid::text || ' ' || xmin::text FROM wfc.execution_pointers WHERE workflow_id = %s"
         rows = connection.execute(query, [workflow_id]).fetchall()
-        return {id: place for id, place in rows if id not in pointer_ids}
+        return {id: version for id, version in rows if id not in pointer_ids}
 
-    before = places()
+    before = row_versions()
     yield
-    assert places() == before
+    assert row_versions() == before
 
 
 def written_by(connection: psycopg.Connection[Any], provider: Provider, instance: WorkflowInstance) -> int:
-    """Bytes of write-ahead log that a save takes."""
+    """The number of bytes of write-ahead log that the save writes."""
     position = "SELECT pg_current_wal_insert_lsn() - '0/0'"
     ((before,),) = connection.execute(position).fetchall()
     provider.persist_workflow(instance)
@@ -57,56 +57,56 @@ def written_by(connection: psycopg.Connection[Any], provider: Provider, instance
     return int(after - before)
 
 
-def test_unchanged_pointers_stay_where_they_are(
+def test_save_does_not_rewrite_unchanged_pointers(
     proxied: Provider, server_side: psycopg.Connection[tuple[Any, ...]]
 ) -> None:
-    """Not even their place in the table changes, whatever happens to others: changed, added at the end, removed."""
+    """Their ctid and xmin stay the same while other pointers are changed, appended or removed."""
     instance = created(proxied, workflow(*(pointer(f"p{index}", outcome={"n": index}) for index in range(20))))
     pointers = instance.execution_pointers
-    with untouched(server_side, instance.id, "p3"):
+    with not_rewritten(server_side, instance.id, "p3"):
         pointers[3].persistence_data["tries"].append(2)
         proxied.persist_workflow(instance)
-    with untouched(server_side, instance.id, "p3", "p7", "new"):
+    with not_rewritten(server_side, instance.id, "p3", "p7", "new"):
         del pointers[7]
         pointers.append(pointer("new"))
         proxied.persist_workflow_with_subscriptions(instance, [subscription()])
-    with untouched(server_side, instance.id):
+    with not_rewritten(server_side, instance.id):
         instance.data = {"changed": "the workflow alone"}
         proxied.persist_workflow(instance)
         proxied.persist_workflow(instance)
     assert proxied.get_workflow_instance(instance.id) == instance
 
 
-def test_a_save_of_a_copy_rewrites_only_what_differs(
+def test_save_of_copy_rewrites_only_changed_pointers(
     proxied: Provider, server_side: psycopg.Connection[tuple[Any, ...]]
 ) -> None:
-    """All is sent, because nothing is known of what was loaded; what is stored like that already stays."""
+    """A copy has no loaded state, so all pointers are sent, but rows that are equal are not updated."""
     instance = copy.deepcopy(created(proxied, sized(20)))
     instance.execution_pointers[3].outcome = "changed"
-    with untouched(server_side, instance.id, "pointer-3"):
+    with not_rewritten(server_side, instance.id, "pointer-3"):
         proxied.persist_workflow(instance)
     assert proxied.get_workflow_instance(instance.id) == instance
 
 
-def test_unchanged_data_is_neither_sent_nor_rewritten(
+def test_save_neither_sends_nor_rewrites_unchanged_data(
     proxied: Provider, proxy: Proxy, server_side: psycopg.Connection[tuple[Any, ...]]
 ) -> None:
-    """A megabyte of it, beside a pointer that has changed and a status that has."""
+    """One megabyte of unchanged data, with a changed pointer and a changed description."""
     instance = created(proxied, workflow(data={"text": noise(MEGABYTE)}))
     instance.execution_pointers[0].outcome = "changed"
     instance.description = "changed"
     proxy.reset()
-    assert written_by(server_side, proxied, instance) < LITTLE
-    assert proxy.traffic.sent < LITTLE
-    again = proxied.get_workflow_instance(instance.id)
-    assert again == instance
-    assert len(again.data["text"]) == MEGABYTE
+    assert written_by(server_side, proxied, instance) < FEW_BYTES
+    assert proxy.traffic.sent < FEW_BYTES
+    reloaded = proxied.get_workflow_instance(instance.id)
+    assert reloaded == instance
+    assert len(reloaded.data["text"]) == MEGABYTE
 
 
-def test_changed_data_is_sent_and_written(
+def test_save_sends_and_writes_changed_data(
     proxied: Provider, proxy: Proxy, server_side: psycopg.Connection[tuple[Any, ...]]
 ) -> None:
-    """The measure itself: one character deep inside costs the megabyte."""
+    """Check the measurement: changing one character of the data sends and writes the whole megabyte."""
     instance = created(proxied, workflow(data={"text": noise(MEGABYTE)}))
     instance.data["text"] = "x" + instance.data["text"]
     proxy.reset()
@@ -114,21 +114,21 @@ def test_changed_data_is_sent_and_written(
     assert proxy.traffic.sent > MEGABYTE
 
 
-def test_unchanged_payloads_of_pointers_are_not_sent(
+def test_save_does_not_send_payloads_of_unchanged_pointers(
     proxied: Provider, proxy: Proxy, server_side: psycopg.Connection[tuple[Any, ...]]
 ) -> None:
-    """A pointer is the unit: another one's megabyte stays at home."""
+    """Changes are tracked per pointer: the megabyte of another pointer is not sent."""
     instance = created(proxied, workflow(pointer("big", persistence_data=noise(MEGABYTE)), pointer("small")))
     instance.execution_pointers[1].outcome = "changed"
     proxy.reset()
-    assert written_by(server_side, proxied, instance) < LITTLE
-    assert proxy.traffic.sent < LITTLE
+    assert written_by(server_side, proxied, instance) < FEW_BYTES
+    assert proxy.traffic.sent < FEW_BYTES
 
 
-def test_the_cost_of_a_save_does_not_grow_with_the_pointers(
+def test_cost_of_save_does_not_grow_with_number_of_pointers(
     proxied: Provider, proxy: Proxy, server_side: psycopg.Connection[tuple[Any, ...]]
 ) -> None:
-    """One changed pointer among 10 and among 1,000: the same log within a fifth, the same bytes sent."""
+    """One changed pointer of 10 and of 1,000: equal log size within 20 %, equal bytes sent within 5 %."""
     log, sent = {}, {}
     for count in (10, 1000):
         instance = created(proxied, sized(count))
@@ -143,10 +143,10 @@ def test_the_cost_of_a_save_does_not_grow_with_the_pointers(
     assert sent[1000] == pytest.approx(sent[10], rel=0.05)
 
 
-def test_a_load_sends_little(proxied: Provider, proxy: Proxy) -> None:
-    """A prepared statement's name and the id."""
+def test_load_sends_few_bytes(proxied: Provider, proxy: Proxy) -> None:
+    """Only the name of the prepared statement and the id are sent."""
     instance = created(proxied, sized(100))
     proxied.get_workflow_instance(instance.id)
     proxy.reset()
     proxied.get_workflow_instance(instance.id)
-    assert proxy.traffic.sent < LITTLE
+    assert proxy.traffic.sent < FEW_BYTES

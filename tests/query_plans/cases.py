@@ -1,4 +1,4 @@
-"""Every statement of the library, with values for a store as `filling` makes it, and what it may use and read."""
+"""Every statement of the library, with parameters for the filled store, required indexes and a limit of rows read."""
 
 import itertools
 import json
@@ -54,7 +54,7 @@ ERROR = {"workflow_id": "w1", "execution_pointer_id": "p1", "message": "wrong", 
 
 
 def _pointers(*ids: str) -> str:
-    return json.dumps([POINTER | {"id": id, "position": 2**40 + place} for place, id in enumerate(ids)])
+    return json.dumps([POINTER | {"id": id, "position": 2**40 + index} for index, id in enumerate(ids)])
 
 
 SAVE = WORKFLOW | {
@@ -71,18 +71,18 @@ CREATE = WORKFLOW | {"id": "new", "name": "new", "revision": 1, "pointers": _poi
 
 @dataclass(frozen=True)
 class Case:
-    """A statement with values for its parameters, and the indexes that it must use."""
+    """A statement with its parameter values, and the indexes that it must use."""
 
     name: str
     statement: Executable
     values: dict[str, Any]
     indexes: set[str] = field(default_factory=set)
     rows: int = 200
-    """How many rows it may look at, at the most."""
+    """The maximum number of rows that it may read."""
 
 
 def _find(index: str, page: str = "", **filters: str | int) -> Case:
-    """`find_workflows` with these filters, a page of 100; `page`: the one after this place."""
+    """`find_workflows` with these filters and a page size of 100; `page` names a start position in `AFTER`."""
     values = {"limit": 101, **filters, **(AFTER[page] if page else {})}
     name = f"find_workflows by {', '.join(f'{key} {value}' for key, value in filters.items())} {page}"
     return Case(name, queries.find_workflows(frozenset(values.keys() - {"limit"})), values, {index}, 400)
@@ -90,15 +90,15 @@ def _find(index: str, page: str = "", **filters: str | int) -> Case:
 
 BY_ID = {"workflows_pkey", "execution_pointers_pkey"}
 MANY = [f"w{number}" for number in range(100, 50_000, 1000)]
-AFTER = {"far down": {"before_time": TIME, "before_id": "w20000"}}
+AFTER = {"later page": {"before_time": TIME, "before_id": "w20000"}}
 MATCHING = {"event_name": "event 1", "event_key": "key 1"}
 TOKEN = {"subscription_id": "s1", "token": "mine", "worker_id": "me", "expiry": TIME}
 COMMAND = {"command_name": "ProcessWorkflow", "data": "w700", "execute_time": 5}
 CLAIM = {"as_of": NOW, "newest": 20_000, "still_there": [30, 31], "claim": 7, "lease": 30.0}
-PLACE_OF_COMMAND = {"command_id": 20, "claim": 20}
+CLAIMED_COMMAND = {"command_id": 20, "claim": 20}
 BATCH = [f"w{number}" for number in range(1, 21)]
 
-OURS = {"workflows": "wfc.workflows", "pointers": "wfc.execution_pointers"}
+TABLE_NAMES = {"workflows": "wfc.workflows", "pointers": "wfc.execution_pointers"}
 CASES = [
     Case("get_workflow_instance", workflows.GET, {"workflow_id": "w45000"}, BY_ID, 5),
     Case(
@@ -178,8 +178,8 @@ CASES = [
         {"idx_scheduled_commands_execute_time", "scheduled_commands_pkey"},
         100,
     ),
-    Case("the end of a command", commands.FINISH, PLACE_OF_COMMAND, {"scheduled_commands_pkey"}, 1),
-    Case("the return of a command", commands.RELEASE, PLACE_OF_COMMAND, {"scheduled_commands_pkey"}, 1),
+    Case("the end of a command", commands.FINISH, CLAIMED_COMMAND, {"scheduled_commands_pkey"}, 1),
+    Case("the return of a command", commands.RELEASE, CLAIMED_COMMAND, {"scheduled_commands_pkey"}, 1),
     Case(
         "persist_errors",
         errors.STORE_ERRORS,
@@ -188,23 +188,23 @@ CASES = [
         1,
     ),
     _find("idx_workflows_create_time"),
-    _find("idx_workflows_create_time", "far down"),
+    _find("idx_workflows_create_time", "later page"),
     _find("idx_workflows_create_time", created_from=TIME),
     _find("idx_workflows_create_time", created_to=TIME),
     _find("idx_workflows_create_time", created_from=TIME, created_to="2025-06-02Z"),
     _find("idx_workflows_status_create_time", status="Complete"),
-    _find("idx_workflows_status_create_time", "far down", status="Runnable"),
+    _find("idx_workflows_status_create_time", "later page", status="Runnable"),
     _find("idx_workflows_status_create_time", status="Terminated", created_to="2025-10-21Z"),
     _find("idx_workflows_definition", definition_id="definition 3"),
     _find("idx_workflows_definition", definition_id="definition 3", version=1),
-    _find("idx_workflows_definition", "far down", definition_id="definition 3"),
+    _find("idx_workflows_definition", "later page", definition_id="definition 3"),
     _find("idx_workflows_definition", definition_id="rare"),
     _find("idx_workflows_definition", definition_id="none"),
     _find("idx_workflows_reference", reference="order 777"),
-    _find("idx_workflows_reference", "far down", reference="order 777"),
+    _find("idx_workflows_reference", "later page", reference="order 777"),
     _find("idx_workflows_reference", reference="order 777", status="Complete", definition_id="definition 7"),
     _find("idx_workflows_root", root_workflow_id="w777"),
-    _find("idx_workflows_root", "far down", root_workflow_id="w777"),
+    _find("idx_workflows_root", "later page", root_workflow_id="w777"),
     Case("get_execution_errors", errors.find_errors(frozenset()), {"limit": 100}, {"idx_errors_error_time"}, 100),
     Case(
         "get_execution_errors since",
@@ -241,7 +241,7 @@ CASES = [
         Case(
             f"the {status} workflows to purge",
             maintenance.finished(),
-            {"status": status, "older_than": TIME, "batch_size": 1000} | OURS,
+            {"status": status, "older_than": TIME, "batch_size": 1000} | TABLE_NAMES,
             {"idx_workflows_finished"},
             1001,
         )

@@ -1,4 +1,4 @@
-"""How the server carries out one of our statements: as the text that is sent, with and without its values in sight."""
+"""EXPLAIN ANALYZE for the statements of the library, with a generic and with a custom plan."""
 
 import json
 import re
@@ -21,33 +21,33 @@ _PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 
 @dataclass(frozen=True)
 class Plan:
-    """What a statement read, and how it got there."""
+    """The plan of an executed statement, and the rows it read."""
 
     text: str
     scanned: frozenset[str]
-    """Tables that were read from one end to the other."""
+    """Tables read by a sequential scan."""
     indexes: frozenset[str]
     rows: int
-    """How many rows of tables were looked at, without the catalogue's."""
+    """The number of table rows read, without those of the system catalogs."""
     written: int
     """Bytes of the write-ahead log."""
     milliseconds: float
 
 
 def explain(connection: psycopg.Connection, statement: Executable, values: Mapping[str, Any], mode: Mode) -> Plan:
-    """The plan with which the statement was run; what it changed is undone."""
+    """Execute the statement, roll back its changes, and return its plan."""
     text, constants = compiled(statement, SCHEMA)
-    given = {**constants, **values}
+    params = {**constants, **values}
     names = list(dict.fromkeys(_PLACEHOLDER.findall(text)))
     prepared = _PLACEHOLDER.sub(lambda found: f"${names.index(found[1]) + 1}", text).replace("%%", "%")
-    literals = sql.SQL(", ").join(sql.Literal(given[name]) for name in names)
+    literals = sql.SQL(", ").join(sql.Literal(params[name]) for name in names)
     arguments = sql.SQL("({})").format(literals) if names else sql.SQL("")
     with connection.transaction(force_rollback=True):
         connection.execute(sql.SQL("SET LOCAL plan_cache_mode = {}").format(sql.SQL(mode)))
-        connection.execute(sql.SQL("PREPARE looked_at AS {}").format(sql.SQL(cast(Any, prepared))))
-        explained = sql.SQL("EXPLAIN (ANALYZE, WAL, FORMAT JSON) EXECUTE looked_at {}").format(arguments)
+        connection.execute(sql.SQL("PREPARE explained_statement AS {}").format(sql.SQL(cast(Any, prepared))))
+        explained = sql.SQL("EXPLAIN (ANALYZE, WAL, FORMAT JSON) EXECUTE explained_statement {}").format(arguments)
         row = connection.execute(explained).fetchone()
-    connection.execute("DEALLOCATE looked_at")
+    connection.execute("DEALLOCATE explained_statement")
     assert row is not None
     [found] = row[0]
     nodes = list(_nodes(found["Plan"]))
@@ -75,7 +75,7 @@ def _rows_read(node: Node) -> int:
     if "Relation Name" not in node or node["Node Type"] == "ModifyTable":
         return 0
     if node["Relation Name"].startswith("pg_"):
-        return 0  # the catalogue does not grow with the store
-    left_out: float = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
+        return 0  # the system catalogs do not grow with the store
+    filtered_out: float = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
     found: float = node["Actual Rows"]
-    return round((found + left_out) * int(node["Actual Loops"]))
+    return round((found + filtered_out) * int(node["Actual Loops"]))

@@ -1,4 +1,4 @@
-"""A store as it looks after a year: most of it finished, and what a host asks for a small part."""
+"""A store as it looks after a year of use: most workflows are finished, and few are due."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,8 +8,9 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import make_url
 
-# In no order that the rows or the times have: 40,000 are complete, 2,000 terminated, 5,000 suspended though their time
-# has come; of the 3,000 that are runnable, 500 are due, 500 wait, and 2,000 have their time before them.
+# Of 50,000 workflows, 40,000 are complete, 2,000 terminated, and 5,000 suspended with a past next_execution. Of the
+# 3,000 runnable ones, 500 are due, 500 have no next_execution, and 2,000 are due in the future. `place` shuffles the
+# statuses, so that they do not correlate with the physical order or the times.
 FILL = """
 SET synchronous_commit = off;
 INSERT INTO wfc.workflows (id, name, root_workflow_id, definition_id, version, description, reference, status, data,
@@ -60,10 +61,9 @@ TABLES = (
 
 @contextmanager
 def filled_database(server: str, template: str) -> Iterator[psycopg.Connection]:
-    """A connection to a new database with the store filled and analysed; gone at the end.
+    """A connection to a new database with a filled and analyzed store; the database is dropped at the end.
 
-    Not vacuumed: the tables of a busy store have few pages in which all rows are known to be visible to all, so an
-    index alone does not answer.
+    The tables are not vacuumed: in a busy store few pages are all-visible, so index-only scans still read the table.
     """
     name = f"wfe_{uuid4().hex}"
     url = make_url(server).set(database=name).render_as_string(hide_password=False)

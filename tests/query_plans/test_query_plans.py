@@ -1,8 +1,8 @@
-"""Each statement finds what it needs by an index, in a large store as in a small one.
+"""Each statement uses its indexes and reads few rows in a large store.
 
-Looked at with the values in sight and without (a prepared statement's generic plan), and by what was really read:
-an index that is read from one end to the other is no better than the table. Exempt are the statistics, which
-count, the look for a claim whose answer was lost, and what is read of PostgreSQL's own catalogue.
+Checked with custom and generic plans (those of prepared statements), and by the number of rows read, because a full
+index scan is no better than a sequential scan. Exempt are the statistics, which count all rows, the query for a claim
+whose answer was lost, and queries of the system catalogs.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def store(server: str, template: str) -> Iterator[psycopg.Connection]:
 
 
 def run(store: psycopg.Connection, case: Case, mode: Mode) -> Plan:
-    """Run the statement, a save under the stamp that the workflow has."""
+    """Execute the statement; a save gets the stored revision of the workflow."""
     values = dict(case.values)
     if "expected_revision" in values:
         row = store.execute("SELECT revision FROM wfc.workflows WHERE id = %s", [values["workflow_id"]]).fetchone()
@@ -42,7 +42,7 @@ def run(store: psycopg.Connection, case: Case, mode: Mode) -> Plan:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_statement_reads_what_it_needs(store: psycopg.Connection, case: Case, mode: Mode) -> None:
+def test_statement_uses_indexes_and_reads_few_rows(store: psycopg.Connection, case: Case, mode: Mode) -> None:
     plan = run(store, case, mode)
     assert not plan.scanned & set(TABLES), plan.text
     assert case.indexes <= plan.indexes, plan.text
@@ -50,10 +50,10 @@ def test_a_statement_reads_what_it_needs(store: psycopg.Connection, case: Case, 
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_save_costs_what_has_changed(store: psycopg.Connection, mode: Mode) -> None:
-    """Not what the workflow has: neither what is read nor what is written grows with the number of its pointers."""
+def test_cost_of_save_does_not_grow_with_number_of_pointers(store: psycopg.Connection, mode: Mode) -> None:
+    """Neither the rows read nor the log written grow with the number of pointers of the workflow."""
     [case] = [case for case in CASES if case.name == "persist_workflow"]
-    # The least of three, because pages are logged whole when they are changed for the first time after a checkpoint.
+    # The minimum of three: the first change of a page after a checkpoint logs the full page.
     with_few, *_ = sorted((run(store, case, mode) for _ in range(3)), key=lambda plan: plan.written)
     with store.transaction(force_rollback=True):
         store.execute(MORE_POINTERS)
@@ -62,9 +62,9 @@ def test_a_save_costs_what_has_changed(store: psycopg.Connection, mode: Mode) ->
     assert 0 < with_many.written < 1.5 * with_few.written
 
 
-def test_every_statement_is_looked_at() -> None:
-    """Nobody adds one without saying what it may read."""
-    looked_at = [case.statement for case in CASES]
+def test_every_statement_has_a_case() -> None:
+    """Each statement of the library is in `CASES` or `EXEMPT`."""
+    statements = [case.statement for case in CASES]
     missing = {
         f"{module.__name__.rpartition('.')[2]}.{name}"
         for module in (commands, errors, events, maintenance, queries, subscriptions, workflows)
@@ -72,12 +72,12 @@ def test_every_statement_is_looked_at() -> None:
         if isinstance(statement, Executable)
         and name.isupper()
         and not name.startswith("_")
-        and all(statement is not it for it in looked_at)
+        and all(statement is not it for it in statements)
     }
     assert missing == EXEMPT
 
 
-# The layout that a Rust host expects; not ours to leave out.
+# The layout that a Rust host expects; these indexes must exist even if no statement uses them.
 RUST_INDEXES = {
     "workflows_pkey",
     "workflows_name_key",
@@ -100,8 +100,8 @@ RUST_INDEXES = {
 }
 
 
-def test_every_index_of_ours_is_used(store: psycopg.Connection) -> None:
-    """An index that none of the statements needs only costs."""
+def test_every_additional_index_is_used(store: psycopg.Connection) -> None:
+    """Each index that this library adds is used by at least one statement."""
     found = {name for (name,) in store.execute("SELECT indexname FROM pg_indexes WHERE schemaname = 'wfc'")}
     needed = set().union(*(case.indexes for case in CASES))
     assert needed <= found
