@@ -30,7 +30,11 @@ def trace(call: Callable[[], object]) -> Trace:
 
     def note(frame: FrameType, event: str, _: object) -> None:
         code = frame.f_code
-        if event == "call" and code.co_filename.startswith(PACKAGE) and code.co_name not in ("<dictcomp>", "<listcomp>"):
+        if (
+            event == "call"
+            and code.co_filename.startswith(PACKAGE)
+            and code.co_name not in ("<dictcomp>", "<listcomp>")
+        ):
             found[f"{code.co_filename[len(PACKAGE) + 1 :]}:{code.co_qualname}"] = None
 
     sys.setprofile(note)

@@ -5,6 +5,7 @@ carries. A pickle, or an instance made by hand, has a plain number there and is 
 """
 
 import marshal
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -66,6 +67,11 @@ class Changes:
     after: Snapshot
     is_complete: bool
     """Nothing was known of what the store holds."""
+
+
+def new_revision() -> int:
+    """A revision that was never used and never will be: 63 random bits."""
+    return secrets.randbits(63)
 
 
 _id = attrgetter("id")

@@ -5,9 +5,10 @@ one JSON array, an object per row.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from wfe_postgres.codec.change_tracking import Changes
 from wfe_postgres.codec.fields import (
     COMMAND_FIELDS,
     ERROR_FIELDS,
@@ -18,7 +19,7 @@ from wfe_postgres.codec.fields import (
     Fields,
     json_fields,
 )
-from wfe_postgres.codec.json_values import encode, encode_members
+from wfe_postgres.codec.json_values import check_call_size, encode, encode_members
 from wfe_postgres.codec.validation import key, keys, text
 from wfe_postgres.contract.errors import SerializationError
 from wfe_postgres.contract.models import (
@@ -50,6 +51,47 @@ _ERROR = _validated(ERROR_FIELDS)
 _COMMAND = _validated(COMMAND_FIELDS, "data")
 
 _dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def creation_parameters(instance: WorkflowInstance, name: str, changes: Changes, revision: int, limit: int) -> Record:
+    """What a creation sends, under the id of `changes.after`. `limit`: of one JSON value, in bytes.
+
+    SerializationError: a value cannot be stored, or all are too much for one call.
+    """
+    params = workflow_record(instance, changes.after.workflow_id, name)
+    params["data"] = encode(instance.data, "data", limit)
+    params["pointers"] = _encode_pointers(instance, changes, limit)
+    params["revision"] = revision
+    check_call_size("execution_pointers", params["description"], params["data"], params["pointers"])
+    return params
+
+
+def save_parameters(
+    instance: WorkflowInstance,
+    subscriptions: Sequence[EventSubscription],
+    subscription_ids: Sequence[str],
+    changes: Changes,
+    revision: int,
+    limit: int,
+) -> Record:
+    """What a save sends: of the pointers and the data, what has changed. Raises as `creation_parameters` does."""
+    params = workflow_record(instance, instance.id, instance.name)
+    params["workflow_id"] = params.pop("id")
+    params["data"] = encode(instance.data, "data", limit) if changes.data else None
+    params["pointers"] = _encode_pointers(instance, changes, limit)
+    params["removed"] = changes.removed
+    params["kept"] = list(changes.after.pointers) if changes.is_complete else []
+    params["subscriptions"] = _array(
+        [
+            encode_subscription(it, subscription_ids[index], f"subscriptions[{index}].", limit)
+            for index, it in enumerate(subscriptions)
+        ]
+    )
+    params["expected_revision"] = None if instance.revision is None else int(instance.revision)
+    params["new_revision"] = revision
+    sent = (params["description"], params["data"], params["pointers"], params["subscriptions"])
+    check_call_size("execution_pointers", *sent)
+    return params
 
 
 def workflow_record(instance: WorkflowInstance, id: str, name: str) -> Record:
@@ -95,14 +137,23 @@ def command_record(command: ScheduledCommand) -> Record:
     return record
 
 
-def encode_records(records: Iterable[str]) -> str:
-    """Records that are JSON text already, as one JSON array."""
-    return f"[{','.join(records)}]"
-
-
 def encode_plain_records(records: list[Record]) -> str:
     """Records without users' JSON in them, as one JSON array."""
     return _dump(records)
+
+
+def _encode_pointers(instance: WorkflowInstance, changes: Changes, limit: int) -> str:
+    pointers, id = instance.execution_pointers, changes.after.workflow_id
+    return _array(
+        [
+            encode_pointer(pointers[index], position, id, f"execution_pointers[{index}]", limit)
+            for index, position in changes.pointers
+        ]
+    )
+
+
+def _array(records: list[str]) -> str:
+    return f"[{','.join(records)}]"
 
 
 def _record(source: Any, columns: _Validated, prefix: str) -> Record:

@@ -70,7 +70,7 @@ def check_size(encoded: str, path: str, limit: int) -> None:
 
 def check_call_size(path: str, *values: str | None) -> None:
     """`SerializationError`: the values are too much for one call."""
-    size = sum(len(value) if value.isascii() else len(value.encode()) for value in values if value)
+    size = sum([len(value) if value.isascii() else len(value.encode()) for value in values if value])
     if size > MAX_CALL_BYTES:
         raise SerializationError(path, f"the values of this call take {size} bytes together, of {MAX_CALL_BYTES}")
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import sessionmaker
 from sqlalchemy.pool import QueuePool
 
-from wfe_postgres.connections.confirmation import CommitMonitor
+from wfe_postgres.connections.confirmation import CommitNotConfirmedError
 from wfe_postgres.connections.deadlines import set_timeout, was_cancelled
 from wfe_postgres.connections.failures import CATCHABLE, READ_ONLY, sqlstate_of
 from wfe_postgres.contract.errors import PersistenceError
@@ -29,6 +29,26 @@ _MAX_CLOSED = 100
 
 BIND_ARGUMENTS = {"mapper": WorkflowRow}
 """What a session that has several binds is asked with."""
+
+
+_WAIT_FOR_STANDBY = "SyncRepWaitForLSN"
+"""The function of PostgreSQL's that sends the warning: the same in every language of the server's messages."""
+
+
+class CommitMonitor:
+    """A notice handler that looks for the warning that a commit's wait for a standby was cut short."""
+
+    was_cut_short = False
+
+    def __call__(self, notice: psycopg.errors.Diagnostic) -> None:
+        """See `psycopg.Connection.add_notice_handler`."""
+        self.was_cut_short = self.was_cut_short or notice.source_function == _WAIT_FOR_STANDBY
+
+
+def require_confirmed(connection: psycopg.Connection[Any], monitor: CommitMonitor) -> None:
+    """CommitNotConfirmedError: the wait was cut short, or a cancellation was sent that may have done so."""
+    if monitor.was_cut_short or was_cancelled(connection):
+        raise CommitNotConfirmedError
 
 
 class Lease(AbstractContextManager[Connection]):

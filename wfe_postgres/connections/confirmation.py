@@ -10,8 +10,6 @@ from typing import Any
 import psycopg
 from sqlalchemy import ColumnElement, Executable, case, func, literal_column, select, true
 
-from wfe_postgres.connections.deadlines import was_cancelled
-
 _builtin: Any = func.pg_catalog
 _off = _builtin.current_setting(literal_column("'synchronous_commit'")) == literal_column("'off'")
 _silent = _builtin.current_setting(literal_column("'client_min_messages'")) == literal_column("'error'")
@@ -32,25 +30,5 @@ CONFIRM: Executable = select(_emit_message, FORCE_SYNCHRONOUS_COMMIT)
 """A commit of its own: once it is confirmed, so is every earlier one. It writes some 50 bytes of WAL."""
 
 
-_WAIT_FOR_STANDBY = "SyncRepWaitForLSN"
-"""The function of PostgreSQL's that sends the warning: the same in every language of the server's messages."""
-
-
 class CommitNotConfirmedError(psycopg.OperationalError):
     """The transaction may be committed on the primary alone: the wait for a synchronous standby was cut short."""
-
-
-class CommitMonitor:
-    """A notice handler that looks for the warning that a commit's wait for a standby was cut short."""
-
-    was_cut_short = False
-
-    def __call__(self, notice: psycopg.errors.Diagnostic) -> None:
-        """See `psycopg.Connection.add_notice_handler`."""
-        self.was_cut_short = self.was_cut_short or notice.source_function == _WAIT_FOR_STANDBY
-
-
-def require_confirmed(connection: psycopg.Connection[Any], monitor: CommitMonitor) -> None:
-    """CommitNotConfirmedError: the wait was cut short, or a cancellation was sent that may have done so."""
-    if monitor.was_cut_short or was_cancelled(connection):
-        raise CommitNotConfirmedError

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from sqlalchemy import Executable
 
-from wfe_postgres.connections.checkout import Lease, Open
-from wfe_postgres.connections.confirmation import CONFIRM, require_confirmed
+from wfe_postgres.connections.checkout import Lease, Open, require_confirmed
+from wfe_postgres.connections.confirmation import CONFIRM
 from wfe_postgres.connections.deadlines import monotonic, set_timeout, was_cancelled
 from wfe_postgres.connections.execution import Parameters, Rows, run_by_sqlalchemy
 from wfe_postgres.connections.failures import CATCHABLE, Failure, Kind, classify

@@ -10,8 +10,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Executable
 
-from wfe_postgres.connections.checkout import require_no_pipeline
-from wfe_postgres.connections.confirmation import CommitMonitor, require_confirmed
+from wfe_postgres.connections.checkout import CommitMonitor, require_confirmed, require_no_pipeline
 from wfe_postgres.connections.deadlines import set_timeout, was_cancelled
 from wfe_postgres.connections.execution import Execute, Parameters, Rows
 from wfe_postgres.connections.failures import CATCHABLE, Failure, Kind, classify

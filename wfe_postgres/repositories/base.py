@@ -1,7 +1,6 @@
 """What all repositories share: a statement runner, a schema, and a limit for the size of a value."""
 
 import logging
-import secrets
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -51,11 +50,6 @@ def _runner_for(source: Source, schema: str) -> StatementRunner:
     if isinstance(source, sessionmaker):
         return PooledRunner(session_source(source), schema)
     return join_caller(source, schema)  # type: ignore[arg-type]
-
-
-def new_revision() -> int:
-    """A revision that was never used and never will be: 63 random bits."""
-    return secrets.randbits(63)
 
 
 def id_or_new(id: str) -> str:

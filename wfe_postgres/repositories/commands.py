@@ -87,13 +87,7 @@ class PostgresScheduledCommandRepository(Repository, ScheduledCommandRepository)
                 if claim.command in seen:  # scheduled again under a number that was drawn before the call began
                     continue
                 seen.add(claim.command)
-                try:
-                    handler(_command_of(claim))
-                except CorruptRowError as failure:
-                    logger.error("a scheduled command is left in place: %s", failure)
-                except Exception as failure:
-                    failures.append(failure)
-                else:
+                if _is_handled(claim, handler, failures):
                     kept.pop()
                     if self._finish(claim):
                         still_there.pop()
@@ -115,9 +109,8 @@ class PostgresScheduledCommandRepository(Repository, ScheduledCommandRepository)
         }
 
         def attempt(execute: Execute, may_have_committed: bool) -> Sequence[Any]:
-            return (may_have_committed and execute(statements.CLAIMED, {"claim": number})) or execute(
-                statements.CLAIM, params
-            )
+            claimed = may_have_committed and execute(statements.CLAIMED, {"claim": number})
+            return claimed or execute(statements.CLAIM, params)
 
         rows = self._runner.write(attempt)
         if not rows:
@@ -144,6 +137,19 @@ class PostgresScheduledCommandRepository(Repository, ScheduledCommandRepository)
                 self._runner.write(partial(_release_one, claim))
         except PersistenceError as failure:
             logger.warning("claimed commands come back when their lease runs out: %s", failure)
+
+
+def _is_handled(claim: _Claim, handler: Handler, failures: list[Exception]) -> bool:
+    """Call the handler; what it raises is added to the failures."""
+    try:
+        handler(_command_of(claim))
+    except CorruptRowError as failure:
+        logger.error("a scheduled command is left in place: %s", failure)
+    except Exception as failure:
+        failures.append(failure)
+    else:
+        return True
+    return False
 
 
 def _release_one(claim: _Claim, execute: Execute, _: bool = False) -> None:

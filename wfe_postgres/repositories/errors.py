@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from wfe_postgres.codec.change_tracking import new_revision
 from wfe_postgres.codec.decoding import read_error
 from wfe_postgres.codec.encoding import encode_plain_records, error_record
 from wfe_postgres.codec.json_values import check_call_size
 from wfe_postgres.codec.validation import checked, positive, text, timestamp
 from wfe_postgres.contract.models import ExecutionError
-from wfe_postgres.repositories.base import Repository, new_revision, read_all
+from wfe_postgres.repositories.base import Repository, read_all
 from wfe_postgres.statements import errors as statements
 
 

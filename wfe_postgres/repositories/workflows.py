@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Executable
 
-from wfe_postgres.codec.change_tracking import TrackedRevision, compare, snapshot_of, track_loaded
+from wfe_postgres.codec.change_tracking import TrackedRevision, compare, new_revision, snapshot_of, track_loaded
 from wfe_postgres.codec.decoding import read_pointers, read_workflow
-from wfe_postgres.codec.parameters import creation_parameters, save_parameters
+from wfe_postgres.codec.encoding import creation_parameters, save_parameters
 from wfe_postgres.codec.validation import count, key, milliseconds, text
 from wfe_postgres.connections import Execute
 from wfe_postgres.contract.errors import (
@@ -21,7 +22,7 @@ from wfe_postgres.contract.errors import (
 )
 from wfe_postgres.contract.interfaces import WorkflowRepository
 from wfe_postgres.contract.models import EventSubscription, WorkflowInstance
-from wfe_postgres.repositories.base import Repository, id_or_new, logger, new_revision
+from wfe_postgres.repositories.base import Repository, id_or_new, logger
 from wfe_postgres.statements import workflows as statements
 
 
@@ -51,12 +52,22 @@ class PostgresWorkflowRepository(Repository, WorkflowRepository):
         return id
 
     def persist_workflow(self, instance: WorkflowInstance) -> None:
-        self._save(instance, ())
+        self.persist_workflow_with_subscriptions(instance, ())
 
     def persist_workflow_with_subscriptions(
         self, instance: WorkflowInstance, subscriptions: Sequence[EventSubscription]
     ) -> None:
-        self._save(instance, subscriptions)
+        changes = compare(instance, instance.id, snapshot_of(instance))
+        ids = _subscription_ids(subscriptions) if subscriptions else []
+        revision = new_revision()
+        params = save_parameters(instance, subscriptions, ids, changes, revision, self._max_payload_bytes)
+        statement = statements.save(
+            complete=changes.is_complete, removes=bool(changes.removed), with_subscriptions=bool(subscriptions)
+        )
+        self._save(statement, params)
+        for subscription, id in zip(subscriptions, ids, strict=True):
+            subscription.id = id
+        instance.revision = TrackedRevision(revision, changes.after)
 
     def get_runnable_instances(self, as_at: datetime, limit: int | None = None) -> list[str]:
         params = {"as_at": milliseconds(as_at, "as_at"), "limit": count(limit, "limit")}
@@ -93,48 +104,29 @@ class PostgresWorkflowRepository(Repository, WorkflowRepository):
             raise WorkflowNotFoundError(value)
         return _instance_of(rows.pop())
 
-    def _save(self, instance: WorkflowInstance, subscriptions: Sequence[EventSubscription]) -> None:
-        changes = compare(instance, instance.id, snapshot_of(instance))
-        ids = _subscription_ids(subscriptions)
-        revision = new_revision()
-        params = save_parameters(instance, subscriptions, ids, changes, revision, self._max_payload_bytes)
-        statement = statements.save(
-            complete=changes.is_complete, removes=bool(changes.removed), with_subscriptions=bool(subscriptions)
-        )
-        self._write(statement, params)
-        for subscription, id in zip(subscriptions, ids, strict=True):
-            subscription.id = id
-        instance.revision = TrackedRevision(revision, changes.after)
-
-    def _write(self, statement: Executable, params: dict[str, Any]) -> None:
+    def _save(self, statement: Executable, params: dict[str, Any]) -> None:
         id: str = params["workflow_id"]
         if params["expected_revision"] is None:
             self._runner.transact(_UnconditionalSave(statement, params), id)
         else:
-            self._runner.write(_GuardedSave(statement, params), id)
+            self._runner.write(partial(_save_guarded, statement, params), id)
 
 
-class _GuardedSave:
+def _save_guarded(statement: Executable, params: Mapping[str, Any], execute: Execute, may_have_committed: bool) -> None:
     """A save under the revision that the instance was loaded with.
 
     Never merged, and never repeated on a conflict: the step ran on data that is stale now, so only the host can decide.
     """
-
-    def __init__(self, statement: Executable, params: Mapping[str, Any]) -> None:
-        self._statement = statement
-        self._params = params
-
-    def __call__(self, execute: Execute, may_have_committed: bool) -> None:
-        id, expected = self._params["workflow_id"], self._params["expected_revision"]
-        if may_have_committed and _was_committed(execute, id, expected, self._params["new_revision"]):
-            return
-        if execute(self._statement, self._params):
-            return
-        # By a second statement: in the first one's snapshot the other's save may not have been there yet.
-        found = execute(statements.REVISION, {"workflow_id": id})
-        if not found:
-            raise WorkflowNotFoundError(id)
-        raise ConcurrencyError(id, expected, found[0][0])
+    id, expected = params["workflow_id"], params["expected_revision"]
+    if may_have_committed and _was_committed(execute, id, expected, params["new_revision"]):
+        return
+    if execute(statement, params):
+        return
+    # By a second statement: in the first one's snapshot the other's save may not have been there yet.
+    found = execute(statements.REVISION, {"workflow_id": id})
+    if not found:
+        raise WorkflowNotFoundError(id)
+    raise ConcurrencyError(id, expected, found[0][0])
 
 
 class _UnconditionalSave:

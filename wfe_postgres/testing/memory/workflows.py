@@ -5,13 +5,14 @@ from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime
 
+from wfe_postgres.codec.change_tracking import new_revision
 from wfe_postgres.codec.encoding import encode_pointer, workflow_record
 from wfe_postgres.codec.json_values import check_call_size, encode
 from wfe_postgres.codec.validation import count, key, milliseconds, text
 from wfe_postgres.contract.errors import ConcurrencyError, PersistenceError, WorkflowExistsError, WorkflowNotFoundError
 from wfe_postgres.contract.interfaces import WorkflowRepository
 from wfe_postgres.contract.models import EventSubscription, WorkflowInstance, WorkflowStatus
-from wfe_postgres.repositories.base import id_or_new, new_revision
+from wfe_postgres.repositories.base import id_or_new
 from wfe_postgres.testing.memory.store import InMemoryPart, add, check_distinct, kept
 from wfe_postgres.testing.memory.subscriptions import checked_subscription
 

@@ -1,78 +1,25 @@
-"""The seven tables as declarative classes, to query and join in an application's own session.
-
-    select(Order, WorkflowRow).join(WorkflowRow, WorkflowRow.id == Order.workflow_id)
-
-Reading is free. Of what is stored, the scalar columns of a `WorkflowRow` may be written; a row that was
-changed since it was loaded is then a `StaleDataError`. Everything else is written through the repositories, and refused
-here. Another schema than `wfc` is reached by SQLAlchemy's `schema_translate_map`.
+"""One declarative class per table.
 
 The column names and types are the Rust provider's, so that both can serve one database; what this library adds
 (positions, revisions, claims, nonces and their indexes) has defaults, so that a Rust host's statements need not know
 of it. The migrations write their own DDL; `alembic check` compares the two.
 """
 
-from datetime import datetime
-from typing import Annotated, Any, ClassVar
+from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
     Column,
-    Connection,
-    DateTime,
     FetchedValue,
     ForeignKey,
     Index,
-    Integer,
-    MetaData,
     PrimaryKeyConstraint,
-    Text,
     UniqueConstraint,
-    event,
     false,
-    inspect,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.exc import InvalidRequestError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, foreign, mapped_column, relationship
-from sqlalchemy.types import UserDefinedType
+from sqlalchemy.orm import Mapped, foreign, mapped_column, relationship
 
-SCHEMA = "wfc"
-
-
-class _RowAddress(UserDefinedType[str]):
-    """PostgreSQL's tid: where a row version lies in its table."""
-
-    cache_ok = True
-
-    def get_col_spec(self, **_: Any) -> str:
-        """Its name in SQL."""
-        return "tid"
-
-
-Serial = Annotated[int, mapped_column(Integer, primary_key=True, autoincrement=True)]
-Moment = Annotated[datetime, mapped_column(DateTime(timezone=True))]
-Json = Annotated[Any, mapped_column(JSONB(none_as_null=True))]
-BigInt = Annotated[int, mapped_column(BigInteger)]
-
-
-class Base(DeclarativeBase):
-    """The tables' common root. `metadata.create_all()` and `drop_all()` are refused: migrations make the store."""
-
-    metadata: ClassVar[MetaData] = MetaData(
-        schema=SCHEMA,
-        naming_convention={
-            "pk": "%(table_name)s_pkey",
-            "fk": "%(table_name)s_%(column_0_name)s_fkey",
-            "uq": "%(table_name)s_%(column_0_N_name)s_key",
-        },
-    )
-    type_annotation_map: ClassVar[dict[Any, Any]] = {str: Text()}
-
-    def __repr__(self) -> str:
-        state = inspect(self)
-        key = state.identity or state.mapper.primary_key_from_instance(self)
-        return f"{type(self).__name__}({', '.join(map(repr, key))})"
+from wfe_postgres.orm.base import Base, BigInt, Json, Moment, RowAddress, Serial
 
 
 class WorkflowRow(Base):
@@ -155,7 +102,7 @@ class PointerRow(Base):
     __table_args__: Any = (
         PrimaryKeyConstraint("workflow_id", "id"),
         # Pointers from before positions were kept all have the same one: they come as the table holds them.
-        Column("ctid", _RowAddress(), system=True),
+        Column("ctid", RowAddress(), system=True),
     )
     __mapper_args__: Any = {"exclude_properties": ["ctid"]}  # noqa: RUF012 - SQLAlchemy looks for it here
 
@@ -277,24 +224,3 @@ class SequenceRow(Base):
 
     definition_id: Mapped[str] = mapped_column(primary_key=True)
     next_num: Mapped[BigInt]
-
-
-def _refuse_ddl(*_: object, **__: object) -> None:
-    raise InvalidRequestError("the store is made by ensure_store_exists() or `wfe-postgres upgrade`, not from metadata")
-
-
-def _refuse_write(mapper: Mapper[Any], _: Connection, row: Base) -> None:
-    raise InvalidRequestError(f"{mapper.class_.__name__} is read-only in a session: write it through the repositories")
-
-
-def _refuse_data(_: object, __: Connection, row: WorkflowRow) -> None:
-    if inspect(row).attrs.data.history.has_changes():
-        raise InvalidRequestError("WorkflowRow.data is read-only in a session: write it through the repositories")
-
-
-for _name in ("before_create", "before_drop"):
-    event.listen(Base.metadata, _name, _refuse_ddl)
-for _class in (mapper.class_ for mapper in Base.registry.mappers):
-    for _name in ("before_insert", "before_update", "before_delete"):
-        updates_workflow = _class is WorkflowRow and _name == "before_update"
-        event.listen(_class, _name, _refuse_data if updates_workflow else _refuse_write)

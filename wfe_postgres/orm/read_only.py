@@ -1,0 +1,35 @@
+"""Refuses in a session what is written through the repositories, and DDL from the metadata."""
+
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    event,
+    inspect,
+)
+from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.orm import Mapper
+
+from wfe_postgres.orm.base import Base
+from wfe_postgres.orm.tables import WorkflowRow
+
+
+def _refuse_ddl(*_: object, **__: object) -> None:
+    raise InvalidRequestError("the store is made by ensure_store_exists() or `wfe-postgres upgrade`, not from metadata")
+
+
+def _refuse_write(mapper: Mapper[Any], _: Connection, row: Base) -> None:
+    raise InvalidRequestError(f"{mapper.class_.__name__} is read-only in a session: write it through the repositories")
+
+
+def _refuse_data(_: object, __: Connection, row: WorkflowRow) -> None:
+    if inspect(row).attrs.data.history.has_changes():
+        raise InvalidRequestError("WorkflowRow.data is read-only in a session: write it through the repositories")
+
+
+for _name in ("before_create", "before_drop"):
+    event.listen(Base.metadata, _name, _refuse_ddl)
+for _class in (mapper.class_ for mapper in Base.registry.mappers):
+    for _name in ("before_insert", "before_update", "before_delete"):
+        updates_workflow = _class is WorkflowRow and _name == "before_update"
+        event.listen(_class, _name, _refuse_data if updates_workflow else _refuse_write)
