@@ -8,7 +8,7 @@ package without what stands around it (`AROUND`).
 import ast
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ class Module:
     """One Python file of the project."""
 
     path: Path
-    text: str
+    text: str = field(repr=False)
 
     @property
     def name(self) -> str:
