@@ -87,16 +87,18 @@ class PostgresRepositories(
 
 
 class PostgresPersistenceProvider(PostgresRepositories):
-    """WFE's persistence on PostgreSQL. Thread-safe, and usable in a child process after any fork.
+    """WFE's persistence on PostgreSQL. Thread-safe; a provider that was made before a fork works in the child process.
 
-    `url`: `postgresql://user:password@host:port/database`, or a SQLAlchemy `URL`. `schema`: where the tables lie.
-    `command_lease`: seconds for which a scheduled command belongs to the host that runs it. `retry_budget`: seconds
-    that one call may spend on retries, 0 switches them off. `call_timeout`: seconds after which any call has returned
-    or raised, whatever the network does; `None` for no limit. `max_payload_bytes`: the limit of one JSON value's
-    encoding. `engine_options` are `sqlalchemy.create_engine`'s, as `pool_size` (10 by default, and no overflow).
+    - `url`: `postgresql://user:password@host:port/database`, or a SQLAlchemy `URL`.
+    - `schema`: the schema of the tables.
+    - `command_lease`: seconds for which a scheduled command is leased to the host that runs it.
+    - `retry_budget`: seconds that one call may spend on retries after transient errors; 0 switches retries off.
+    - `call_timeout`: seconds after which any call has returned or raised, whatever the network does; `None`: no limit.
+    - `max_payload_bytes`: the limit of one JSON value, in bytes of its encoding.
+    - `engine_options`: keywords of `sqlalchemy.create_engine`, as `pool_size` (10 by default, without overflow).
 
-    ValueError: the URL or the schema's name is unusable, or an option (`creator`, `pool`, `module`) makes connections
-    on which no `call_timeout` could be kept. No connection is made before the first call.
+    No connection is made before the first call. ValueError: the URL or the schema's name is unusable, or an option
+    (`creator`, `pool`, `module`) makes connections on which no `call_timeout` could be enforced.
     """
 
     def __init__(
