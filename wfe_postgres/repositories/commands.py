@@ -65,7 +65,6 @@ class PostgresScheduledCommandRepository(Repository, ScheduledCommandRepository)
 
     @property
     def supports_scheduled_commands(self) -> bool:
-        """True."""
         return True
 
     def schedule_command(self, command: ScheduledCommand) -> None:

@@ -17,6 +17,7 @@ class PostgresErrors(Repository):
     """Errors of steps, on the table `execution_errors`. Every call is one statement."""
 
     def persist_errors(self, errors: Sequence[ExecutionError]) -> None:
+        """Store the errors, all of them or none."""
         nonce = new_revision() >> 1  # counted up from here, and still in the column's range
         records = [error_record(error, nonce + index, f"errors[{index}]") for index, error in enumerate(errors)]
         if not records:

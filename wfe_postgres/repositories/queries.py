@@ -37,7 +37,7 @@ class PostgresQueries(Repository):
         limit: int = 100,
         cursor: str | None = None,
     ) -> WorkflowPage:
-        """Workflows that satisfy every filter params, newest first: `created_from <= create_time < created_to`.
+        """Workflows that match every filter, newest first: `created_from <= create_time < created_to`.
 
         `cursor` is the `next_cursor` of the page before. No page has a gap or a repeat because rows were added
         meanwhile. One statement; ValueError for a bad cursor or a limit below 1.
@@ -93,23 +93,13 @@ def _place_of(cursor: str) -> dict[str, str]:
     raise ValueError(reason)
 
 
-def _statistics_of(found: list[Any], here: datetime) -> StoreStatistics:
-    counts = found[0] or {}
-    return StoreStatistics(
-        workflows={status: counts.get(status.value, 0) for status in WorkflowStatus},
-        runnable_due=found[1],
-        oldest_due=_from_milliseconds(found[2]),
-        unprocessed_events=found[3],
-        oldest_unprocessed_event=_from_text(found[4]),
-        due_commands=found[5],
-        oldest_due_command=_from_milliseconds(found[6]),
-        open_subscriptions=found[7],
-        held_subscriptions=found[8],
-        expired_subscriptions=found[9],
-        execution_errors=found[10],
-        schema_revision=found[11],
-        clock_offset=here.timestamp() - found[12],
-    )
+def _statistics_of(found: dict[str, Any], here: datetime) -> StoreStatistics:
+    counts, now = found.pop("workflows") or {}, found.pop("now")
+    for name in ("oldest_due", "oldest_due_command"):
+        found[name] = _from_milliseconds(found[name])
+    found["oldest_unprocessed_event"] = _from_text(found["oldest_unprocessed_event"])
+    workflows = {status: counts.get(status.value, 0) for status in WorkflowStatus}
+    return StoreStatistics(workflows=workflows, clock_offset=here.timestamp() - now, **found)
 
 
 def _from_text(value: str | None) -> datetime | None:

@@ -102,23 +102,20 @@ _runnable_due = (
 _unprocessed = literal_column("(is_processed = false) IS TRUE", Boolean())
 _due = commands.c.execute_time <= _now_milliseconds
 
-STATISTICS = select(
-    sql_cast(
-        builtin.json_build_array(
-            _count_by(workflows.c.status),
-            _count(workflows, *_runnable_due),
-            _least(workflows.c.next_execution, *_runnable_due),
-            _count(events, _unprocessed),
-            _least(events.c.event_time, _unprocessed),
-            _count(commands, _due),
-            _least(commands.c.execute_time, _due),
-            _count(subscriptions, IS_OPEN),
-            _count(subscriptions, IS_OPEN.is_not(true())),  # a token without an expiry makes it NULL
-            _count(subscriptions, subscriptions.c.external_token.is_not(None), IS_OPEN),
-            _count(errors),
-            select(func.max(_versions.c.version_num)).scalar_subquery(),
-            extract("epoch", builtin.clock_timestamp()),
-        ),
-        Text(),
-    )
-)
+_STATISTICS = {
+    "workflows": _count_by(workflows.c.status),
+    "runnable_due": _count(workflows, *_runnable_due),
+    "oldest_due": _least(workflows.c.next_execution, *_runnable_due),
+    "unprocessed_events": _count(events, _unprocessed),
+    "oldest_unprocessed_event": _least(events.c.event_time, _unprocessed),
+    "due_commands": _count(commands, _due),
+    "oldest_due_command": _least(commands.c.execute_time, _due),
+    "open_subscriptions": _count(subscriptions, IS_OPEN),
+    "held_subscriptions": _count(subscriptions, IS_OPEN.is_not(true())),  # a token without an expiry makes it NULL
+    "expired_subscriptions": _count(subscriptions, subscriptions.c.external_token.is_not(None), IS_OPEN),
+    "execution_errors": _count(errors),
+    "schema_revision": select(func.max(_versions.c.version_num)).scalar_subquery(),
+    "now": extract("epoch", builtin.clock_timestamp()),
+}
+_members = (part for name, value in _STATISTICS.items() for part in (literal_column(f"'{name}'"), value))
+STATISTICS = select(sql_cast(builtin.json_build_object(*_members), Text()))
