@@ -1,4 +1,4 @@
-"""A Rust host beside the provider."""
+"""A Rust host on the database of the provider."""
 
 from collections.abc import Iterator
 

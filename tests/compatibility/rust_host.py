@@ -1,4 +1,4 @@
-"""A Rust host in short: its statements, which name the columns of its own layout and know of no others."""
+"""A minimal Rust host: its statements, which use only the columns of the Rust layout."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -57,13 +57,13 @@ CLEAR_TOKEN = """
 
 
 class RustHost:
-    """One connection of a Rust host. Rows are dicts by column name; each method is a transaction of its own."""
+    """One connection of a Rust host. Rows are dicts; each method runs in its own transaction."""
 
     def __init__(self, connection: psycopg.Connection[DictRow]) -> None:
         self._connection = connection
 
     def rows(self, table: str, **where: Any) -> list[Row]:
-        """All columns of the rows in which these have these values, as the table holds them."""
+        """All columns of the rows with these values."""
         condition = sql.SQL(" AND ").join(sql.SQL("{} = {}").format(sql.Identifier(it), where[it]) for it in where)
         chosen = sql.SQL("SELECT * FROM wfc.{} WHERE {}").format(
             sql.Identifier(table), condition if where else sql.SQL("true")
@@ -71,24 +71,24 @@ class RustHost:
         return self._connection.execute(chosen).fetchall()
 
     def row(self, table: str, **where: Any) -> Row:
-        """The one row."""
+        """The only row with these values."""
         [found] = self.rows(table, **where)
         return found
 
     def insert(self, table: str, *rows: Row) -> None:
-        """Store rows, naming the columns of the Rust layout."""
+        """Insert rows with the columns of the Rust layout."""
         with self._connection.transaction():
             for row in rows:
                 self._insert(table, row)
 
     def create(self, workflow: Row, pointers: Sequence[Row]) -> None:
-        """Store a new workflow."""
+        """Insert a new workflow with its pointers."""
         with self._connection.transaction():
             self._insert("workflows", workflow)
             self._insert_pointers(workflow["id"], pointers)
 
     def save(self, workflow: Row, pointers: Sequence[Row]) -> None:
-        """Write all columns of the workflow over whatever is there, delete all its pointers, and store these."""
+        """Update all columns of the workflow unconditionally, and replace all its pointers."""
         columns = LAYOUT["workflows"].split()[1:]
         assignments = sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(column)) for column in columns)
         update = sql.SQL("UPDATE wfc.workflows SET {} WHERE id = %s").format(assignments)
@@ -98,20 +98,20 @@ class RustHost:
             self._insert_pointers(workflow["id"], pointers)
 
     def load(self, id: str) -> tuple[Row, list[Row]]:
-        """The workflow's row and its pointers' rows."""
+        """The row of the workflow and the rows of its pointers."""
         return self.row("workflows", id=id), self.rows("execution_pointers", workflow_id=id)
 
     def schedule(self, name: str, data: str, execute_time: int) -> None:
-        """Store the command, or move it."""
+        """Insert the command, or update its due time."""
         self._connection.execute(SCHEDULE, [name, data, execute_time, execute_time])
 
     def due(self, until: int) -> list[Row]:
-        """What is to be carried out."""
+        """The commands that are due."""
         chosen = "SELECT * FROM wfc.scheduled_commands WHERE execute_time < %s"
         return self._connection.execute(chosen, [until]).fetchall()
 
     def delete_due(self, until: int) -> None:
-        """Remove what has been carried out, and whatever else was due."""
+        """Delete all commands that are due, whether they were handled or not."""
         self._connection.execute("DELETE FROM wfc.scheduled_commands WHERE execute_time < %s", [until])
 
     def next_number(self, definition_id: str) -> int:
@@ -121,23 +121,23 @@ class RustHost:
         return int(row["next_num"])
 
     def take_token(self, id: str, token: str, worker: str, expiry: Any) -> bool:
-        """Hold the subscription, if nobody does."""
+        """Set the token of the subscription, if it has none."""
         return self._connection.execute(TAKE_TOKEN, [token, worker, expiry, id]).rowcount == 1
 
     def clear_token(self, id: str, token: str) -> bool:
-        """Give it back."""
+        """Clear the token of the subscription."""
         return self._connection.execute(CLEAR_TOKEN, [id, token]).rowcount == 1
 
     def run(self, statement: str, *values: Any) -> None:
-        """Any other statement."""
+        """Execute any other statement."""
         self._connection.execute(statement.encode(), values)
 
     def query(self, statement: str, *values: Any) -> list[Row]:
-        """The rows of any other statement."""
+        """Execute any other statement and return its rows."""
         return self._connection.execute(statement.encode(), values).fetchall()
 
     def transaction(self) -> AbstractContextManager[object]:
-        """Several calls in one."""
+        """A transaction for several calls."""
         return self._connection.transaction()
 
     def _insert_pointers(self, workflow_id: str, pointers: Sequence[Row]) -> None:
@@ -147,8 +147,8 @@ class RustHost:
     def _insert(self, table: str, row: Row) -> None:
         columns = LAYOUT[table].split()
         names = sql.SQL(", ").join(map(sql.Identifier, columns))
-        places = sql.SQL(", ").join([sql.Placeholder()] * len(columns))
-        insert = sql.SQL("INSERT INTO wfc.{} ({}) VALUES ({})").format(sql.Identifier(table), names, places)
+        placeholders = sql.SQL(", ").join([sql.Placeholder()] * len(columns))
+        insert = sql.SQL("INSERT INTO wfc.{} ({}) VALUES ({})").format(sql.Identifier(table), names, placeholders)
         self._connection.execute(insert, _values(row, columns))
 
 
@@ -162,13 +162,13 @@ def _values(row: Row, columns: Sequence[str]) -> list[Any]:
 
 @contextmanager
 def rust_host(url: str) -> Iterator[RustHost]:
-    """A host with a connection of its own."""
+    """A Rust host with its own connection."""
     with psycopg.connect(url, autocommit=True, row_factory=dict_row) as connection:
         yield RustHost(connection)
 
 
 def workflow_row(id: str, **values: Any) -> Row:
-    """A new workflow as a Rust host would store it."""
+    """The row of a new workflow, as a Rust host stores it."""
     return {
         "id": id,
         "name": id,
@@ -182,7 +182,7 @@ def workflow_row(id: str, **values: Any) -> Row:
 
 
 def pointer_row(id: str, **values: Any) -> Row:
-    """A new pointer as a Rust host would store it."""
+    """The row of a new pointer, as a Rust host stores it."""
     return {
         "id": id,
         "step_id": 0,
@@ -198,11 +198,11 @@ def pointer_row(id: str, **values: Any) -> Row:
 
 
 def ids_of(instance: WorkflowInstance) -> list[str]:
-    """Of its pointers, in their order."""
+    """The ids of the pointers, in order."""
     return [it.id for it in instance.execution_pointers]
 
 
 def rust_workflow(rust: RustHost, *pointer_ids: str, id: str = "rust") -> str:
-    """A workflow that a Rust host has created."""
+    """Create a workflow as a Rust host, and return its id."""
     rust.create(workflow_row(id, create_time=at(0)), [pointer_row(it) for it in pointer_ids])
     return id

@@ -1,4 +1,4 @@
-"""One database, a Rust host's statements and this provider at the same time: neither loses what is not its own."""
+"""A Rust host and this provider on the same database at the same time: neither loses changes of the other."""
 
 import random
 import threading
@@ -33,27 +33,27 @@ from wfe_postgres.testing.conformance.support import (
     workflow,
 )
 
-# Saves beside saves ---------------------------------------------------------------------------------------
+# Concurrent saves -----------------------------------------------------------------------------------------
 
 
-def _changing_nothing(row: Row, pointers: list[Row]) -> None:
-    """A save of what was loaded."""
+def _change_nothing(row: Row, pointers: list[Row]) -> None:
+    """A save without changes."""
 
 
-def _finishing(row: Row, pointers: list[Row]) -> None:
+def _finish(row: Row, pointers: list[Row]) -> None:
     row["status"] = "Complete"
     pointers.reverse()
 
 
-def _emptying(row: Row, pointers: list[Row]) -> None:
+def _remove_all_pointers(row: Row, pointers: list[Row]) -> None:
     pointers.clear()
 
 
-@pytest.mark.parametrize("change", [_changing_nothing, _finishing, _emptying])
-def test_its_save_between_our_load_and_save_is_noticed(
+@pytest.mark.parametrize("change", [_change_nothing, _finish, _remove_all_pointers])
+def test_rust_save_since_load_raises_concurrency_error(
     provider: PostgresPersistenceProvider, rust: RustHost, change: Callable[[Row, list[Row]], None]
 ) -> None:
-    """We are refused, and what it wrote stands."""
+    """The save of the provider is rejected, and the rows of the Rust host are not changed."""
     ours = created(provider, workflow(pointer("a"), pointer("b")))
     row, pointers = rust.load(ours.id)
     change(row, pointers)
@@ -70,7 +70,9 @@ def test_its_save_between_our_load_and_save_is_noticed(
     assert rust.rows("event_subscriptions") == []
 
 
-def test_its_deletion_is_noticed(provider: PostgresPersistenceProvider, rust: RustHost) -> None:
+def test_rust_deletion_since_load_raises_workflow_not_found(
+    provider: PostgresPersistenceProvider, rust: RustHost
+) -> None:
     ours = created(provider, workflow())
     rust.run("DELETE FROM wfc.execution_pointers WHERE workflow_id = %s", ours.id)
     rust.run("DELETE FROM wfc.workflows WHERE id = %s", ours.id)
@@ -78,19 +80,19 @@ def test_its_deletion_is_noticed(provider: PostgresPersistenceProvider, rust: Ru
         provider.persist_workflow(ours)
 
 
-def test_each_goes_on_with_what_the_other_saved(provider: PostgresPersistenceProvider, rust: RustHost) -> None:
-    """In turn they add, change, move and remove pointers, and fields of the workflow; nothing is lost or out of place.
+def test_alternating_saves_keep_pointers_and_order(provider: PostgresPersistenceProvider, rust: RustHost) -> None:
+    """Both add, move and remove pointers and change fields in turn; nothing is lost, and the order is kept.
 
-    The places that a Rust host's pointers get leave no room between them, those of ours do.
+    Positions of pointers that a Rust host inserts are consecutive; those that the provider assigns have gaps.
     """
-    chance = random.Random(7)
+    rng = random.Random(7)
     id = rust_workflow(rust, "a", "b", "c")
     expected = ["a", "b", "c"]
     for turn in range(12):
         row, pointers = rust.load(id)
         by_id = {it["id"]: it for it in pointers}
         assert by_id.keys() == set(expected)
-        expected.insert(chance.randint(0, len(expected)), f"rust-{turn}")
+        expected.insert(rng.randint(0, len(expected)), f"rust-{turn}")
         by_id[f"rust-{turn}"] = pointer_row(f"rust-{turn}", step_id=turn)
         rust.save(row | {"description": f"rust {turn}"}, [by_id[it] for it in expected])
 
@@ -98,17 +100,17 @@ def test_each_goes_on_with_what_the_other_saved(provider: PostgresPersistencePro
             instance = provider.get_workflow_instance(id)
             assert ids_of(instance) == expected
             assert instance.description == (f"rust {turn}" if part == 0 else "ours")
-            place = chance.randint(0, len(expected))
-            instance.execution_pointers.insert(place, pointer(f"ours-{turn}-{part}", step_id=turn))
-            instance.execution_pointers.pop(chance.randrange(len(expected)))
+            index = rng.randint(0, len(expected))
+            instance.execution_pointers.insert(index, pointer(f"ours-{turn}-{part}", step_id=turn))
+            instance.execution_pointers.pop(rng.randrange(len(expected)))
             instance.description = "ours"
             provider.persist_workflow(instance)
             expected = ids_of(instance)
     assert provider.get_workflow_instance(id) == instance
 
 
-def test_saves_of_both_at_once_are_not_mixed(provider: PostgresPersistenceProvider, database_url: str) -> None:
-    """Whoever reads sees the pointers of one save, whose mark is in the workflow; ours overwrite none of theirs."""
+def test_concurrent_saves_of_both_hosts_are_not_mixed(provider: PostgresPersistenceProvider, database_url: str) -> None:
+    """Each load returns the pointers of one save, identified by the description of the workflow."""
     with rust_host(database_url) as rust:
         id = rust_workflow(rust)
     ended = threading.Event()
@@ -135,15 +137,15 @@ def test_saves_of_both_at_once_are_not_mixed(provider: PostgresPersistenceProvid
 
     def read(_: int) -> None:
         while not ended.is_set():
-            check_whole(provider.get_workflow_instance(id))
+            check_consistent(provider.get_workflow_instance(id))
 
     parts = [write_as_rust, write_as_rust, write, write, read, read]
     together(len(parts), lambda number: parts[number](number))
-    check_whole(provider.get_workflow_instance(id))
+    check_consistent(provider.get_workflow_instance(id))
 
 
-def check_whole(instance: WorkflowInstance) -> None:
-    """Its pointers are those of the save that its description names."""
+def check_consistent(instance: WorkflowInstance) -> None:
+    """Check that the pointers belong to the save that the description names."""
     if instance.description is not None:
         turn = int(instance.description.split("-")[1])
         assert ids_of(instance) == [f"{instance.description}-{it}" for it in range(turn % 5)]
@@ -152,7 +154,7 @@ def check_whole(instance: WorkflowInstance) -> None:
 # Tokens, commands, sequences ------------------------------------------------------------------------------
 
 
-def test_one_of_both_gets_the_token(provider: PostgresPersistenceProvider, database_url: str) -> None:
+def test_token_requested_by_both_hosts_is_set_once(provider: PostgresPersistenceProvider, database_url: str) -> None:
     ids = [provider.create_event_subscription(subscription()) for _ in range(40)]
     turn = threading.Barrier(6, timeout=TIMEOUT)
 
@@ -171,8 +173,8 @@ def test_one_of_both_gets_the_token(provider: PostgresPersistenceProvider, datab
     assert [provider.get_subscription(id).external_token for id in ids] == winners
 
 
-def test_each_respects_the_others_token(provider: PostgresPersistenceProvider, rust: RustHost) -> None:
-    """And an expired one of its may be taken over; it then no longer holds anything."""
+def test_token_set_by_one_host_is_respected_by_the_other(provider: PostgresPersistenceProvider, rust: RustHost) -> None:
+    """An expired token of the Rust host may be taken over; its old token is then rejected."""
     id = provider.create_event_subscription(subscription())
     assert rust.take_token(id, "rust", "worker", from_now(60))
     assert not provider.set_subscription_token(id, "ours", "worker", from_now(60))
@@ -190,11 +192,11 @@ def test_each_respects_the_others_token(provider: PostgresPersistenceProvider, r
 
 @pytest.mark.parametrize("moved", [0, 5, -5], ids=["same time", "later", "earlier"])
 @pytest.mark.parametrize("fails", [False, True])
-def test_what_it_schedules_while_our_handler_runs_is_not_lost(
+def test_command_rescheduled_by_rust_during_handling_is_kept(
     provider: PostgresPersistenceProvider, rust: RustHost, moved: int, fails: bool
 ) -> None:
-    def handle(given: ScheduledCommand) -> None:
-        rust.schedule(given.command_name, given.data, given.execute_time + moved)
+    def handle(received: ScheduledCommand) -> None:
+        rust.schedule(received.command_name, received.data, received.execute_time + moved)
         if fails:
             raise ValueError
 
@@ -208,10 +210,10 @@ def test_what_it_schedules_while_our_handler_runs_is_not_lost(
     assert rust.rows("scheduled_commands") == []
 
 
-def test_what_it_schedules_in_an_open_transaction_is_not_lost(
+def test_command_rescheduled_by_rust_in_open_transaction_is_kept(
     provider: PostgresPersistenceProvider, database_url: str, rust: RustHost
 ) -> None:
-    """Scheduled while our handler runs, committed when its end has begun already: that end waits, and leaves it."""
+    """Rescheduled during handling and committed while the command is being finished: finishing waits and keeps it."""
     scheduled, handled = threading.Event(), threading.Event()
 
     def schedule_late(_: int) -> None:
@@ -238,17 +240,17 @@ def test_what_it_schedules_in_an_open_transaction_is_not_lost(
     assert provider.process_commands(at(999), Recorder()) == 1
 
 
-def test_commands_that_it_takes_away_disturb_nobody(provider: PostgresPersistenceProvider, rust: RustHost) -> None:
-    """It deletes what is due, claimed or not: our call ends as if that were done, and what it schedules then stays."""
+def test_claimed_command_deleted_by_rust_is_not_an_error(provider: PostgresPersistenceProvider, rust: RustHost) -> None:
+    """A Rust host deletes all due commands, even claimed ones: the call succeeds, and new commands are kept."""
     for number in range(4):
         provider.schedule_command(command(str(number), number))
     assert [it["data"] for it in sorted(rust.due(ms(4)), key=lambda row: row["execute_time"])] == ["0", "1", "2", "3"]
     handled = Recorder()
 
-    def handle(given: ScheduledCommand) -> None:
-        handled(given)
+    def handle(received: ScheduledCommand) -> None:
+        handled(received)
         rust.delete_due(ms(4))
-        rust.schedule("ProcessWorkflow", given.data, ms(6))
+        rust.schedule("ProcessWorkflow", received.data, ms(6))
 
     assert provider.process_commands(at(999), handle) == 1
     assert handled.data == ["0"]
@@ -257,7 +259,9 @@ def test_commands_that_it_takes_away_disturb_nobody(provider: PostgresPersistenc
     assert provider.process_commands(at(999), Recorder()) == 1
 
 
-def test_both_take_numbers_of_one_sequence(provider: PostgresPersistenceProvider, database_url: str) -> None:
+def test_sequence_used_by_both_hosts_has_no_duplicates_and_no_gaps(
+    provider: PostgresPersistenceProvider, database_url: str
+) -> None:
     def take(number: int) -> list[int]:
         with rust_host(database_url) as own:
             next_number = own.next_number if number % 2 else provider.next_definition_sequence

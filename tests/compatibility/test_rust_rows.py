@@ -1,4 +1,4 @@
-"""One database, two layouts in mind: a Rust host finds in our rows what it needs, and we read all of its."""
+"""A Rust host can read the rows of this provider, and the provider can read those of a Rust host."""
 
 import random
 from datetime import datetime
@@ -28,9 +28,9 @@ from wfe_postgres.testing.conformance.support import (
     workflow,
 )
 
-# What a Rust host takes from each column without asking whether it is NULL. (`data` and `event_data` cannot be.)
+# Columns that a Rust host reads as NOT NULL, with their types. (`data` and `event_data` have NOT NULL constraints.)
 Text, Whole = str, int
-NEEDED: dict[str, dict[str, type]] = {
+REQUIRED: dict[str, dict[str, type]] = {
     "workflows": {
         "id": Text,
         "name": Text,
@@ -77,11 +77,11 @@ NEEDED: dict[str, dict[str, type]] = {
     "scheduled_commands": {"id": Whole, "command_name": Text, "data": Text, "execute_time": Whole},
 }
 
-# What it reads of ours ------------------------------------------------------------------------------------
+# Rows of the provider, read by a Rust host ----------------------------------------------------------------
 
 
 def store_everything(provider: PostgresPersistenceProvider) -> None:
-    """Of each thing one with a value in every field, and one with as few as can be."""
+    """Store each kind of object with a value in every field, and with default values."""
     provider.create_new_workflow(full_workflow(id="full"))
     provider.create_new_workflow(WorkflowInstance("order", 1, None, execution_pointers=[ExecutionPointer(0)]))
     late = created(provider, workflow())
@@ -98,9 +98,9 @@ def store_everything(provider: PostgresPersistenceProvider) -> None:
     provider.schedule_command(command("w"))
 
 
-def test_it_finds_a_value_wherever_it_needs_one(provider: PostgresPersistenceProvider, rust: RustHost) -> None:
+def test_required_columns_are_never_null(provider: PostgresPersistenceProvider, rust: RustHost) -> None:
     store_everything(provider)
-    for table, columns in NEEDED.items():
+    for table, columns in REQUIRED.items():
         rows = rust.rows(table)
         assert rows
         for row in rows:
@@ -108,7 +108,7 @@ def test_it_finds_a_value_wherever_it_needs_one(provider: PostgresPersistencePro
                 assert isinstance(row[column], kind), f"{table}.{column} is {row[column]!r}"
 
 
-def test_none_is_null_where_it_may_be_and_json_null_where_it_may_not(
+def test_none_is_stored_as_null_or_as_json_null_in_not_null_columns(
     provider: PostgresPersistenceProvider, rust: RustHost
 ) -> None:
     provider.create_new_workflow(workflow(pointer("p", persistence_data=None), id="w", data=None))
@@ -126,8 +126,8 @@ def test_none_is_null_where_it_may_be_and_json_null_where_it_may_not(
     assert is_json_null("event_subscriptions", "subscription_data") is None
 
 
-def test_it_reads_our_values_as_its_own(provider: PostgresPersistenceProvider, rust: RustHost) -> None:
-    """The spellings of states, times to the microsecond, JSON as it is, milliseconds as a number."""
+def test_rust_host_reads_stored_values(provider: PostgresPersistenceProvider, rust: RustHost) -> None:
+    """Status names, times with microseconds, JSON values, and milliseconds as integers."""
     instance = full_workflow(id="full")
     provider.create_new_workflow(instance)
     row, pointers = rust.load("full")
@@ -140,26 +140,26 @@ def test_it_reads_our_values_as_its_own(provider: PostgresPersistenceProvider, r
     assert (scheduled["command_name"], scheduled["execute_time"]) == ("ProcessEvent", ms(1))
 
 
-def test_our_saves_show_it_that_we_live(provider: PostgresPersistenceProvider, rust: RustHost) -> None:
-    """Each sets the heartbeat to the database's present time, also one that changes nothing."""
+def test_every_save_updates_the_heartbeat(provider: PostgresPersistenceProvider, rust: RustHost) -> None:
+    """Each save sets the heartbeat to the current time of the database, even without changes."""
     instance = created(provider, workflow())
-    for stamped in (True, False):
+    for with_revision in (True, False):
         [before] = rust.query("SELECT clock_timestamp() AS now")
-        if not stamped:
+        if not with_revision:
             instance.revision = None
         provider.persist_workflow(instance)
         assert rust.row("workflows", id=instance.id)["last_heartbeat_at"] >= before["now"]
 
 
-def _as_row(given: ExecutionPointer) -> Row:
-    return vars(given) | {"status": given.status.value}
+def _as_row(source: ExecutionPointer) -> Row:
+    return vars(source) | {"status": source.status.value}
 
 
-# What we read of its --------------------------------------------------------------------------------------
+# Rows of a Rust host, read by the provider ----------------------------------------------------------------
 
 
-def test_its_workflow_is_ours(provider: PostgresPersistenceProvider, rust: RustHost) -> None:
-    """Every field, and the pointers in the order in which it inserted them."""
+def test_rust_workflow_is_loaded_with_every_field(provider: PostgresPersistenceProvider, rust: RustHost) -> None:
+    """All fields, and the pointers in insertion order."""
     instance = full_workflow(id="full", name="full")
     rows = [_as_row(it) for it in instance.execution_pointers]
     values = vars(instance) | {"definition_id": "order", "status": "Suspended"}
@@ -169,19 +169,19 @@ def test_its_workflow_is_ours(provider: PostgresPersistenceProvider, rust: RustH
     assert provider.find_workflows(reference="A-17").items[0].id == "full"
 
 
-def test_its_pointers_keep_its_order(provider: PostgresPersistenceProvider, rust: RustHost) -> None:
-    """Also after it deleted and stored them anew, many times, in any order."""
-    chance = random.Random(1)
+def test_rust_pointers_are_loaded_in_insertion_order(provider: PostgresPersistenceProvider, rust: RustHost) -> None:
+    """Also after the Rust host has deleted and reinserted them several times, in random order."""
+    rng = random.Random(1)
     id = rust_workflow(rust, "c", "a", "b")
     assert ids_of(provider.get_workflow_instance(id)) == ["c", "a", "b"]
     row, _ = rust.load(id)
     for _ in range(10):
-        order = chance.sample("abcdefgh", chance.randint(0, 8))
+        order = rng.sample("abcdefgh", rng.randint(0, 8))
         rust.save(row, [pointer_row(it) for it in order])
         assert ids_of(provider.get_workflow_instance(id)) == order
 
 
-def test_json_null_in_its_rows_is_none(provider: PostgresPersistenceProvider, rust: RustHost) -> None:
+def test_json_null_in_rust_rows_is_loaded_as_none(provider: PostgresPersistenceProvider, rust: RustHost) -> None:
     id = rust_workflow(rust, "p")
     columns = ("persistence_data", "event_data", "context_item", "outcome")
     for column in columns:
@@ -190,7 +190,7 @@ def test_json_null_in_its_rows_is_none(provider: PostgresPersistenceProvider, ru
     assert [getattr(found, column) for column in columns] == [None] * 4
 
 
-def test_its_events_errors_and_subscriptions_are_ours(provider: PostgresPersistenceProvider, rust: RustHost) -> None:
+def test_rust_events_errors_and_subscriptions_are_loaded(provider: PostgresPersistenceProvider, rust: RustHost) -> None:
     happened = event(event_data={"paid": [1]})
     waiting = subscription(subscription_data={"a": None}, external_token="t", external_token_expiry=at(1))
     wrong = ExecutionError("w", "p", "message", error_time=at(0))
@@ -207,8 +207,8 @@ def test_its_events_errors_and_subscriptions_are_ours(provider: PostgresPersiste
     assert provider.get_workflow_subscriptions("workflow-1") == []
 
 
-def test_it_polls_what_we_have_created(provider: PostgresPersistenceProvider, rust: RustHost) -> None:
-    """Runnable workflows and unprocessed events, by the conditions that its own polls have."""
+def test_rust_polling_queries_find_stored_objects(provider: PostgresPersistenceProvider, rust: RustHost) -> None:
+    """Runnable workflows and unprocessed events, with the conditions of the Rust polling queries."""
     due = provider.create_new_workflow(workflow(next_execution=ms(0)))
     provider.create_new_workflow(workflow(next_execution=None))
     provider.create_new_workflow(workflow(next_execution=ms(0), status=WorkflowStatus.COMPLETE))

@@ -1,4 +1,4 @@
-"""One database that is emptied before every test of the migrations: a new one for each would take most of the time."""
+"""One database for all migration tests, emptied before each test: creating a database per test would be slow."""
 
 import time
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from sqlalchemy import make_url
 
 from tests.migrations.stores import EMPTY
 
-LEFT_OVER = """
+ACTIVE_SESSIONS = """
 SELECT pid, state, query FROM pg_stat_activity
  WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'
 """
@@ -28,12 +28,12 @@ def emptied_database(server: str) -> Iterator[str]:
 
 @pytest.fixture
 def empty_database_url(emptied_database: str) -> Iterator[str]:
-    """A database without a schema. When the test ends nobody may be at work there."""
+    """A database without a schema. The test fails if a session is still active there when it ends."""
     with psycopg.connect(emptied_database, autocommit=True) as connection:
         connection.execute(EMPTY)
         yield emptied_database
         deadline = time.monotonic() + 5
-        while busy := connection.execute(LEFT_OVER).fetchall():
+        while busy := connection.execute(ACTIVE_SESSIONS).fetchall():
             if time.monotonic() > deadline:
                 pytest.fail(str(busy))
             time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Processes that can be killed: forked from one that has the imports behind it, and no threads."""
+"""A forkserver context for processes that are killed: imports are preloaded and there are no threads."""
 
 import multiprocessing
 

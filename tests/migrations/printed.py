@@ -1,4 +1,4 @@
-"""The scripts that `alembic --sql` prints, and psql, with which a DBA runs them."""
+"""Generate scripts with `alembic --sql`, and run them in psql."""
 
 import io
 import os
@@ -14,7 +14,7 @@ from wfe_postgres.embedded.binaries import find_binaries
 
 
 def printed(run_command: Callable[..., object], revisions: str, schema: str = "wfc") -> str:
-    """What the command prints with `--sql`."""
+    """The output of the command with `--sql`."""
     out = io.StringIO()
     config = Config(str(ROOT / "alembic.ini"), output_buffer=out, attributes={"schema": schema})
     run_command(config, revisions, sql=True)
@@ -22,7 +22,7 @@ def printed(run_command: Callable[..., object], revisions: str, schema: str = "w
 
 
 def apply(url: str, script: str) -> str:
-    """Run it in psql, which stops at the first error; what it complained of. Without a psql the test is skipped."""
+    """Run the script in psql, which stops at the first error, and return stderr. Skips the test without psql."""
     program = [_psql(), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", f"--dbname={url}", "--file=-"]
     environment = os.environ | {"PGOPTIONS": "-c client_min_messages=warning"}
     done = subprocess.run(

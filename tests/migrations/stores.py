@@ -1,4 +1,4 @@
-"""What the tests of the migrations share: a Rust host's database, Alembic's commands, what a store looks like."""
+"""Helpers for the migration tests: the layout of a Rust host, Alembic commands, and the state of a store."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from wfe_postgres import schema as store
 
 ROOT = Path(__file__).parents[2]
 
-# As the Rust provider's own start-up writes it.
+# The tables that the Rust provider creates at startup.
 RUST_LAYOUT = """
 CREATE SCHEMA IF NOT EXISTS wfc;
 CREATE TABLE IF NOT EXISTS wfc.workflows (
@@ -105,7 +105,7 @@ CREATE INDEX IF NOT EXISTS idx_subscriptions_workflow ON wfc.event_subscriptions
 CREATE INDEX IF NOT EXISTS idx_scheduled_commands_execute_time ON wfc.scheduled_commands (execute_time);
 """
 
-# Also what sqlx keeps for itself.
+# Includes the migration tables of sqlx.
 RUST_ROWS = """
 CREATE TABLE wfc._sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT NOT NULL);
 CREATE TABLE public._sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT NOT NULL);
@@ -127,13 +127,13 @@ INSERT INTO wfc.scheduled_commands (command_name, data, execute_time) VALUES ('P
 INSERT INTO wfc.definition_sequences VALUES ('order', 2);
 """
 
-# Larger than what is indexed without CONCURRENTLY.
+# More rows than the limit up to which indexes are built without CONCURRENTLY.
 MANY_EVENTS = (
     "INSERT INTO wfc.events (id, event_name, event_key, event_data, event_time)"
     " SELECT 'many' || n, 'paid', n::text, to_jsonb(repeat('x', 400)), now() FROM generate_series(1, 12000) n"
 )
 
-# Takes every schema away.
+# Drops every schema.
 EMPTY = """
 DO $$
 DECLARE
@@ -163,7 +163,7 @@ Rows = dict[str, list[dict[str, Any]]]
 
 
 def make_rust_store(url: str, *changes: str) -> None:
-    """A Rust host's store with rows in it; `changes` make an older layout of it, or a foreign one."""
+    """Create the store of a Rust host, with rows; `changes` turn it into an older or an incompatible layout."""
     with psycopg.connect(url) as connection:
         for script in (RUST_LAYOUT, RUST_ROWS, *changes):
             connection.execute(script.encode())
@@ -171,12 +171,12 @@ def make_rust_store(url: str, *changes: str) -> None:
 
 @contextmanager
 def engine_for(url: str) -> Iterator[Engine]:
-    """An engine without a pool, so that nothing is left open."""
+    """An engine with `NullPool`, so that no connection stays open."""
     yield create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
 
 
 def upgrade_store(url: str, schema: str = "wfc", timeout: float = 60.0) -> None:
-    """What a starting host does."""
+    """Upgrade the store, as a host does at startup."""
     with engine_for(url) as engine:
         store.ensure(engine, schema, timeout=timeout)
 
@@ -197,14 +197,14 @@ def layout_of(url: str, schema: str = "wfc") -> dict[str, str]:
 
 
 def alembic(url: str, command: Callable[..., object], *arguments: object, schema: str = "wfc", **more: Any) -> None:
-    """One of `alembic.command`, with the checkout's configuration and the database of the test."""
+    """Run a function of `alembic.command` with the configuration of the checkout on the database of the test."""
     with engine_for(url) as engine:
         config = Config(str(ROOT / "alembic.ini"), attributes={"engine": engine, "schema": schema})
         command(config, *arguments, **more)
 
 
 def rows_of(url: str, like: Rows | None = None) -> Rows:
-    """Every row of the seven tables that are there; only the tables and columns of `like`, rows found before."""
+    """All rows of the existing store tables, or only those tables and columns that are in `like`."""
     with psycopg.connect(url, row_factory=dict_row) as connection:
         there = {row["name"] for row in connection.execute(TABLES_THERE)}
         found = {

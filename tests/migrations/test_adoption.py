@@ -1,4 +1,4 @@
-"""A database that a Rust host made: adopted with its rows if it is one, left alone if it is something else."""
+"""The store of a Rust host is adopted with its rows; any other layout is rejected and not changed."""
 
 import pytest
 from alembic import command
@@ -20,7 +20,7 @@ from wfe_postgres import PersistenceError, StoreNotReadyError
 from wfe_postgres.schema import HEAD
 
 WITHOUT_NAME = "ALTER TABLE wfc.workflows DROP COLUMN name"
-NAME_AS_AN_INDEX = """
+NAME_WITH_UNIQUE_INDEX = """
 ALTER TABLE wfc.workflows DROP COLUMN name;
 ALTER TABLE wfc.workflows ADD COLUMN name TEXT;
 UPDATE wfc.workflows SET name = id;
@@ -32,7 +32,7 @@ OLDER_LAYOUTS = {
     "the newest": "",
     "without name": WITHOUT_NAME,
     "name half added": "ALTER TABLE wfc.workflows ALTER name DROP NOT NULL; UPDATE wfc.workflows SET name = NULL",
-    "name with an index": NAME_AS_AN_INDEX,
+    "name with an index": NAME_WITH_UNIQUE_INDEX,
     "name with both": "CREATE UNIQUE INDEX idx_workflows_name ON wfc.workflows (name)",
     "without root": "ALTER TABLE wfc.workflows DROP COLUMN root_workflow_id",
     "without heartbeat": "ALTER TABLE wfc.workflows DROP COLUMN last_heartbeat_at",
@@ -46,22 +46,22 @@ OLDER_LAYOUTS = {
     "ALTER TABLE wfc.events ALTER COLUMN event_key DROP DEFAULT;"
     "CREATE INDEX idx_events_name_key ON wfc.events (event_name, event_key)",
     "more indexes": "CREATE INDEX dba ON wfc.events ((event_data->>'x')) WHERE is_processed",
-    "a trigger of its own": "CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+    "additional trigger": "CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
     "CREATE TRIGGER audit AFTER INSERT ON wfc.events FOR EACH ROW EXECUTE FUNCTION public.f()",
 }
-ADDED_BESIDE = {"index dba", "index idx_workflows_name", "trigger audit of events"}
+ADDITIONAL_OBJECTS = {"index dba", "index idx_workflows_name", "trigger audit of events"}
 
 
 @pytest.mark.parametrize("layout", OLDER_LAYOUTS)
-def test_a_rust_layout_is_adopted_with_its_rows(empty_database_url: str, sql: Sql, layout: str) -> None:
+def test_rust_layout_is_adopted_with_its_rows(empty_database_url: str, sql: Sql, layout: str) -> None:
     url = empty_database_url
     make_rust_store(url)
-    wanted = layout_of(url)
+    expected = layout_of(url)
     sql(OLDER_LAYOUTS[layout])
     rows = rows_of(url)
 
     alembic(url, command.upgrade, "0001")
-    assert {name: it for name, it in layout_of(url).items() if name not in ADDED_BESIDE} == wanted
+    assert {name: it for name, it in layout_of(url).items() if name not in ADDITIONAL_OBJECTS} == expected
     upgrade_store(url)
 
     assert (revision_of(url), differences(url)) == (HEAD, [])
@@ -71,28 +71,28 @@ def test_a_rust_layout_is_adopted_with_its_rows(empty_database_url: str, sql: Sq
     assert rows_of(url, rows) == rows
 
 
-def test_a_missing_name_becomes_the_id(empty_database_url: str, sql: Sql) -> None:
+def test_missing_name_column_is_filled_with_the_id(empty_database_url: str, sql: Sql) -> None:
     make_rust_store(empty_database_url, WITHOUT_NAME)
     upgrade_store(empty_database_url)
     assert sql("SELECT id, name FROM wfc.workflows ORDER BY id") == [("w1", "w1"), ("w2", "w2")]
 
 
-def test_what_is_sqlx_own_is_not_touched(empty_database_url: str, sql: Sql) -> None:
+def test_sqlx_migration_tables_are_not_changed(empty_database_url: str, sql: Sql) -> None:
     make_rust_store(empty_database_url)
-    looks = "SELECT xmin::text, ctid::text, * FROM {0}._sqlx_migrations"
-    before = [sql(looks.format(schema)) for schema in ("wfc", "public")]
+    query = "SELECT xmin::text, ctid::text, * FROM {0}._sqlx_migrations"
+    before = [sql(query.format(schema)) for schema in ("wfc", "public")]
     upgrade_store(empty_database_url)
     alembic(empty_database_url, command.downgrade, "0001")
     sql(f"TRUNCATE {', '.join('wfc.' + name for name in rows_of(empty_database_url))}")
     alembic(empty_database_url, command.downgrade, "base")
-    assert [sql(looks.format(schema)) for schema in ("wfc", "public")] == before
+    assert [sql(query.format(schema)) for schema in ("wfc", "public")] == before
     assert sql(TABLES_THERE + " ORDER BY 1") == [
         ("_sqlx_migrations",),
         ("alembic_version",),
     ]
 
 
-def test_a_rust_host_that_starts_again_changes_nothing(empty_database_url: str, sql: Sql) -> None:
+def test_restart_of_rust_host_after_upgrade_changes_nothing(empty_database_url: str, sql: Sql) -> None:
     make_rust_store(empty_database_url)
     upgrade_store(empty_database_url)
     layout = layout_of(empty_database_url)
@@ -103,7 +103,7 @@ def test_a_rust_host_that_starts_again_changes_nothing(empty_database_url: str, 
     assert differences(empty_database_url) == []
 
 
-FOREIGN_LAYOUTS = {
+INCOMPATIBLE_LAYOUTS = {
     "ALTER TABLE wfc.events DROP COLUMN is_processed CASCADE": "column events.is_processed is missing",
     "ALTER TABLE wfc.events ALTER event_key TYPE varchar(80)": "column events.event_key is "
     '"character varying(80) NOT NULL" instead of "text NOT NULL"',
@@ -124,15 +124,15 @@ FOREIGN_LAYOUTS = {
 }
 
 
-@pytest.mark.parametrize("change", FOREIGN_LAYOUTS)
-def test_any_other_layout_is_refused_and_left_alone(empty_database_url: str, sql: Sql, change: str) -> None:
+@pytest.mark.parametrize("change", INCOMPATIBLE_LAYOUTS)
+def test_incompatible_layout_is_rejected_and_not_changed(empty_database_url: str, sql: Sql, change: str) -> None:
     make_rust_store(empty_database_url, change)
     layout, rows = layout_of(empty_database_url), rows_of(empty_database_url)
     relations = sql("SELECT relname, xmin::text FROM pg_class WHERE relnamespace = 'wfc'::regnamespace ORDER BY 1")
     with pytest.raises(StoreNotReadyError) as caught:
         upgrade_store(empty_database_url)
     assert "the tables in schema wfc are not a layout of the WFE engine: " in str(caught.value)
-    assert FOREIGN_LAYOUTS[change] in str(caught.value)
+    assert INCOMPATIBLE_LAYOUTS[change] in str(caught.value)
     assert caught.value.__context__ is None
     assert (layout_of(empty_database_url), rows_of(empty_database_url)) == (layout, rows)
     assert (
@@ -140,7 +140,7 @@ def test_any_other_layout_is_refused_and_left_alone(empty_database_url: str, sql
     )
 
 
-def test_every_difference_is_named(empty_database_url: str) -> None:
+def test_all_layout_differences_are_reported(empty_database_url: str) -> None:
     make_rust_store(
         empty_database_url, "ALTER TABLE wfc.events ADD a int; ALTER TABLE wfc.workflows ALTER status TYPE varchar"
     )
@@ -148,7 +148,7 @@ def test_every_difference_is_named(empty_database_url: str) -> None:
         alembic(empty_database_url, command.upgrade, "head")
 
 
-def test_names_that_two_workflows_share_are_an_error_that_quotes_none(empty_database_url: str, sql: Sql) -> None:
+def test_duplicate_workflow_names_raise_error_without_values(empty_database_url: str, sql: Sql) -> None:
     make_rust_store(
         empty_database_url,
         "ALTER TABLE wfc.workflows DROP CONSTRAINT workflows_name_key; UPDATE wfc.workflows SET name = 'canary'",

@@ -1,4 +1,4 @@
-"""The developer's and the DBA's door: bare Alembic on the checkout's configuration."""
+"""Alembic commands with the `alembic.ini` of the checkout."""
 
 import ast
 import configparser
@@ -32,7 +32,7 @@ from tests.migrations.stores import (
 from wfe_postgres.schema import HEAD, REVISIONS
 
 
-class Bare(Protocol):
+class RunAlembic(Protocol):
     def __call__(
         self,
         run_command: Callable[..., object],
@@ -43,20 +43,20 @@ class Bare(Protocol):
     ) -> None: ...
 
 
-def test_one_head_at_the_end_of_one_line() -> None:
+def test_revisions_are_linear_with_one_head() -> None:
     scripts = ScriptDirectory.from_config(Config(str(ROOT / "alembic.ini")))
     assert scripts.get_heads() == [HEAD]
     assert tuple(script.revision for script in scripts.walk_revisions())[::-1] == REVISIONS
     assert [script.path.rsplit("/")[-1][:4] for script in scripts.walk_revisions()][::-1] == [*REVISIONS]
 
 
-def test_the_configuration_is_three_keys() -> None:
+def test_alembic_ini_has_three_keys() -> None:
     parser = configparser.RawConfigParser()
     parser.read(ROOT / "alembic.ini")
     assert {name: len(parser[name]) for name in parser.sections()} == {"alembic": 3}
 
 
-def test_versions_import_alembic_and_sqlalchemy_only() -> None:
+def test_migrations_import_only_alembic_and_sqlalchemy() -> None:
     imported = set()
     for path in (ROOT / "migrations/versions").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -68,7 +68,7 @@ def test_versions_import_alembic_and_sqlalchemy_only() -> None:
     assert imported <= {"alembic", "sqlalchemy"}
 
 
-def test_up_down_and_up_again_in_another_schema(empty_database_url: str) -> None:
+def test_upgrade_downgrade_upgrade_in_another_schema(empty_database_url: str) -> None:
     url, schema = empty_database_url, "engine_2"
     alembic(url, command.upgrade, "head", schema=schema)
     first = layout_of(url, schema)
@@ -83,7 +83,7 @@ def test_up_down_and_up_again_in_another_schema(empty_database_url: str) -> None
     assert layout_of(url, schema) == first
 
 
-def test_every_downgrade_gives_back_the_layout_before(empty_database_url: str) -> None:
+def test_each_downgrade_restores_the_previous_layout(empty_database_url: str) -> None:
     layouts = {}
     for target in REVISIONS:
         alembic(empty_database_url, command.upgrade, target)
@@ -93,8 +93,8 @@ def test_every_downgrade_gives_back_the_layout_before(empty_database_url: str) -
         assert layout_of(empty_database_url) == layouts[target], target
 
 
-def test_the_first_revision_is_the_rust_layout(empty_database_url: str, database_url: str, sql: Sql) -> None:
-    """`sql` speaks to the empty database."""
+def test_first_revision_is_the_rust_layout(empty_database_url: str, database_url: str, sql: Sql) -> None:
+    """`sql` is connected to the empty database."""
     sql(RUST_LAYOUT)
     alembic(database_url, command.downgrade, "0001")
     assert layout_of(database_url) == layout_of(empty_database_url)
@@ -102,19 +102,19 @@ def test_the_first_revision_is_the_rust_layout(empty_database_url: str, database
 
 
 @pytest.mark.parametrize("schema", ["wfc", "engine_2"])
-@pytest.mark.parametrize("on_the_search_path", [False, True])
-def test_alembic_check_finds_nothing_to_do(
-    empty_database_url: str, sql: Sql, schema: str, on_the_search_path: bool
+@pytest.mark.parametrize("on_search_path", [False, True])
+def test_alembic_check_at_head_finds_no_changes(
+    empty_database_url: str, sql: Sql, schema: str, on_search_path: bool
 ) -> None:
     upgrade_store(empty_database_url, schema)
     sql(f"CREATE TABLE {schema}._sqlx_migrations (version BIGINT); CREATE TABLE {schema}.audit (id INT)")
     sql("CREATE TABLE public.customers (id INT)")
-    if on_the_search_path:
+    if on_search_path:
         sql(f"ALTER DATABASE {make_url(empty_database_url).database} SET search_path = {schema}")
     alembic(empty_database_url, command.check, schema=schema)
 
 
-def test_alembic_check_sees_a_missing_column(database_url: str, sql: Sql) -> None:
+def test_alembic_check_detects_missing_column(database_url: str, sql: Sql) -> None:
     sql("ALTER TABLE wfc.workflows DROP COLUMN reference")
     with pytest.raises(CommandError, match=r"add_column.*reference"):
         alembic(database_url, command.check)
@@ -126,8 +126,8 @@ def test_importing_the_package_does_not_import_alembic() -> None:
 
 
 @pytest.fixture
-def bare(monkeypatch: pytest.MonkeyPatch) -> Bare:
-    """One of `alembic.command` as the program runs it, told by environment variables and `-x`."""
+def run_alembic(monkeypatch: pytest.MonkeyPatch) -> RunAlembic:
+    """Runs a function of `alembic.command` as the command line does, configured by environment variables and `-x`."""
 
     def run(
         run_command: Callable[..., object], *arguments: str, url: str | None, schema: str = "", x: tuple[str, ...] = ()
@@ -143,34 +143,32 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> Bare:
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
-def test_bare_alembic_takes_every_form_of_url(empty_database_url: str, bare: Bare, scheme: str) -> None:
+def test_alembic_accepts_every_url_scheme(empty_database_url: str, run_alembic: RunAlembic, scheme: str) -> None:
     _, _, rest = empty_database_url.partition("://")
-    bare(command.upgrade, "head", url=f"{scheme}://{rest}")
+    run_alembic(command.upgrade, "head", url=f"{scheme}://{rest}")
     assert differences(empty_database_url) == []
 
 
-def test_a_percent_sign_in_the_password_is_no_interpolation(bare: Bare) -> None:
+def test_percent_sign_in_password_is_not_interpolated(run_alembic: RunAlembic) -> None:
     url = URL.create("postgresql", "wfe", "%(here)s %s", "127.0.0.1", 1, "wfe")
     with pytest.raises(OperationalError, match=r"127\.0\.0\.1") as caught:
-        bare(command.upgrade, "head", url=url.render_as_string(hide_password=False))
+        run_alembic(command.upgrade, "head", url=url.render_as_string(hide_password=False))
     assert "(here)s" not in str(caught.value)
 
 
-def test_bare_alembic_takes_the_schema_from_the_command_line_or_the_environment(
-    empty_database_url: str, bare: Bare
-) -> None:
-    bare(command.upgrade, "head", url=empty_database_url, schema="second", x=("schema=first",))
+def test_schema_from_command_line_overrides_environment(empty_database_url: str, run_alembic: RunAlembic) -> None:
+    run_alembic(command.upgrade, "head", url=empty_database_url, schema="second", x=("schema=first",))
     assert (revision_of(empty_database_url, "first"), revision_of(empty_database_url, "second")) == (HEAD, None)
-    bare(command.upgrade, "head", url=empty_database_url, schema="second")
+    run_alembic(command.upgrade, "head", url=empty_database_url, schema="second")
     assert (revision_of(empty_database_url, "second"), revision_of(empty_database_url)) == (HEAD, None)
 
 
-def test_bare_alembic_says_which_variable_it_wants(bare: Bare) -> None:
+def test_missing_url_raises_error_naming_the_variable(run_alembic: RunAlembic) -> None:
     with pytest.raises(CommandError, match=r"^set WFE_DATABASE_URL: postgresql://"):
-        bare(command.upgrade, "head", url=None)
+        run_alembic(command.upgrade, "head", url=None)
 
 
-def test_the_program_itself(empty_database_url: str) -> None:
+def test_alembic_program_upgrades_the_store(empty_database_url: str) -> None:
     program = [
         sys.executable,
         "-m",
@@ -189,28 +187,28 @@ def test_the_program_itself(empty_database_url: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["Wfc", "w-c", "wfc; DROP TABLE x", "select", "w" * 64])
-def test_a_name_that_would_have_to_be_quoted_is_refused(empty_database_url: str, name: str) -> None:
+def test_schema_name_that_needs_quoting_is_rejected(empty_database_url: str, name: str) -> None:
     with pytest.raises(CommandError, match="would have to be quoted"):
         alembic(empty_database_url, command.upgrade, "head", schema=name)
 
 
 @pytest.mark.parametrize("name", ["w" * 63, "a_1"])
-def test_a_plain_name_is_a_name(empty_database_url: str, name: str) -> None:
+def test_plain_schema_name_is_accepted(empty_database_url: str, name: str) -> None:
     upgrade_store(empty_database_url, name)
     assert differences(empty_database_url, name) == []
 
 
-@pytest.mark.parametrize(("look", "arguments"), [(command.check, ()), (command.downgrade, ("base",))])
-def test_a_store_that_is_not_there_is_one_sentence(
-    empty_database_url: str, sql: Sql, look: Callable[..., object], arguments: tuple[str, ...]
+@pytest.mark.parametrize(("run_command", "arguments"), [(command.check, ()), (command.downgrade, ("base",))])
+def test_command_on_missing_store_raises_one_line_error(
+    empty_database_url: str, sql: Sql, run_command: Callable[..., object], arguments: tuple[str, ...]
 ) -> None:
     with pytest.raises(CommandError, match=r"^there is no store in schema wfc: run `alembic upgrade head`$"):
-        alembic(empty_database_url, look, *arguments)
+        alembic(empty_database_url, run_command, *arguments)
     alembic(empty_database_url, command.current)
     assert sql("SELECT nspname FROM pg_namespace WHERE nspname = 'wfc'") == []
 
 
-def test_looking_at_a_store_that_alembic_does_not_know_changes_nothing(empty_database_url: str) -> None:
+def test_check_of_store_without_alembic_version_changes_nothing(empty_database_url: str) -> None:
     make_rust_store(empty_database_url)
     with pytest.raises(CommandError, match="not up to date"):
         alembic(empty_database_url, command.check)

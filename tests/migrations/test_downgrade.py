@@ -1,4 +1,4 @@
-"""A downgrade takes nothing from anybody: it is refused as a whole, or done as a whole."""
+"""A downgrade loses no data: it is either rejected or done completely."""
 
 import pytest
 from alembic import command
@@ -33,7 +33,7 @@ ONE_ROW = {
 }
 
 
-def test_the_rust_layout_comes_back_with_its_rows(empty_database_url: str, sql: Sql) -> None:
+def test_downgrade_to_rust_layout_keeps_all_rows(empty_database_url: str, sql: Sql) -> None:
     make_rust_store(empty_database_url)
     layout, rows = layout_of(empty_database_url), rows_of(empty_database_url)
     upgrade_store(empty_database_url)
@@ -44,7 +44,7 @@ def test_the_rust_layout_comes_back_with_its_rows(empty_database_url: str, sql: 
     assert differences(empty_database_url) == []
 
 
-def test_shared_pointer_ids_are_refused_and_nothing_changes(empty_database_url: str, sql: Sql) -> None:
+def test_downgrade_with_shared_pointer_ids_is_rejected_without_changes(empty_database_url: str, sql: Sql) -> None:
     make_rust_store(empty_database_url)
     upgrade_store(empty_database_url)
     sql(SHARED_ID)
@@ -59,22 +59,22 @@ def test_shared_pointer_ids_are_refused_and_nothing_changes(empty_database_url: 
 @pytest.mark.parametrize(
     ("start", "target"), [(HEAD, "base"), (HEAD, f"-{int(HEAD)}"), ("0003", "base"), ("0001", "base")]
 )
-def test_base_is_refused_while_a_table_holds_a_row(empty_database_url: str, sql: Sql, start: str, target: str) -> None:
+def test_downgrade_to_base_with_rows_is_rejected(empty_database_url: str, sql: Sql, start: str, target: str) -> None:
     alembic(empty_database_url, command.upgrade, start)
     sql(RUST_ROWS)
     sql("DELETE FROM wfc.events; DELETE FROM wfc.definition_sequences")
     layout, rows = layout_of(empty_database_url), rows_of(empty_database_url)
-    named = (
+    expected = (
         "downgrade base drops the tables only when they are empty; these hold rows: "
         "workflows, execution_pointers, event_subscriptions, execution_errors, scheduled_commands"
     )
-    with pytest.raises(CommandError, match=f"^{named}$"):
+    with pytest.raises(CommandError, match=f"^{expected}$"):
         alembic(empty_database_url, command.downgrade, target)
     assert revision_of(empty_database_url) == start
     assert (layout_of(empty_database_url), rows_of(empty_database_url)) == (layout, rows)
 
 
-def test_one_row_in_any_table_is_enough(empty_database_url: str, sql: Sql) -> None:
+def test_downgrade_to_base_with_one_row_in_any_table_is_rejected(empty_database_url: str, sql: Sql) -> None:
     upgrade_store(empty_database_url)
     for table, row in ONE_ROW.items():
         sql(f"INSERT INTO wfc.{table} {row}")
@@ -84,7 +84,7 @@ def test_one_row_in_any_table_is_enough(empty_database_url: str, sql: Sql) -> No
         sql(f"DELETE FROM wfc.{table}")
 
 
-def test_base_keeps_the_schema_and_what_is_not_ours(empty_database_url: str, sql: Sql) -> None:
+def test_downgrade_to_base_keeps_schema_and_other_objects(empty_database_url: str, sql: Sql) -> None:
     upgrade_store(empty_database_url)
     sql("CREATE TABLE wfc.audit (id INT)")
     alembic(empty_database_url, command.downgrade, "base")
@@ -100,7 +100,7 @@ def test_base_keeps_the_schema_and_what_is_not_ours(empty_database_url: str, sql
     assert differences(empty_database_url) == []
 
 
-def test_what_depends_on_a_table_keeps_all_of_it(empty_database_url: str, sql: Sql) -> None:
+def test_downgrade_to_base_with_dependent_view_fails_without_changes(empty_database_url: str, sql: Sql) -> None:
     upgrade_store(empty_database_url)
     sql("CREATE VIEW public.names AS SELECT name FROM wfc.workflows")
     layout = layout_of(empty_database_url)
@@ -110,8 +110,8 @@ def test_what_depends_on_a_table_keeps_all_of_it(empty_database_url: str, sql: S
     assert layout_of(empty_database_url) == layout
 
 
-def test_the_tables_are_locked_before_anybody_looks(empty_database_url: str, sql: Sql) -> None:
-    """Else a row could come in between the look and the drop. The locks are seen from within, by a trigger."""
+def test_downgrade_locks_all_tables_before_checking_rows(empty_database_url: str, sql: Sql) -> None:
+    """Otherwise a row could be inserted between check and drop. An event trigger records the locks held."""
     alembic(empty_database_url, command.upgrade, "head")
     if sql("SELECT rolsuper FROM pg_roles WHERE rolname = current_user") != [(True,)]:
         pytest.skip("only a superuser may create an event trigger")

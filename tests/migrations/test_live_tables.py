@@ -1,4 +1,4 @@
-"""A migration is not the outage: what it does to tables on which others are at work."""
+"""Migrations of tables in use: short locks, retries, and concurrent index builds."""
 
 import os
 import signal
@@ -43,7 +43,7 @@ LONG_WAIT = (
 def wait_until(reached: Callable[[], object], seconds: float = 20.0) -> None:
     deadline = time.monotonic() + seconds
     while not reached():
-        assert time.monotonic() < deadline, "it did not come to that"
+        assert time.monotonic() < deadline, "the condition was not met in time"
         time.sleep(0.01)
 
 
@@ -55,29 +55,29 @@ def in_a_thread(work: Callable[..., object], *arguments: object) -> Iterator[Fut
 
 @contextmanager
 def statements() -> Iterator[list[str]]:
-    """What is sent in the meantime, by anybody in this process."""
+    """Record the statements that this process executes in the block."""
     sent: list[str] = []
 
-    def note(connection: object, cursor: object, statement: str, *_: object) -> None:
+    def record(connection: object, cursor: object, statement: str, *_: object) -> None:
         sent.append(statement)
 
-    event.listen(Engine, "before_cursor_execute", note)
+    event.listen(Engine, "before_cursor_execute", record)
     yield sent
-    event.remove(Engine, "before_cursor_execute", note)
+    event.remove(Engine, "before_cursor_execute", record)
 
 
-def test_no_table_is_rewritten(empty_database_url: str, sql: Sql) -> None:
+def test_upgrade_rewrites_no_table(empty_database_url: str, sql: Sql) -> None:
     make_rust_store(empty_database_url)
     files, rows = sql(FILES), rows_of(empty_database_url)
-    looks = "SELECT ctid::text, xmin::text FROM wfc.workflows UNION ALL SELECT ctid::text, xmin::text FROM wfc.events"
-    places = sql(looks)
+    query = "SELECT ctid::text, xmin::text FROM wfc.workflows UNION ALL SELECT ctid::text, xmin::text FROM wfc.events"
+    row_versions = sql(query)
     upgrade_store(empty_database_url)
     assert [file for file in sql(FILES) if file[0] != "alembic_version"] == files
-    assert sql(looks) == places
+    assert sql(query) == row_versions
     assert rows_of(empty_database_url, rows) == rows
 
 
-def test_what_was_there_before_comes_first(empty_database_url: str, sql: Sql) -> None:
+def test_existing_pointers_sort_before_new_ones_after_upgrade(empty_database_url: str, sql: Sql) -> None:
     make_rust_store(empty_database_url)
     upgrade_store(empty_database_url)
     assert sql("SELECT DISTINCT position FROM wfc.execution_pointers") == [(0,)]
@@ -87,64 +87,64 @@ def test_what_was_there_before_comes_first(empty_database_url: str, sql: Sql) ->
     assert found == [("p1",), ("p2",), ("p0",)]
 
 
-def test_an_attempt_gives_up_after_two_seconds_and_another_succeeds(empty_database_url: str, sql: Sql) -> None:
-    """A reader in a long transaction holds ACCESS SHARE; who queues behind the migration waits no longer than it."""
+def test_migration_blocked_by_reader_times_out_and_retries(empty_database_url: str, sql: Sql) -> None:
+    """A long transaction holds ACCESS SHARE; sessions queued behind the migration wait for one attempt at most."""
     make_rust_store(empty_database_url)
-    with psycopg.connect(empty_database_url) as outsider, statements() as sent:
-        outsider.execute("SELECT count(*) FROM wfc.execution_pointers")
+    with psycopg.connect(empty_database_url) as other, statements() as sent:
+        other.execute("SELECT count(*) FROM wfc.execution_pointers")
         with in_a_thread(upgrade_store, empty_database_url) as upgrade:
             wait_until(lambda: any("ADD COLUMN position" in statement for statement in sent))
             slowest = 0.0
             while sum("ADD COLUMN position" in statement for statement in sent) < 3:
-                began = time.monotonic()
+                started = time.monotonic()
                 sql("SELECT count(*) FROM wfc.execution_pointers")
-                slowest = max(slowest, time.monotonic() - began)
+                slowest = max(slowest, time.monotonic() - started)
                 assert not upgrade.done()
             assert revision_of(empty_database_url) == "0001"
             assert sql("SELECT to_regclass('wfc.execution_pointers_position_seq')") == [(None,)]
-            outsider.rollback()
+            other.rollback()
             upgrade.result(timeout=30)
     assert 0.5 < slowest < 2.5
     assert differences(empty_database_url) == []
 
 
-def test_patience_has_an_end(empty_database_url: str) -> None:
+def test_migration_blocked_beyond_timeout_raises_store_not_ready(empty_database_url: str) -> None:
     make_rust_store(empty_database_url)
-    with psycopg.connect(empty_database_url) as outsider, engine_for(empty_database_url) as engine:
-        outsider.execute("SELECT count(*) FROM wfc.execution_pointers")
+    with psycopg.connect(empty_database_url) as other, engine_for(empty_database_url) as engine:
+        other.execute("SELECT count(*) FROM wfc.execution_pointers")
         with pytest.raises(StoreNotReadyError, match="in use by a long transaction: try again later"):
             store.upgrade(engine, timeout=1)
     assert revision_of(empty_database_url) == "0001"
 
 
-def test_an_index_is_built_while_others_write(empty_database_url: str, sql: Sql) -> None:
-    """A writer's open transaction holds up the build, which holds up no other writer."""
+def test_index_build_does_not_block_writers(empty_database_url: str, sql: Sql) -> None:
+    """An open transaction delays the concurrent index build, but other writers are not blocked."""
     make_rust_store(empty_database_url, MANY_EVENTS)
-    with psycopg.connect(empty_database_url) as outsider, in_a_thread(upgrade_store, empty_database_url) as upgrade:
-        outsider.execute("UPDATE wfc.events SET is_processed = true WHERE id = 'many1'")
+    with psycopg.connect(empty_database_url) as other, in_a_thread(upgrade_store, empty_database_url) as upgrade:
+        other.execute("UPDATE wfc.events SET is_processed = true WHERE id = 'many1'")
         wait_until(lambda: sql(BUILDING))
         sql("SET lock_timeout = '1s'")
         sql("INSERT INTO wfc.events (id, event_name, event_key, event_time) VALUES ('new', 'n', 'k', now())")
         sql("UPDATE wfc.events SET is_processed = true WHERE id = 'many2'")
         sql("DELETE FROM wfc.events WHERE id = 'many3'")
         assert not upgrade.done()
-        outsider.commit()
+        other.commit()
         upgrade.result(timeout=30)
     assert differences(empty_database_url) == []
 
 
-@pytest.mark.parametrize("ghost", [True, False])
-def test_a_build_that_was_killed_is_done_again(empty_database_url: str, sql: Sql, ghost: bool) -> None:
-    """The process is killed while its index is being built; its backend (a ghost) may even go on with that."""
+@pytest.mark.parametrize("backend_survives", [True, False])
+def test_index_build_of_killed_process_is_repeated(empty_database_url: str, sql: Sql, backend_survives: bool) -> None:
+    """The process is killed during the index build; its backend may continue with the build."""
     make_rust_store(empty_database_url, MANY_EVENTS)
-    with psycopg.connect(empty_database_url) as outsider:
-        outsider.execute("UPDATE wfc.events SET is_processed = true WHERE id = 'many1'")
+    with psycopg.connect(empty_database_url) as other:
+        other.execute("UPDATE wfc.events SET is_processed = true WHERE id = 'many1'")
         victim = FORKING.Process(target=upgrade_store, args=(empty_database_url,))
         victim.start()
         wait_until(lambda: sql(BUILDING))
         os.kill(victim.pid or 0, signal.SIGKILL)
         victim.join()
-        if not ghost:
+        if not backend_survives:
             sql(f"SELECT pg_terminate_backend(pid) FROM ({BUILDING}) AS building")
             wait_until(lambda: not sql(BUILDING))
         invalid = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'wfc.idx_events_unprocessed'::regclass"
@@ -152,14 +152,14 @@ def test_a_build_that_was_killed_is_done_again(empty_database_url: str, sql: Sql
         assert revision_of(empty_database_url) == "0005"
         with statements() as sent, in_a_thread(upgrade_store, empty_database_url) as upgrade:
             wait_until(lambda: any("idx_events_unprocessed" in statement for statement in sent))
-            outsider.commit()
+            other.commit()
             upgrade.result(timeout=30)
     assert differences(empty_database_url) == []
     assert sql("SELECT relname FROM pg_class WHERE relname LIKE '%unfinished'") == []
 
 
-def test_a_new_store_waits_for_nobody_elses_long_transaction(empty_database_url: str, sql: Sql) -> None:
-    """A backup of the application's tables in the same database holds a snapshot for hours."""
+def test_creation_of_store_does_not_wait_for_unrelated_transactions(empty_database_url: str, sql: Sql) -> None:
+    """For example a backup of other tables in the same database, which holds a snapshot for hours."""
     sql("CREATE TABLE public.customers (id INT)")
     with psycopg.connect(empty_database_url) as backup:
         backup.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -168,15 +168,15 @@ def test_a_new_store_waits_for_nobody_elses_long_transaction(empty_database_url:
     assert differences(empty_database_url) == []
 
 
-def test_timeouts_of_the_role_do_not_cut_a_migration_short(empty_database_url: str, sql: Sql) -> None:
+def test_timeouts_of_database_do_not_interrupt_migration(empty_database_url: str, sql: Sql) -> None:
     [(name,)] = sql("SELECT current_database()")
     alembic(empty_database_url, command.upgrade, "0002")
     for timeout in ("statement_timeout", "idle_in_transaction_session_timeout"):
         sql(f"ALTER DATABASE {name} SET {timeout} = '300ms'")
-    with psycopg.connect(empty_database_url) as outsider, in_a_thread(upgrade_store, empty_database_url) as upgrade:
-        outsider.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-        outsider.execute("SELECT count(*) FROM wfc.workflows")
+    with psycopg.connect(empty_database_url) as other, in_a_thread(upgrade_store, empty_database_url) as upgrade:
+        other.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        other.execute("SELECT count(*) FROM wfc.workflows")
         wait_until(lambda: sql(LONG_WAIT))
-        outsider.rollback()
+        other.rollback()
         upgrade.result(timeout=30)
     assert differences(empty_database_url) == []

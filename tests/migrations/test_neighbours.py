@@ -1,4 +1,4 @@
-"""An application's own tables and Alembic history in the same database: neither sees the other."""
+"""An application with its own tables and Alembic history in the same database is independent of the store."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -50,7 +50,7 @@ def downgrade():
 
 @pytest.fixture
 def application(tmp_path: Path, empty_database_url: str) -> Callable[..., object]:
-    """Runs Alembic's commands on the application's own migrations."""
+    """Runs Alembic commands on the migrations of the application."""
     versions = tmp_path / "versions"
     versions.mkdir()
     (tmp_path / "env.py").write_text(dedent(ENVIRONMENT), encoding="utf-8")
@@ -71,7 +71,9 @@ def application(tmp_path: Path, empty_database_url: str) -> Callable[..., object
     return run
 
 
-def test_two_histories_side_by_side(empty_database_url: str, sql: Sql, application: Callable[..., object]) -> None:
+def test_application_and_store_histories_are_independent(
+    empty_database_url: str, sql: Sql, application: Callable[..., object]
+) -> None:
     application(command.upgrade, "head")
     upgrade_store(empty_database_url)
     assert sql("SELECT version_num FROM public.alembic_version") == [("a1b2c3",)]
@@ -93,9 +95,7 @@ def test_two_histories_side_by_side(empty_database_url: str, sql: Sql, applicati
     assert sql("SELECT to_regclass('public.customers')") == [(None,)]
 
 
-def test_the_applications_history_may_lie_in_the_stores_schema_under_its_own_name(
-    empty_database_url: str, sql: Sql
-) -> None:
+def test_application_version_table_may_be_in_the_store_schema(empty_database_url: str, sql: Sql) -> None:
     sql("CREATE SCHEMA wfc")
     sql("CREATE TABLE wfc.application_version (version_num TEXT)")
     sql("CREATE TYPE wfc.mood AS ENUM ('ok')")
@@ -104,8 +104,8 @@ def test_the_applications_history_may_lie_in_the_stores_schema_under_its_own_nam
     assert differences(empty_database_url) == []
 
 
-def own_tables(*, schema: str | None = None) -> MetaData:
-    """An application's: one table of its own, and a table of the store, mapped to be read, with a column too few."""
+def application_metadata(*, schema: str | None = None) -> MetaData:
+    """The metadata of an application: its own table and, with `schema`, a partially mapped table of the store."""
     metadata = MetaData()
     Table("customers", metadata, Column("id", Integer, primary_key=True))
     if schema:
@@ -115,7 +115,7 @@ def own_tables(*, schema: str | None = None) -> MetaData:
 
 
 def proposals(url: str, metadata: MetaData, **options: Any) -> list[str]:
-    """What autogenerate would have the application's next migration do, an operation each."""
+    """The operations that autogenerate proposes for the next migration of the application."""
     engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"include_schemas": True, **options})
@@ -124,7 +124,7 @@ def proposals(url: str, metadata: MetaData, **options: Any) -> list[str]:
 
 
 def described(operations: list[MigrateOperation]) -> list[str]:
-    """The operations by their names, with what they are done to."""
+    """The names of the operations, with the table that they change."""
     found = []
     for it in operations:
         if isinstance(it, OpContainer):
@@ -136,38 +136,40 @@ def described(operations: list[MigrateOperation]) -> list[str]:
 
 
 @pytest.mark.parametrize("schema", ["wfc", "engine_2"])
-def test_autogenerate_leaves_the_store_alone(empty_database_url: str, schema: str) -> None:
-    """Also where the application looks at all schemas, and where it has mapped a table of the store."""
+def test_autogenerate_with_filters_ignores_the_store(empty_database_url: str, schema: str) -> None:
+    """Even with `include_schemas`, and if the application maps a table of the store."""
     alembic(empty_database_url, command.upgrade, "head", schema=schema)
-    own, mapped = own_tables(), own_tables(schema=schema)
-    mine = ["CreateTableOp None.customers"]
+    own, mapped = application_metadata(), application_metadata(schema=schema)
+    expected = ["CreateTableOp None.customers"]
     filters = exclude_store_tables(schema)
-    assert proposals(empty_database_url, own, **filters) == mine
-    assert proposals(empty_database_url, mapped, **filters) == mine
-    assert proposals(empty_database_url, mapped, include_object=filters["include_object"]) == mine
+    assert proposals(empty_database_url, own, **filters) == expected
+    assert proposals(empty_database_url, mapped, **filters) == expected
+    assert proposals(empty_database_url, mapped, include_object=filters["include_object"]) == expected
 
-    # What would be proposed without the filters, so that this test is known to see it.
+    # Without the filters the store tables are proposed, so this test would detect missing filters.
     unfiltered = proposals(empty_database_url, own)
     assert {f"DropTableOp {schema}.workflows", f"DropTableOp {schema}.alembic_version"} <= set(unfiltered)
     by_names_only = proposals(empty_database_url, mapped, include_name=filters["include_name"])
     assert f"CreateTableOp {schema}.workflows" in by_names_only
 
 
-def test_the_applications_own_filters_decide_about_the_rest(empty_database_url: str, sql: Sql) -> None:
-    """They are asked of everything but the store."""
+def test_application_filters_are_called_for_other_objects(empty_database_url: str, sql: Sql) -> None:
+    """The filters of the application are called for all objects except those of the store."""
     upgrade_store(empty_database_url)
     sql("CREATE TABLE public.legacy (id INT)")
     sql("CREATE TABLE public.cache (id INT)")
-    asked: list[object] = []
+    calls: list[object] = []
 
     def include_name(name: str | None, kind: str, parents: dict[str, str | None]) -> bool:
-        asked.append(name if kind == "schema" else parents["schema_name"])
+        calls.append(name if kind == "schema" else parents["schema_name"])
         return name != "legacy"
 
     def include_object(item: Any, name: str | None, kind: str, reflected: bool, compared_to: Any) -> bool:
-        asked.append((item if kind == "table" else item.table).schema)
+        calls.append((item if kind == "table" else item.table).schema)
         return name != "cache"
 
     filters = exclude_store_tables(include_name=include_name, include_object=include_object)
-    assert proposals(empty_database_url, own_tables(schema="wfc"), **filters) == ["CreateTableOp None.customers"]
-    assert set(asked) == {None}
+    assert proposals(empty_database_url, application_metadata(schema="wfc"), **filters) == [
+        "CreateTableOp None.customers"
+    ]
+    assert set(calls) == {None}

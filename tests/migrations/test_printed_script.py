@@ -1,4 +1,4 @@
-"""`alembic upgrade head --sql`: what a DBA runs by hand gives the same store."""
+"""The script of `alembic upgrade head --sql` creates the same store as the command."""
 
 import pytest
 from alembic import command
@@ -17,34 +17,34 @@ from wfe_postgres.schema import HEAD, REVISIONS
 
 
 @pytest.mark.parametrize("schema", ["wfc", "engine"])
-def test_on_an_empty_database(empty_database_url: str, schema: str) -> None:
+def test_script_on_empty_database_creates_the_store(empty_database_url: str, schema: str) -> None:
     assert apply(empty_database_url, printed(command.upgrade, "head", schema)) == ""
     assert (revision_of(empty_database_url, schema), differences(empty_database_url, schema)) == (HEAD, [])
 
 
-def test_on_a_rust_store(empty_database_url: str) -> None:
+def test_script_on_rust_store_upgrades_it(empty_database_url: str) -> None:
     make_rust_store(empty_database_url, "ALTER TABLE wfc.workflows DROP COLUMN name")
     rows = rows_of(empty_database_url)
     assert apply(empty_database_url, printed(command.upgrade, "head")) == ""
     assert (differences(empty_database_url), rows_of(empty_database_url, rows)) == ([], rows)
 
 
-def test_in_two_steps(empty_database_url: str) -> None:
+def test_script_in_two_steps_creates_the_store(empty_database_url: str) -> None:
     assert apply(empty_database_url, printed(command.upgrade, "0001")) == ""
     assert revision_of(empty_database_url) == "0001"
     assert apply(empty_database_url, printed(command.upgrade, "0001:head")) == ""
     assert differences(empty_database_url) == []
 
 
-def test_on_something_else_it_stops_and_leaves_it_alone(empty_database_url: str) -> None:
+def test_script_on_incompatible_layout_stops_without_changes(empty_database_url: str) -> None:
     make_rust_store(empty_database_url, "ALTER TABLE wfc.events ADD COLUMN tenant INT")
     layout = layout_of(empty_database_url)
-    complaint = apply(empty_database_url, printed(command.upgrade, "head"))
-    assert "column events.tenant is unknown: integer" in complaint
+    error = apply(empty_database_url, printed(command.upgrade, "head"))
+    assert "column events.tenant is unknown: integer" in error
     assert (layout_of(empty_database_url), revision_of(empty_database_url)) == (layout, None)
 
 
-def test_down_in_one_transaction(empty_database_url: str, sql: Sql) -> None:
+def test_downgrade_script_is_one_transaction(empty_database_url: str, sql: Sql) -> None:
     upgrade_store(empty_database_url)
     sql("INSERT INTO wfc.definition_sequences VALUES ('order', 1)")
     script = printed(command.downgrade, "head:base")
@@ -55,7 +55,7 @@ def test_down_in_one_transaction(empty_database_url: str, sql: Sql) -> None:
     assert layout_of(empty_database_url) == {}
 
 
-def test_every_transaction_gives_up_after_two_seconds_and_trusts_no_search_path() -> None:
+def test_each_transaction_sets_lock_timeout_and_search_path() -> None:
     script = printed(command.upgrade, "head")
     begins = "\nBEGIN;\n\nSET LOCAL search_path = pg_catalog;\n\nSET LOCAL lock_timeout = '2s';\n"
     assert script.count("\nBEGIN;\n") == script.count(begins) == script.count("\nCOMMIT;\n") == len(REVISIONS) + 1
@@ -63,6 +63,6 @@ def test_every_transaction_gives_up_after_two_seconds_and_trusts_no_search_path(
     assert f"\n{down}".count(begins) == down.count("COMMIT;") == 1
 
 
-def test_no_url_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_script_generation_needs_no_url(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WFE_DATABASE_URL", raising=False)
     assert "CREATE TABLE IF NOT EXISTS wfc.workflows" in printed(command.upgrade, "head")

@@ -1,4 +1,4 @@
-"""Who may do what: the owner migrates, the application's role has USAGE and the four verbs, and no more."""
+"""Privileges: the owner migrates; the application has USAGE, SELECT, INSERT, UPDATE and DELETE only."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ RUST_POINTER = (
 
 @pytest.fixture
 def role(server: str, sql: Sql) -> Iterator[str]:
-    """A role that may create nothing, in no database, not even temporary tables."""
+    """A role without any CREATE privilege, not even for temporary tables."""
     name, database = f"wfe_{uuid4().hex}", sql("SELECT current_database()")[0][0]
     try:
         sql(f"CREATE ROLE {name} LOGIN PASSWORD 'app' NOSUPERUSER NOCREATEDB")
@@ -44,7 +44,7 @@ def as_role(url: str, name: str) -> str:
 
 
 def grant(sql: Sql, name: str, *, all_tables: bool = True) -> None:
-    """What the contract asks for; on the seven tables alone, or on all that lie in the schema."""
+    """Grant the documented privileges, on all tables in the schema or on the seven store tables only."""
     tables = "ALL TABLES IN SCHEMA wfc" if all_tables else ", ".join(f"wfc.{table}" for table in sorted(store.TABLES))
     sql(f"GRANT USAGE ON SCHEMA wfc TO {name}")
     sql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {name}")
@@ -52,40 +52,40 @@ def grant(sql: Sql, name: str, *, all_tables: bool = True) -> None:
 
 
 @pytest.mark.parametrize("all_tables", [True, False])
-def test_a_store_that_is_up_to_date_needs_no_ddl(
+def test_upgrade_of_current_store_executes_no_ddl(
     empty_database_url: str, sql: Sql, role: str, all_tables: bool
 ) -> None:
     upgrade_store(empty_database_url)
     grant(sql, role, all_tables=all_tables)
     sent: list[str] = []
 
-    def note(connection: object, cursor: object, statement: str, *_: object) -> None:
+    def record(connection: object, cursor: object, statement: str, *_: object) -> None:
         sent.append(statement.split()[0])
 
-    event.listen(Engine, "before_cursor_execute", note)
+    event.listen(Engine, "before_cursor_execute", record)
     try:
         upgrade_store(as_role(empty_database_url, role))
         assert set(sent) == {"SELECT"}
         assert len(sent) == 4
     finally:
-        event.remove(Engine, "before_cursor_execute", note)
+        event.remove(Engine, "before_cursor_execute", record)
     assert differences(as_role(empty_database_url, role)) == []
 
 
-def test_a_missing_store_is_an_error_that_says_what_helps(empty_database_url: str, role: str) -> None:
+def test_missing_store_raises_error_with_instructions(empty_database_url: str, role: str) -> None:
     with pytest.raises(StoreNotReadyError, match="no store in schema wfc: run `wfe-postgres upgrade`, as a role") as it:
         upgrade_store(as_role(empty_database_url, role))
     assert (it.value.sqlstate, it.value.__context__) == ("42501", None)
 
 
-def test_an_older_store_is_an_error_that_says_what_helps(empty_database_url: str, sql: Sql, role: str) -> None:
+def test_older_store_raises_error_with_instructions(empty_database_url: str, sql: Sql, role: str) -> None:
     alembic(empty_database_url, command.upgrade, "0003")
     grant(sql, role)
     with pytest.raises(StoreNotReadyError, match=r"revision 0003, older .*, as a role that owns it"):
         upgrade_store(as_role(empty_database_url, role))
 
 
-def test_a_newer_store_is_left_alone(database_url: str, sql: Sql) -> None:
+def test_newer_store_is_rejected_and_not_changed(database_url: str, sql: Sql) -> None:
     sql("UPDATE wfc.alembic_version SET version_num = '0999'")
     for call in (store.ensure, store.upgrade, store.check):
         with (
@@ -96,14 +96,14 @@ def test_a_newer_store_is_left_alone(database_url: str, sql: Sql) -> None:
     assert sql("SELECT version_num FROM wfc.alembic_version") == [("0999",)]
 
 
-def test_a_store_that_lost_a_table_is_no_store(database_url: str, sql: Sql) -> None:
+def test_store_with_missing_tables_is_rejected(database_url: str, sql: Sql) -> None:
     sql("DROP TABLE wfc.event_subscriptions, wfc.events")
     with pytest.raises(StoreNotReadyError, match=r"tables are missing \(event_subscriptions, events\)"):
         upgrade_store(database_url)
 
 
-def test_an_owner_without_create_on_the_database_can_migrate(empty_database_url: str, sql: Sql, role: str) -> None:
-    """The DBA made the schema and gave it away; CREATE SCHEMA IF NOT EXISTS would fail even so."""
+def test_schema_owner_without_create_on_database_can_migrate(empty_database_url: str, sql: Sql, role: str) -> None:
+    """The schema exists and belongs to the role; CREATE SCHEMA IF NOT EXISTS would fail without CREATE."""
     sql(f"CREATE SCHEMA wfc AUTHORIZATION {role}")
     upgrade_store(as_role(empty_database_url, role))
     assert differences(empty_database_url) == []
@@ -111,10 +111,10 @@ def test_an_owner_without_create_on_the_database_can_migrate(empty_database_url:
     upgrade_store(as_role(empty_database_url, role))
 
 
-def test_a_rust_host_without_other_rights_can_still_insert_after_the_upgrade(
+def test_rust_host_with_existing_privileges_can_insert_after_upgrade(
     empty_database_url: str, sql: Sql, role: str
 ) -> None:
-    """Its INSERT of a pointer now draws from a sequence that was not there when the rights were given."""
+    """Its INSERT of a pointer uses a sequence that did not exist when the privileges were granted."""
     make_rust_store(empty_database_url)
     grant(sql, role)
     upgrade_store(empty_database_url)
@@ -126,11 +126,11 @@ def test_a_rust_host_without_other_rights_can_still_insert_after_the_upgrade(
         assert connection.execute("SELECT rescheduled FROM wfc.scheduled_commands").fetchall() == [(True,)]
 
 
-def test_a_server_that_is_not_there_is_one_of_our_errors() -> None:
-    nowhere = URL.create("postgresql", "wfe", "canary", "127.0.0.1", 1, "wfe")
+def test_unreachable_server_raises_persistence_error() -> None:
+    unreachable = URL.create("postgresql", "wfe", "canary", "127.0.0.1", 1, "wfe")
     for call in (store.ensure, store.upgrade, store.check):
         with (
-            engine_for(nowhere.render_as_string(hide_password=False)) as engine,
+            engine_for(unreachable.render_as_string(hide_password=False)) as engine,
             pytest.raises(PersistenceError, match="cannot connect") as caught,
         ):
             call(engine)
@@ -138,10 +138,8 @@ def test_a_server_that_is_not_there_is_one_of_our_errors() -> None:
         assert "canary" not in str(caught.value)
 
 
-def test_a_server_that_has_no_connection_left_for_the_upgrade_is_one_of_our_errors(
-    empty_database_url: str, sql: Sql, role: str
-) -> None:
-    """Looking needs one connection, upgrading two at a time."""
+def test_connection_limit_during_upgrade_raises_persistence_error(empty_database_url: str, sql: Sql, role: str) -> None:
+    """The check needs one connection, the upgrade two."""
     sql(f"CREATE SCHEMA wfc AUTHORIZATION {role}")
     sql(f"ALTER ROLE {role} CONNECTION LIMIT 1")
     with pytest.raises(PersistenceError, match="cannot connect") as caught:
@@ -160,19 +158,19 @@ Roles = tuple[str, str]
 
 @pytest.fixture
 def run_roles_sql(empty_database_url: str, sql: Sql) -> Iterator[Callable[..., Roles]]:
-    """Runs examples/roles.sql, under names of this test's own; gives the URLs of the owner and of the application.
+    """Runs examples/roles.sql with generated role names; returns the URLs of the owner and of the application.
 
-    On a server where PUBLIC may do nothing in the database, so that what the two can do they can by this file.
+    All privileges of PUBLIC on the database are revoked, so that the roles have only those that the script grants.
     """
     created, database = [], sql("SELECT current_database()")[0][0]
 
     def run(owner: str | None = None) -> Roles:
-        """With an owner: as for a store that is there already."""
+        """With `owner`, run the script for an existing store."""
         script, names = ROLES, {"wfe_owner": owner or f"wfe_{uuid4().hex}", "wfe_app": f"wfe_{uuid4().hex}"}
         if owner:
             script = script.replace(CREATE_OWNER, "")
-        for name, replaced_by in names.items():
-            script = script.replace(name, replaced_by)
+        for name, replacement in names.items():
+            script = script.replace(name, replacement)
         try:
             sql(script)
         except psycopg.errors.InsufficientPrivilege:
@@ -193,12 +191,12 @@ def run_roles_sql(empty_database_url: str, sql: Sql) -> Iterator[Callable[..., R
     sql(f"GRANT CONNECT, TEMPORARY ON DATABASE {database} TO PUBLIC")
 
 
-Probe = Callable[[str, str], object]
+RunCommand = Callable[[str, str], object]
 
 
 @pytest.fixture
-def probe(monkeypatch: pytest.MonkeyPatch) -> Probe:
-    """The exit code of `wfe-postgres`, as a deployment or a probe sees it."""
+def run_command(monkeypatch: pytest.MonkeyPatch) -> RunCommand:
+    """Runs a command of `wfe-postgres` and returns its exit code."""
 
     def run(name: str, url: str) -> object:
         monkeypatch.setattr(sys, "argv", ["wfe-postgres", name, "--url", url])
@@ -210,36 +208,36 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> Probe:
 
 
 def call_everything(application: str, monkeypatch: pytest.MonkeyPatch, truncating: str) -> None:
-    """Make every call there is but `truncate_all`, for which some calls' preparations borrow another's right."""
+    """Make every call except `truncate_all`; preparations that truncate use the connection of `truncating`."""
     with PostgresPersistenceProvider(application) as provider, PostgresPersistenceProvider(truncating) as other:
         monkeypatch.setattr(provider, "truncate_all", other.truncate_all)
         for name in sorted(ALL.keys() - LARGE.keys() - {"truncate_all"}):
             ALL[name].prepare(provider)()
 
 
-def test_the_roles_of_the_example(
-    run_roles_sql: Callable[..., Roles], probe: Probe, monkeypatch: pytest.MonkeyPatch
+def test_example_roles_migrate_and_make_every_call(
+    run_roles_sql: Callable[..., Roles], run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The owner migrates with no other right; the application makes every call; the probe says how it stands."""
+    """The owner migrates without other privileges; the application makes every call; `check` returns the state."""
     owner, application = run_roles_sql()
-    assert [probe("check", application), probe("upgrade", application)] == [2, 2]
-    assert probe("upgrade", owner) == 0
-    assert [probe("check", application), probe("upgrade", application)] == [0, 0]
+    assert [run_command("check", application), run_command("upgrade", application)] == [2, 2]
+    assert run_command("upgrade", owner) == 0
+    assert [run_command("check", application), run_command("upgrade", application)] == [0, 0]
     call_everything(application, monkeypatch, truncating=owner)
 
 
-def test_the_owner_of_the_example_runs_the_printed_script(
+def test_example_owner_runs_the_printed_script(
     run_roles_sql: Callable[..., Roles], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In psql; the application can work on what it makes."""
+    """The application can use the store that the script creates."""
     owner, application = run_roles_sql()
     assert apply(owner, printed(command.upgrade, "head")) == ""
     assert differences(owner) == []
     call_everything(application, monkeypatch, truncating=owner)
 
 
-def test_the_application_of_the_example_has_no_other_right(run_roles_sql: Callable[..., Roles]) -> None:
-    """It cannot change the store, nor create anything beside it."""
+def test_example_application_has_no_other_privilege(run_roles_sql: Callable[..., Roles]) -> None:
+    """It can neither change the schema of the store nor create other objects."""
     owner, application = run_roles_sql()
     upgrade_store(owner)
     with psycopg.connect(application, autocommit=True) as connection:
@@ -264,12 +262,12 @@ def test_the_application_of_the_example_has_no_other_right(run_roles_sql: Callab
     assert differences(owner) == []
 
 
-def test_the_roles_of_the_example_on_a_store_that_is_there(
+def test_example_roles_on_existing_store_make_every_call(
     empty_database_url: str, sql: Sql, run_roles_sql: Callable[..., Roles], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its owner stays; the application gets what is there, and what the next upgrade brings."""
+    """The owner is kept; the application gets privileges on existing objects and on those of the next upgrade."""
     alembic(empty_database_url, command.upgrade, "0003")
     [(owner,)] = sql("SELECT current_user::text")
-    owners_url, application = run_roles_sql(owner)
-    upgrade_store(owners_url)
-    call_everything(application, monkeypatch, truncating=owners_url)
+    owner_url, application = run_roles_sql(owner)
+    upgrade_store(owner_url)
+    call_everything(application, monkeypatch, truncating=owner_url)

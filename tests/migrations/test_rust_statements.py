@@ -1,4 +1,4 @@
-"""A Rust host's own statements, which name only the Rust columns, go on working at head."""
+"""The statements of a Rust host, which name only the Rust columns, work at the head schema revision."""
 
 import pytest
 
@@ -27,13 +27,13 @@ def pointers_of(sql: Sql, workflow_id: str) -> list[str]:
     return [pointer_id for (pointer_id,) in rows]
 
 
-def test_every_new_workflow_has_a_revision_of_its_own(sql: Sql) -> None:
+def test_inserted_workflows_have_distinct_revisions(sql: Sql) -> None:
     for number in range(50):
         sql(NEW_WORKFLOW, [f"w{number}", f"name {number}"])
     revisions = {revision for (revision,) in sql("SELECT revision FROM wfc.workflows")}
     assert len(revisions) == 50
     assert all(0 <= revision < 2**63 for revision in revisions)
-    # 63 random bits: that the highest is never set in fifty is less likely than 1 in 10**15.
+    # Revisions are 63 random bits: the highest bit is unset in all fifty with a probability of 2**-50.
     assert any(revision >= 2**62 for revision in revisions)
 
 
@@ -48,13 +48,13 @@ def test_every_update_changes_the_revision(sql: Sql, change: str) -> None:
         seen += now
 
 
-def test_an_update_that_brings_its_own_revision_keeps_it(sql: Sql) -> None:
+def test_update_with_explicit_revision_keeps_it(sql: Sql) -> None:
     sql(NEW_WORKFLOW, ["w", "w"])
     sql("UPDATE wfc.workflows SET revision = 5")
     assert sql("SELECT revision FROM wfc.workflows") == [(5,)]
 
 
-def test_the_stamp_does_not_depend_on_the_search_path(sql: Sql) -> None:
+def test_revision_trigger_does_not_depend_on_search_path(sql: Sql) -> None:
     sql(NEW_WORKFLOW, ["w", "w"])
     sql("UPDATE wfc.workflows SET revision = 5")
     sql("CREATE SCHEMA evil")
@@ -66,7 +66,7 @@ def test_the_stamp_does_not_depend_on_the_search_path(sql: Sql) -> None:
     assert sql("SELECT revision <> 5 FROM wfc.workflows ORDER BY id") == [(True,), (True,)]
 
 
-def test_pointers_stand_in_the_order_of_their_insertion(sql: Sql) -> None:
+def test_pointers_are_ordered_by_insertion(sql: Sql) -> None:
     sql(NEW_WORKFLOW, ["w", "w"])
     for pointer_id in "cab":
         sql(NEW_POINTER, [pointer_id, "w"])
@@ -78,22 +78,22 @@ def test_pointers_stand_in_the_order_of_their_insertion(sql: Sql) -> None:
     assert pointers_of(sql, "w") == ["b", "x", "c", "a"]
 
 
-def test_two_workflows_may_use_one_pointer_id(sql: Sql) -> None:
+def test_two_workflows_may_use_the_same_pointer_id(sql: Sql) -> None:
     for workflow_id in ("w1", "w2"):
         sql(NEW_WORKFLOW, [workflow_id, workflow_id])
         sql(NEW_POINTER, ["p", workflow_id])
     assert (pointers_of(sql, "w1"), pointers_of(sql, "w2")) == (["p"], ["p"])
 
 
-def test_a_schedule_of_the_same_command_is_one_row(sql: Sql) -> None:
+def test_rescheduled_command_is_one_row(sql: Sql) -> None:
     sql(SCHEDULE, [1, 1])
     sql(SCHEDULE, [2, 2])
-    looks = "SELECT execute_time, claim, claimed_until, rescheduled FROM wfc.scheduled_commands"
-    assert sql(looks) == [(2, None, None, False)]
+    query = "SELECT execute_time, claim, claimed_until, rescheduled FROM wfc.scheduled_commands"
+    assert sql(query) == [(2, None, None, False)]
 
 
 @pytest.mark.parametrize("due", [7, 9])
-def test_a_schedule_while_the_command_is_claimed_leaves_its_mark(sql: Sql, due: int) -> None:
+def test_rescheduling_claimed_command_sets_rescheduled(sql: Sql, due: int) -> None:
     sql(SCHEDULE, [7, 7])
     sql("UPDATE wfc.scheduled_commands SET claim = 1, claimed_until = now()")
     assert sql("SELECT rescheduled FROM wfc.scheduled_commands") == [(False,)]
@@ -103,7 +103,7 @@ def test_a_schedule_while_the_command_is_claimed_leaves_its_mark(sql: Sql, due: 
     assert sql("SELECT claim, rescheduled FROM wfc.scheduled_commands") == [(2, False)]
 
 
-def test_errors_and_sequences(sql: Sql) -> None:
+def test_inserted_errors_and_sequence_numbers_are_consecutive(sql: Sql) -> None:
     error = "INSERT INTO wfc.execution_errors (error_time, workflow_id, execution_pointer_id, message) VALUES "
     sql(error + "(now(), 'w', 'p', 'm'), (now(), 'w', 'p', 'm')")
     assert sql("SELECT id, nonce FROM wfc.execution_errors ORDER BY id") == [(1, None), (2, None)]

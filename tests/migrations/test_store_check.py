@@ -1,4 +1,4 @@
-"""`check`: what Alembic's own comparison does not see, it names."""
+"""`check` reports every difference, including those that Alembic does not compare."""
 
 import json
 from collections.abc import Iterator
@@ -53,28 +53,28 @@ DIFFERENCES = {
 
 
 @pytest.fixture(scope="module")
-def checked(emptied_database: str) -> Iterator[Connection]:
-    """A connection to a migrated database, where every test undoes what it did."""
-    with psycopg.connect(emptied_database) as emptying:
-        emptying.execute(EMPTY)
+def connection(emptied_database: str) -> Iterator[Connection]:
+    """A connection to a migrated database; each test rolls back its changes."""
+    with psycopg.connect(emptied_database) as admin:
+        admin.execute(EMPTY)
     upgrade_store(emptied_database)
     with engine_for(emptied_database) as engine, engine.connect() as connection:
         yield connection
 
 
 @pytest.mark.parametrize("change", DIFFERENCES)
-def test_a_difference_is_named(checked: Connection, change: str) -> None:
-    with checked.begin() as transaction:
-        checked.exec_driver_sql(change)
-        found = store.differences(checked)
+def test_changed_object_is_reported(connection: Connection, change: str) -> None:
+    with connection.begin() as transaction:
+        connection.exec_driver_sql(change)
+        found = store.differences(connection)
         transaction.rollback()
     assert [it for it in found if it.startswith(DIFFERENCES[change])], found
     assert len(found) == 1 or change.startswith("DROP TABLE")
-    with checked.begin():
-        assert store.differences(checked) == []
+    with connection.begin():
+        assert store.differences(connection) == []
 
 
-def test_an_index_whose_building_failed_is_a_difference(database_url: str, sql: Sql) -> None:
+def test_invalid_index_is_reported(database_url: str, sql: Sql) -> None:
     sql("DROP INDEX wfc.idx_errors_nonce")
     sql(
         "INSERT INTO wfc.execution_errors (error_time, workflow_id, execution_pointer_id, message, nonce)"
@@ -85,14 +85,14 @@ def test_an_index_whose_building_failed_is_a_difference(database_url: str, sql: 
     assert [it.partition(" (invalid)»")[1] for it in differences(database_url)] == [" (invalid)»"]
 
 
-def test_a_fresh_store_is_the_written_catalogue(database_url: str) -> None:
-    """After a change of head: this is what `migrations/catalogue.json` should then say."""
+def test_new_store_equals_catalogue_json(database_url: str) -> None:
+    """Update `migrations/catalogue.json` after a change of the head schema revision."""
     written = json.loads((ROOT / "migrations/catalogue.json").read_text(encoding="utf-8"))
     assert layout_of(database_url) == {name: it.replace("{schema}", "wfc") for name, it in written.items()}
     assert differences(database_url) == []
 
 
-def test_what_others_put_beside_is_no_difference(database_url: str, sql: Sql) -> None:
+def test_additional_objects_are_not_reported(database_url: str, sql: Sql) -> None:
     sql("CREATE INDEX dba ON wfc.workflows (description)")
     sql("CREATE TABLE wfc.audit (id INT PRIMARY KEY, workflow_id TEXT REFERENCES wfc.workflows)")
     sql("CREATE FUNCTION wfc.note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'")
@@ -101,7 +101,7 @@ def test_what_others_put_beside_is_no_difference(database_url: str, sql: Sql) ->
     assert differences(database_url) == []
 
 
-def test_a_store_that_is_missing_older_or_newer_is_an_error_that_says_what_helps(database_url: str, sql: Sql) -> None:
+def test_missing_older_or_newer_store_raises_error_with_instructions(database_url: str, sql: Sql) -> None:
     with pytest.raises(StoreNotReadyError, match="no store in schema other: run `wfe-postgres upgrade`"):
         differences(database_url, "other")
     alembic(database_url, command.downgrade, "0003")

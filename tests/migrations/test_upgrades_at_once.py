@@ -1,4 +1,4 @@
-"""Any number of hosts may start at the same moment, and any of them may be killed while it upgrades."""
+"""Concurrent upgrades by several hosts, and upgrades that are killed."""
 
 import os
 import signal
@@ -34,21 +34,21 @@ ADVISORY_LOCKS = (
 )
 
 
-def upgrade_at_once(start: Barrier, url: str, schema: str) -> None:
+def upgrade_after_barrier(start: Barrier, url: str, schema: str) -> None:
     start.wait()
     upgrade_store(url, schema)
 
 
 def in_processes(url: str, schemas: list[str]) -> None:
-    """One upgrade a process, all let go at the same moment; what one of them raises is raised here."""
+    """Run one upgrade per schema, each in its own process and all at the same time; raise their errors."""
     with FORKING.Manager() as manager, ProcessPoolExecutor(len(schemas), mp_context=FORKING) as processes:
         start = manager.Barrier(len(schemas))
-        for done in [processes.submit(upgrade_at_once, start, url, schema) for schema in schemas]:
+        for done in [processes.submit(upgrade_after_barrier, start, url, schema) for schema in schemas]:
             done.result(timeout=60)
 
 
 @pytest.mark.parametrize("start", [None, "rust", "large", "0001", "0004"])
-def test_eight_processes_at_once(empty_database_url: str, sql: Sql, start: str | None) -> None:
+def test_eight_concurrent_processes_upgrade_once(empty_database_url: str, sql: Sql, start: str | None) -> None:
     if start in ("rust", "large"):
         make_rust_store(empty_database_url, *([MANY_EVENTS] if start == "large" else []))
     elif start is not None:
@@ -59,13 +59,13 @@ def test_eight_processes_at_once(empty_database_url: str, sql: Sql, start: str |
     assert sql(ADVISORY_LOCKS) == [(0,)]
 
 
-def test_two_schemas_at_once(empty_database_url: str) -> None:
+def test_concurrent_upgrades_of_two_schemas_succeed(empty_database_url: str) -> None:
     in_processes(empty_database_url, ["wfc", "second"] * 3)
     assert differences(empty_database_url) + differences(empty_database_url, "second") == []
 
 
-def test_sixteen_threads_at_once(empty_database_url: str) -> None:
-    """Half of them share an engine whose pool has one connection."""
+def test_sixteen_concurrent_threads_upgrade_once(empty_database_url: str) -> None:
+    """Half of the threads share an engine with a pool of one connection."""
     url = make_url(empty_database_url).set(drivername="postgresql+psycopg")
     shared = create_engine(url, pool_size=1, max_overflow=0)
     start = Barrier(16)
@@ -83,7 +83,7 @@ def test_sixteen_threads_at_once(empty_database_url: str) -> None:
     assert differences(empty_database_url) == []
 
 
-def test_the_caller_may_hold_the_only_connection_of_the_pool(empty_database_url: str) -> None:
+def test_upgrade_works_while_caller_holds_a_pool_connection(empty_database_url: str) -> None:
     url = make_url(empty_database_url).set(drivername="postgresql+psycopg")
     engine = create_engine(url, pool_size=1, max_overflow=1, pool_timeout=1)
     with engine.connect() as held:
@@ -93,8 +93,8 @@ def test_the_caller_may_hold_the_only_connection_of_the_pool(empty_database_url:
     engine.dispose()
 
 
-def test_an_engine_that_connects_in_its_own_way_is_taken_at_its_word(empty_database_url: str) -> None:
-    """The address from elsewhere at every connect; a default isolation level that no migration could use."""
+def test_upgrade_uses_do_connect_listener_of_engine(empty_database_url: str) -> None:
+    """A listener supplies the connections, and the engine's isolation level (AUTOCOMMIT) is overridden."""
     engine = create_engine(
         "postgresql+psycopg://nowhere.invalid", isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=0
     )
@@ -108,8 +108,8 @@ def test_an_engine_that_connects_in_its_own_way_is_taken_at_its_word(empty_datab
     engine.dispose()
 
 
-def die_at(url: str, statement: int) -> None:
-    """Upgrade, and be killed just before that many statements were sent; go on if there are not so many."""
+def upgrade_and_die_at(url: str, statement: int) -> None:
+    """Upgrade, but kill this process before its `statement`-th statement; finish if there are fewer."""
     sent = 0
 
     @event.listens_for(Engine, "before_cursor_execute")
@@ -122,20 +122,18 @@ def die_at(url: str, statement: int) -> None:
     upgrade_store(url)
 
 
-def test_a_process_killed_at_any_statement_leaves_a_store_that_the_next_completes(
-    empty_database_url: str, sql: Sql
-) -> None:
+def test_upgrade_killed_at_any_statement_is_completed_by_the_next(empty_database_url: str, sql: Sql) -> None:
     outcomes: list[int | None] = []
     statement = 3
     while not outcomes or outcomes[-1] == -signal.SIGKILL:
         sql("DROP SCHEMA IF EXISTS wfc CASCADE")
-        child = FORKING.Process(target=die_at, args=(empty_database_url, statement))
+        child = FORKING.Process(target=upgrade_and_die_at, args=(empty_database_url, statement))
         child.start()
         child.join()
         outcomes.append(child.exitcode)
         found = revision_of(empty_database_url)
         there = sql("SELECT relname FROM pg_class WHERE relname = ANY (%s) AND relkind = 'r'", [list(TABLES)])
-        assert len(there) == (7 if found else 0), f"half a revision at statement {statement}"
+        assert len(there) == (7 if found else 0), f"incomplete schema revision after kill at statement {statement}"
         upgrade_store(empty_database_url)
         assert differences(empty_database_url) == [], f"killed at statement {statement}"
         statement += 11
@@ -143,34 +141,34 @@ def test_a_process_killed_at_any_statement_leaves_a_store_that_the_next_complete
     assert len(outcomes) > 6
 
 
-def test_whoever_lost_the_lock_does_not_commit(empty_database_url: str, sql: Sql) -> None:
-    """The backend that holds the lock is shot while a revision is under way."""
+def test_upgrade_that_loses_its_lock_does_not_commit(empty_database_url: str, sql: Sql) -> None:
+    """The backend that holds the advisory lock is terminated during a schema revision."""
 
-    def shoot(connection: object, cursor: object, statement: str, *_: object) -> None:
+    def terminate_holder(connection: object, cursor: object, statement: str, *_: object) -> None:
         if "ADD COLUMN nonce" in statement:
             holder = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
             assert sql(holder) == [(True,)]
 
-    event.listen(Engine, "before_cursor_execute", shoot)
+    event.listen(Engine, "before_cursor_execute", terminate_holder)
     try:
         with pytest.raises(PersistenceError, match="connection to the database was lost") as caught:
             upgrade_store(empty_database_url)
     finally:
-        event.remove(Engine, "before_cursor_execute", shoot)
+        event.remove(Engine, "before_cursor_execute", terminate_holder)
     assert caught.value.__context__ is None
     assert revision_of(empty_database_url) == "0004"
     upgrade_store(empty_database_url)
     assert differences(empty_database_url) == []
 
 
-def test_nobody_waits_for_ever_for_another_upgrade(empty_database_url: str) -> None:
-    """Somebody sits on the lock: it is found by watching an upgrade take it."""
-    with psycopg.connect(empty_database_url) as outsider:
+def test_upgrade_blocked_by_another_times_out(empty_database_url: str) -> None:
+    """Another session holds the advisory lock, whose key is read from pg_locks during an upgrade."""
+    with psycopg.connect(empty_database_url) as other:
         keys: list[tuple[int, int]] = []
 
         def watch(connection: object, cursor: object, statement: str, *_: object) -> None:
             if "CREATE SEQUENCE" in statement and not keys:
-                found = outsider.execute(
+                found = other.execute(
                     "SELECT classid::bigint, objid::bigint FROM pg_locks WHERE locktype = 'advisory'"
                 ).fetchall()
                 keys.extend((high, low) for high, low in found)
@@ -181,13 +179,13 @@ def test_nobody_waits_for_ever_for_another_upgrade(empty_database_url: str) -> N
         finally:
             event.remove(Engine, "before_cursor_execute", watch)
         [(high, low)] = keys
-        outsider.execute("SELECT pg_advisory_xact_lock((%s::bigint << 32) | %s::bigint)", (high, low))
+        other.execute("SELECT pg_advisory_xact_lock((%s::bigint << 32) | %s::bigint)", (high, low))
         with engine_for(empty_database_url) as engine, pytest.raises(StoreNotReadyError, match="still upgrading"):
             store.upgrade(engine, timeout=0.3)
 
 
-def test_an_upgrade_beside_a_rust_host_that_lays_out_its_tables(empty_database_url: str) -> None:
-    """The Rust host takes no lock of ours: at worst one of the two starts again, and both are content."""
+def test_upgrade_concurrent_with_rust_host_startup_succeeds(empty_database_url: str) -> None:
+    """The Rust host does not take the advisory lock: at worst one of the two retries, and both succeed."""
     start = Barrier(2)
 
     def rust() -> None:

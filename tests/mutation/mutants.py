@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partialmethod
+from functools import partial, partialmethod
 from typing import Any
 
 from sqlalchemy import Engine, delete, event, select, text
@@ -21,11 +21,11 @@ from wfe_postgres import (
     WorkflowInstance,
 )
 from wfe_postgres.codec.validation import milliseconds
-from wfe_postgres.connections import Execute, PooledRunner, checkout, execution, failures, forks
+from wfe_postgres.connections import Execute, PooledRunner, checkout, execution, failures
 from wfe_postgres.connections.failures import Kind
 from wfe_postgres.contract.errors import PersistenceError
 from wfe_postgres.repositories import workflows as workflow_repository
-from wfe_postgres.repositories.workflows import _GuardedSave, _instance_of
+from wfe_postgres.repositories.workflows import _instance_of, _save_guarded
 from wfe_postgres.statements import workflows as statements
 from wfe_postgres.statements.expressions import text_parameter
 
@@ -88,13 +88,13 @@ _REMOVE = delete(statements.pointers).where(
 def pointers_first(self: Provider, statement: Any, params: dict[str, Any]) -> None:
     """The pointers are written before it is known whether the parent may be."""
     self._runner.write(lambda execute, _: execute(_POINTERS, params), params["workflow_id"])
-    self._runner.write(_GuardedSave(statement, params), params["workflow_id"])
+    self._runner.write(partial(_save_guarded, statement, params), params["workflow_id"])
 
 
 def in_several_statements(self: Provider, statement: Any, params: dict[str, Any]) -> None:
     """The parent, then the pointers, then what is gone: each committed by itself."""
     id = params["workflow_id"]
-    self._runner.write(_GuardedSave(statement, params | {"pointers": "[]", "removed": []}), id)
+    self._runner.write(partial(_save_guarded, statement, params | {"pointers": "[]", "removed": []}), id)
     self._runner.write(lambda execute, _: execute(_POINTERS, params), id)
     self._runner.write(lambda execute, _: execute(_REMOVE, params), id)
 
@@ -194,7 +194,6 @@ def without_threshold(self: Provider, url: Any, **options: Any) -> None:
 
 def unnoticed_fork() -> None:
     """A child goes on with its parent's connections."""
-    replaced(forks, "reset_pool_after_fork", lambda _: None)()
     replaced(checkout, "reset_pool_after_fork", lambda _: None)()
 
 
@@ -212,7 +211,7 @@ MUTANTS = _named(
         Mutant(
             "M-a",
             "pointers are written before the parent",
-            replaced(Provider, "_write", pointers_first),
+            replaced(Provider, "_save", pointers_first),
             ["tests/conformance/test_postgres.py::TestPostgres::test_who_comes_second_is_refused"],
         ),
         Mutant(
@@ -236,14 +235,14 @@ MUTANTS = _named(
         Mutant(
             "M-e",
             "a save is several transactions",
-            replaced(Provider, "_write", in_several_statements),
+            replaced(Provider, "_save", in_several_statements),
             ["tests/concurrency/test_atomic_saves.py::test_save_killed_halfway_is_atomic"],
         ),
         Mutant(
             "M-f",
             "migrations run without the lock",
             migrations_changed("SELECT pg_try_advisory_xact_lock(", "SELECT true OR 0 < ("),
-            ["tests/migrations/test_upgrades_at_once.py::test_eight_processes_at_once[None]"],
+            ["tests/migrations/test_upgrades_at_once.py::test_eight_concurrent_processes_upgrade_once[None]"],
         ),
         Mutant(
             "M-g",
@@ -309,13 +308,13 @@ MUTANTS = _named(
             "M-p",
             "a write whose answer was lost is just made again",
             replaced(PooledRunner, "_try", blindly),
-            ["tests/protocol/test_lost.py::test_no_call_fails_or_happens_twice"],
+            ["tests/protocol/test_lost.py::test_call_with_lost_request_or_answer_takes_effect_once"],
         ),
         Mutant(
             "M-q",
             "a save whose answer was lost is believed written",
             replaced(workflow_repository, "_was_committed", always_written),
-            ["tests/protocol/test_lost.py::test_no_call_fails_or_happens_twice"],
+            ["tests/protocol/test_lost.py::test_call_with_lost_request_or_answer_takes_effect_once"],
         ),
     ]
 )
