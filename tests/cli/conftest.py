@@ -1,4 +1,4 @@
-"""The command, called in this process."""
+"""Fixtures that call the command in this process."""
 
 import sys
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from wfe_postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    """Calls the command in this process. Whatever it says may hold no secret and no traceback."""
+    """Calls the command in this process, and checks that its output has no secret and no traceback."""
     for name in ("WFE_DATABASE_URL", "WFE_SCHEMA", "COLUMNS", "FORCE_COLOR", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
 
@@ -21,24 +21,24 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
         with pytest.raises(SystemExit) as end:
             main()
         result = Result(end.value.code, *capfd.readouterr())
-        said = result.output + result.reported_errors
-        assert SECRET not in said
-        assert "Traceback" not in said
+        output = result.output + result.reported_errors
+        assert SECRET not in output
+        assert "Traceback" not in output
         return result
 
     return call
 
 
 @pytest.fixture
-def here(command: Command, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """The command, on this test's store."""
+def cli(command: Command, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """The command, on the store of this test."""
     monkeypatch.setenv("WFE_DATABASE_URL", database_url)
     return command
 
 
 @pytest.fixture(params=[80, 120])
 def columns(request: pytest.FixtureRequest, command: Command, monkeypatch: pytest.MonkeyPatch) -> int:
-    """How wide the terminal is on which the command believes to be. (`command` has just cleared its environment.)"""
+    """The terminal width that the command uses. (Depends on `command`, which clears the environment.)"""
     width: int = request.param
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("FORCE_COLOR", "1")
@@ -48,7 +48,7 @@ def columns(request: pytest.FixtureRequest, command: Command, monkeypatch: pytes
 
 @pytest.fixture(scope="module")
 def tcp_url() -> Iterator[str]:
-    """A server that asks for passwords."""
+    """The URL of a server with password authentication."""
     try:
         with EmbeddedPostgres(tcp=True) as server:
             yield server.url

@@ -1,13 +1,13 @@
-"""What a call of the command leaves behind, and what every test of it looks at."""
+"""The result of a call of the command, and common checks."""
 
 import re
 from collections.abc import Callable
 
 SECRET = "s3cret-pw"
-"""Stands in passwords, in payloads and in tokens: nothing that the command says may hold it."""
+"""Used in passwords, payloads and tokens: must not appear in any output of the command."""
 
 STYLE = re.compile(r"\x1b\[[0-9;]*m")
-"""The only control sequence that may be in a screen that is printed once."""
+"""The only control sequences allowed in output that is printed once."""
 
 WITHOUT_ARGUMENTS = ("upgrade", "check", "status", "list", "errors", "events")
 ARGUMENTS = {
@@ -15,11 +15,11 @@ ARGUMENTS = {
     **dict.fromkeys(("show", "suspend", "resume", "terminate"), ("order-4711",)),
     **dict.fromkeys(("purge", "purge-events"), ("--older-than", "30d")),
 }
-"""Every command but `demo`, with what it cannot do without."""
+"""Every command except `demo`, with its required arguments."""
 
 
 class Result:
-    """How a call of the command ended, and what it said."""
+    """The exit code and the output of a call of the command."""
 
     def __init__(self, code: object, output: str, reported_errors: str) -> None:
         self.code = code
@@ -28,15 +28,15 @@ class Result:
 
     @property
     def lines(self) -> list[str]:
-        """The output's lines without their styles."""
+        """The lines of the output without styles."""
         return STYLE.sub("", self.output).splitlines()
 
 
 Command = Callable[..., Result]
 
 
-def refused(result: Result, code: int) -> str:
-    """The one line of a call that was refused."""
+def error_line(result: Result, code: int) -> str:
+    """Check that the call failed with this exit code, and return its one-line error message."""
     assert result.code == code
     assert result.output == ""
     [line] = result.reported_errors.splitlines()
@@ -44,7 +44,7 @@ def refused(result: Result, code: int) -> str:
     return line.removeprefix("wfe-postgres: ")
 
 
-def done(result: Result) -> Result:
-    """The result of a call that went well and complained of nothing."""
+def succeeded(result: Result) -> Result:
+    """Check that the call succeeded without error output, and return its result."""
     assert (result.code, result.reported_errors) == (0, "")
     return result

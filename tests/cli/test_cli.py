@@ -9,17 +9,17 @@ from importlib.metadata import version
 import pytest
 from sqlalchemy import make_url
 
-from tests.cli.running import ARGUMENTS, SECRET, Command, refused
+from tests.cli.running import ARGUMENTS, SECRET, Command, error_line
 from wfe_postgres.schema import HEAD, REVISIONS
 
 Sql = Callable[..., list[tuple[object, ...]]]
-OF_EACH_KIND = ["check", "status", "purge"]
+SAMPLE_COMMANDS = ["check", "status", "purge"]
 """Commands that reach the database in different ways."""
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
-def test_without_a_database(command: Command, name: str) -> None:
-    line = refused(command(name, *ARGUMENTS[name]), 3)
+def test_command_without_url_is_rejected(command: Command, name: str) -> None:
+    line = error_line(command(name, *ARGUMENTS[name]), 3)
     assert line == "which database? --url postgresql://user:password@host:port/name, or WFE_DATABASE_URL"
 
 
@@ -27,48 +27,48 @@ def test_without_a_database(command: Command, name: str) -> None:
 @pytest.mark.parametrize(
     "url", [SECRET, f"mysql://wfe:{SECRET}@localhost/wfe", f"postgresql://wfe:{SECRET}@localhost:port/wfe", "://"]
 )
-def test_a_bad_url(command: Command, name: str, url: str) -> None:
-    line = refused(command(name, *ARGUMENTS.get(name, ()), "--url", url), 3)
+def test_invalid_url_is_rejected_without_showing_it(command: Command, name: str, url: str) -> None:
+    line = error_line(command(name, *ARGUMENTS.get(name, ()), "--url", url), 3)
     assert line == "the URL must look like postgresql://user:password@host:port/database"
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
-def test_a_bad_schema(command: Command, database_url: str, name: str) -> None:
-    line = refused(command(name, *ARGUMENTS.get(name, ()), "--url", database_url, "--schema", 'x"; DROP'), 3)
+def test_invalid_schema_name_is_rejected(command: Command, database_url: str, name: str) -> None:
+    line = error_line(command(name, *ARGUMENTS.get(name, ()), "--url", database_url, "--schema", 'x"; DROP'), 3)
     assert line.startswith("a schema's name is lower-case letters, digits and _")
 
 
-@pytest.mark.parametrize("name", [*OF_EACH_KIND, "demo"])
-def test_no_server(command: Command, name: str) -> None:
-    line = refused(command(name, *ARGUMENTS.get(name, ()), "--url", f"postgresql://wfe:{SECRET}@localhost:1/wfe"), 3)
+@pytest.mark.parametrize("name", [*SAMPLE_COMMANDS, "demo"])
+def test_unreachable_server_is_reported(command: Command, name: str) -> None:
+    line = error_line(command(name, *ARGUMENTS.get(name, ()), "--url", f"postgresql://wfe:{SECRET}@localhost:1/wfe"), 3)
     assert line == "cannot connect to wfe:***@localhost:1/wfe: no server answers there: is PostgreSQL running?"
 
 
-def test_no_part_of_a_password_with_an_at_sign_is_shown(command: Command) -> None:
-    line = refused(command("check", "--url", "postgresql://wfe:begin@rest@localhost:1/wfe"), 3)
+def test_password_with_at_sign_is_not_shown(command: Command) -> None:
+    line = error_line(command("check", "--url", "postgresql://wfe:begin@rest@localhost:1/wfe"), 3)
     assert line.startswith("cannot connect: ")
     assert "begin" not in line
     assert "rest" not in line
 
 
-@pytest.mark.parametrize("name", [*OF_EACH_KIND, "demo"])
-def test_a_wrong_password(command: Command, tcp_url: str, name: str) -> None:
+@pytest.mark.parametrize("name", [*SAMPLE_COMMANDS, "demo"])
+def test_wrong_password_is_reported(command: Command, tcp_url: str, name: str) -> None:
     url = make_url(tcp_url).set(password=SECRET)
-    line = refused(command(name, *ARGUMENTS.get(name, ()), "--url", url.render_as_string(hide_password=False)), 3)
+    line = error_line(command(name, *ARGUMENTS.get(name, ()), "--url", url.render_as_string(hide_password=False)), 3)
     address = f"wfe:***@127.0.0.1:{url.port}/{url.database}"
     assert line == f"cannot connect to {address}: the server rejected the user or the password"
 
 
-@pytest.mark.parametrize("name", [*OF_EACH_KIND, "demo"])
-def test_a_missing_database(command: Command, database_url: str, name: str) -> None:
+@pytest.mark.parametrize("name", [*SAMPLE_COMMANDS, "demo"])
+def test_missing_database_is_reported(command: Command, database_url: str, name: str) -> None:
     url = make_url(database_url).set(database="wfe_nowhere").render_as_string(hide_password=False)
-    line = refused(command(name, *ARGUMENTS.get(name, ()), "--url", url), 3)
+    line = error_line(command(name, *ARGUMENTS.get(name, ()), "--url", url), 3)
     assert line.startswith("cannot connect to ")
     assert line.endswith("/wfe_nowhere: the database does not exist: create it first")
 
 
-def test_a_store_that_is_missing_is_made(command: Command, empty_database_url: str) -> None:
-    line = refused(command("check", "--url", empty_database_url), 2)
+def test_upgrade_creates_missing_store(command: Command, empty_database_url: str) -> None:
+    line = error_line(command("check", "--url", empty_database_url), 2)
     assert line == "there is no store in schema wfc: run `wfe-postgres upgrade`"
     for _ in range(2):
         result = command("upgrade", "--url", empty_database_url)
@@ -83,15 +83,17 @@ def test_a_store_that_is_missing_is_made(command: Command, empty_database_url: s
     ("revision", "words"),
     [(REVISIONS[1], "older than this library"), ("9999", "newer than this library")],
 )
-def test_a_store_of_another_age(command: Command, database_url: str, sql: Sql, revision: str, words: str) -> None:
+def test_older_or_newer_store_is_reported(
+    command: Command, database_url: str, sql: Sql, revision: str, words: str
+) -> None:
     sql("UPDATE wfc.alembic_version SET version_num = %s", [revision])
-    line = refused(command("check", "--url", database_url), 2)
+    line = error_line(command("check", "--url", database_url), 2)
     assert f"at revision {revision}, {words} ({HEAD})" in line
     if revision not in REVISIONS:
-        assert refused(command("upgrade", "--url", database_url), 2) == line
+        assert error_line(command("upgrade", "--url", database_url), 2) == line
 
 
-def test_differences_are_listed(command: Command, database_url: str, sql: Sql) -> None:
+def test_check_lists_differences(command: Command, database_url: str, sql: Sql) -> None:
     sql("DROP INDEX wfc.idx_workflows_runnable")
     sql("ALTER TABLE wfc.events ALTER event_data DROP DEFAULT")
     result = command("check", "--url", database_url)
@@ -102,7 +104,7 @@ def test_differences_are_listed(command: Command, database_url: str, sql: Sql) -
     ]
 
 
-def test_a_difference_in_a_function_is_one_line_too(command: Command, database_url: str, sql: Sql) -> None:
+def test_check_reports_function_difference_in_one_line(command: Command, database_url: str, sql: Sql) -> None:
     [(function,)] = sql("SELECT min(p.oid::regprocedure::text) FROM pg_proc p WHERE pronamespace = 'wfc'::regnamespace")
     sql(f"ALTER FUNCTION {function} COST 7")
     result = command("check", "--url", database_url)
@@ -112,37 +114,39 @@ def test_a_difference_in_a_function_is_one_line_too(command: Command, database_u
     assert "COST 7" in line
 
 
-def test_the_environment_says_where(command: Command, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_url_and_schema_are_read_from_environment(
+    command: Command, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WFE_DATABASE_URL", database_url)
     monkeypatch.setenv("WFE_SCHEMA", "elsewhere")
-    assert "in schema elsewhere" in refused(command("check"), 2)
+    assert "in schema elsewhere" in error_line(command("check"), 2)
     assert command("upgrade").output == f"The store in schema elsewhere is up to date, at revision {HEAD}.\n"
     assert command("check").code == 0
     assert command("check", "--schema", "wfc").code == 0
-    assert "in schema nowhere" in refused(command("check", "--schema", "nowhere"), 2)
+    assert "in schema nowhere" in error_line(command("check", "--schema", "nowhere"), 2)
 
 
-def test_a_role_that_may_not_make_a_schema(command: Command, tcp_url: str) -> None:
+def test_role_without_create_privilege_is_reported(command: Command, tcp_url: str) -> None:
     import psycopg
 
     with psycopg.connect(tcp_url, autocommit=True) as connection:
         connection.execute(f"CREATE ROLE wfe_poor LOGIN PASSWORD '{SECRET}'")
     url = make_url(tcp_url).set(username="wfe_poor", password=SECRET).render_as_string(hide_password=False)
-    line = refused(command("upgrade", "--url", url), 2)
+    line = error_line(command("upgrade", "--url", url), 2)
     assert line.startswith("there is no store in schema wfc: run `wfe-postgres upgrade`, as a role that owns it")
-    line = refused(command("demo", "--url", url), 2)
+    line = error_line(command("demo", "--url", url), 2)
     assert line.startswith("the demo makes a schema of its own, for which its role needs the right to CREATE")
 
 
-def test_the_demo_takes_no_schema_that_is_there(command: Command, database_url: str, sql: Sql) -> None:
+def test_demo_rejects_existing_schema(command: Command, database_url: str, sql: Sql) -> None:
     before = sql("SELECT count(*) FROM pg_class WHERE relnamespace = 'wfc'::regnamespace")
-    line = refused(command("demo", "--url", database_url, "--schema", "wfc"), 3)
+    line = error_line(command("demo", "--url", database_url, "--schema", "wfc"), 3)
     assert line == "there is a schema wfc already, and the demo wants to make and drop its own"
     assert sql("SELECT count(*) FROM pg_class WHERE relnamespace = 'wfc'::regnamespace") == before
 
 
 @pytest.mark.parametrize("name", [*ARGUMENTS, "demo"])
-def test_help_shows_an_example_and_the_exit_codes(command: Command, name: str) -> None:
+def test_command_help_shows_example_and_exit_codes(command: Command, name: str) -> None:
     result = command(name, "--help")
     assert result.code == 0
     for line in ("  Example:", "  Exit codes:", "    0  "):
@@ -150,14 +154,14 @@ def test_help_shows_an_example_and_the_exit_codes(command: Command, name: str) -
     assert max(map(len, result.output.splitlines())) <= 80
 
 
-def test_help_names_every_command(command: Command) -> None:
+def test_help_lists_every_command(command: Command) -> None:
     result = command("--help")
     assert result.code == 0
     for name in [*ARGUMENTS, "demo"]:
         assert f"\n  {name} " in result.output
 
 
-def test_help_tells_what_the_exit_codes_mean(command: Command) -> None:
+def test_help_explains_exit_codes(command: Command) -> None:
     lines = command("--help").output.splitlines()
     assert "  Exit codes of every command:" in lines
     for code in (0, 1, 2, 3, 130):
@@ -166,29 +170,29 @@ def test_help_tells_what_the_exit_codes_mean(command: Command) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(ARGUMENTS) - {"upgrade"}))
-def test_a_store_that_is_not_there(command: Command, empty_database_url: str, name: str) -> None:
-    line = refused(command(name, *ARGUMENTS[name], "--url", empty_database_url), 2)
+def test_missing_store_is_reported(command: Command, empty_database_url: str, name: str) -> None:
+    line = error_line(command(name, *ARGUMENTS[name], "--url", empty_database_url), 2)
     assert "run `wfe-postgres upgrade`" in line
 
 
-def test_version(command: Command) -> None:
+def test_version_option_prints_version(command: Command) -> None:
     assert command("--version").output == f"{version('wfe-postgres')}\n"
 
 
 def in_python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Python in a process of its own."""
+    """Run Python in a subprocess."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WFE_")}
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, env=environment)
 
 
-def test_it_is_a_module_too() -> None:
+def test_package_can_be_run_as_module() -> None:
     run = in_python("-m", "wfe_postgres", "check")
     assert run.returncode == 3
     assert run.stderr.startswith("wfe-postgres: which database?")
 
 
 @pytest.mark.parametrize(("missing", "arguments"), [("typer", ["check"]), ("rich", ["demo"])])
-def test_without_its_extra_it_says_what_to_install(missing: str, arguments: list[str]) -> None:
+def test_missing_cli_extra_says_what_to_install(missing: str, arguments: list[str]) -> None:
     program = (
         f"import sys; sys.modules[{missing!r}] = None; sys.argv = ['wfe-postgres', *{arguments!r}]; "
         "from wfe_postgres.__main__ import main; main()"
@@ -198,13 +202,13 @@ def test_without_its_extra_it_says_what_to_install(missing: str, arguments: list
     assert run.stderr == "wfe-postgres: the command needs typer and rich: pip install 'wfe-postgres[cli]'\n"
 
 
-def test_the_library_needs_neither_typer_nor_rich() -> None:
+def test_importing_the_library_does_not_import_typer_or_rich() -> None:
     program = "import sys, wfe_postgres, wfe_postgres.demo.host; print({'typer', 'rich', 'alembic'} & set(sys.modules))"
     assert in_python("-c", program).stdout == "set()\n"
 
 
-def test_upgrade_prints_sql(command: Command) -> None:
-    """`upgrade --sql` needs no database, and prints every migration, for any schema."""
+def test_upgrade_with_sql_option_prints_all_migrations(command: Command) -> None:
+    """`upgrade --sql` needs no database, and prints every migration for the given schema."""
     printed = command("upgrade", "--sql", "--schema", "tenant")
     assert printed.code == 0
     assert "tenant.workflows" in printed.output

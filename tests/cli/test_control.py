@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.running import Command, done, refused
+from tests.cli.running import Command, error_line, succeeded
 from tests.cli.scenarios import order
 from wfe_postgres import PostgresPersistenceProvider, WorkflowInstance, WorkflowStatus
 from wfe_postgres.cli.control import TRIES
@@ -20,19 +20,19 @@ STATUS = {
 }
 
 
-def test_suspend_changes_the_status_and_nothing_else(here: Command, provider: PostgresPersistenceProvider) -> None:
+def test_suspend_changes_only_the_status(cli: Command, provider: PostgresPersistenceProvider) -> None:
     expected = order(provider)
-    result = done(here("suspend", expected.name))
+    result = succeeded(cli("suspend", expected.name))
     assert result.output == "The workflow order-4711 is Suspended; it was Runnable.\n"
     expected.status = WorkflowStatus.SUSPENDED
     assert provider.get_workflow_instance(expected.id) == expected
 
 
-def test_resume_makes_it_due(here: Command, provider: PostgresPersistenceProvider) -> None:
+def test_resume_makes_workflow_due(cli: Command, provider: PostgresPersistenceProvider) -> None:
     expected = order(provider)
-    done(here("suspend", expected.id))
+    succeeded(cli("suspend", expected.id))
     before = datetime.now(UTC)
-    assert done(here("resume", expected.id)).output == "The workflow order-4711 is Runnable; it was Suspended.\n"
+    assert succeeded(cli("resume", expected.id)).output == "The workflow order-4711 is Runnable; it was Suspended.\n"
     found = provider.get_workflow_instance(expected.id)
     assert found.next_execution is not None
     due = datetime.fromtimestamp(found.next_execution / 1000, UTC)
@@ -42,10 +42,12 @@ def test_resume_makes_it_due(here: Command, provider: PostgresPersistenceProvide
     assert found == expected
 
 
-def test_terminate_says_when(here: Command, provider: PostgresPersistenceProvider) -> None:
+def test_terminate_sets_complete_time(cli: Command, provider: PostgresPersistenceProvider) -> None:
     expected = order(provider)
     before = datetime.now(UTC)
-    assert done(here("terminate", expected.id)).output == "The workflow order-4711 is Terminated; it was Runnable.\n"
+    assert (
+        succeeded(cli("terminate", expected.id)).output == "The workflow order-4711 is Terminated; it was Runnable.\n"
+    )
     found = provider.get_workflow_instance(expected.id)
     assert found.complete_time is not None
     assert before <= found.complete_time <= datetime.now(UTC)
@@ -54,42 +56,42 @@ def test_terminate_says_when(here: Command, provider: PostgresPersistenceProvide
 
 
 @pytest.mark.parametrize("name", ["suspend", "resume"])
-def test_what_is_so_already_is_not_written(here: Command, provider: PostgresPersistenceProvider, name: str) -> None:
-    made = WorkflowInstance("order", 1, status=STATUS[name], next_execution=None)
-    provider.create_new_workflow(made)
-    before = provider.get_workflow_instance(made.id)
-    assert done(here(name, made.id)).output == f"The workflow {made.id} is {STATUS[name]} already.\n"
-    after = provider.get_workflow_instance(made.id)
+def test_command_without_effect_does_not_save(cli: Command, provider: PostgresPersistenceProvider, name: str) -> None:
+    created = WorkflowInstance("order", 1, status=STATUS[name], next_execution=None)
+    provider.create_new_workflow(created)
+    before = provider.get_workflow_instance(created.id)
+    assert succeeded(cli(name, created.id)).output == f"The workflow {created.id} is {STATUS[name]} already.\n"
+    after = provider.get_workflow_instance(created.id)
     assert (after, after.revision) == (before, before.revision)
 
 
 @pytest.mark.parametrize("name", STATUS)
 @pytest.mark.parametrize("status", [WorkflowStatus.COMPLETE, WorkflowStatus.TERMINATED])
-def test_what_is_finished_stays_so(
-    here: Command, provider: PostgresPersistenceProvider, name: str, status: WorkflowStatus
+def test_finished_workflow_is_rejected(
+    cli: Command, provider: PostgresPersistenceProvider, name: str, status: WorkflowStatus
 ) -> None:
     at = datetime(2026, 1, 31, 12, tzinfo=UTC)
-    made = WorkflowInstance("order", 1, name="done", status=status, complete_time=at)
-    provider.create_new_workflow(made)
-    before = provider.get_workflow_instance(made.id)
-    line = refused(here(name, made.id), 1)
+    created = WorkflowInstance("order", 1, name="done", status=status, complete_time=at)
+    provider.create_new_workflow(created)
+    before = provider.get_workflow_instance(created.id)
+    line = error_line(cli(name, created.id), 1)
     assert line == f"workflow 'done' is finished: it has been {status} since 2026-01-31 12:00:00 UTC"
-    after = provider.get_workflow_instance(made.id)
+    after = provider.get_workflow_instance(created.id)
     assert (after, after.revision) == (before, before.revision)
 
 
 @pytest.mark.parametrize("name", STATUS)
-def test_a_program_learns_what_it_was(here: Command, provider: PostgresPersistenceProvider, name: str) -> None:
+def test_json_output_contains_previous_status(cli: Command, provider: PostgresPersistenceProvider, name: str) -> None:
     before = WorkflowStatus.SUSPENDED if name == "resume" else WorkflowStatus.RUNNABLE
-    made = WorkflowInstance("order", 1, status=before)
-    provider.create_new_workflow(made)
-    found = json.loads(done(here(name, made.id, "--json")).output)
-    assert found == {"id": made.id, "name": made.id, "before": before, "status": STATUS[name]}
+    created = WorkflowInstance("order", 1, status=before)
+    provider.create_new_workflow(created)
+    found = json.loads(succeeded(cli(name, created.id, "--json")).output)
+    assert found == {"id": created.id, "name": created.id, "before": before, "status": STATUS[name]}
 
 
 @pytest.fixture
-def rivals(monkeypatch: pytest.MonkeyPatch, sql: Sql) -> Callable[[int, str], list[int]]:
-    """Lets somebody else write, so many times, after the command has loaded a workflow and before it saves it."""
+def concurrent_writes(monkeypatch: pytest.MonkeyPatch, sql: Sql) -> Callable[[int, str], list[int]]:
+    """Executes a statement between load and save of the command, the given number of times."""
 
     def install(times: int, statement: str) -> list[int]:
         written: list[int] = []
@@ -112,37 +114,38 @@ COMPLETE = "UPDATE wfc.workflows SET status = 'Complete', complete_time = now() 
 
 
 @pytest.mark.parametrize("name", STATUS)
-def test_others_writes_are_kept(
-    here: Command, provider: PostgresPersistenceProvider, rivals: Callable[[int, str], list[int]], name: str
+def test_concurrent_writes_are_kept(
+    cli: Command, provider: PostgresPersistenceProvider, concurrent_writes: Callable[[int, str], list[int]], name: str
 ) -> None:
     before = WorkflowStatus.SUSPENDED if name == "resume" else WorkflowStatus.RUNNABLE
-    made = WorkflowInstance("order", 1, status=before)
-    provider.create_new_workflow(made)
-    rivals(TRIES - 1, REFERENCE)
-    done(here(name, made.id))
-    found = provider.get_workflow_instance(made.id)
+    created = WorkflowInstance("order", 1, status=before)
+    provider.create_new_workflow(created)
+    concurrent_writes(TRIES - 1, REFERENCE)
+    succeeded(cli(name, created.id))
+    found = provider.get_workflow_instance(created.id)
     assert (found.status, found.reference) == (STATUS[name], str(TRIES - 1))
 
 
-def test_it_gives_up_in_the_end(
-    here: Command, provider: PostgresPersistenceProvider, rivals: Callable[[int, str], list[int]]
+def test_command_stops_after_maximum_number_of_conflicts(
+    cli: Command, provider: PostgresPersistenceProvider, concurrent_writes: Callable[[int, str], list[int]]
 ) -> None:
-    made = WorkflowInstance("order", 1)
-    provider.create_new_workflow(made)
-    written = rivals(1000, REFERENCE)
+    created = WorkflowInstance("order", 1)
+    provider.create_new_workflow(created)
+    written = concurrent_writes(1000, REFERENCE)
     assert (
-        refused(here("suspend", made.id), 1) == f"others kept changing workflow '{made.id}': {TRIES} tries were refused"
+        error_line(cli("suspend", created.id), 1)
+        == f"others kept changing workflow '{created.id}': {TRIES} tries were refused"
     )
-    found = provider.get_workflow_instance(made.id)
+    found = provider.get_workflow_instance(created.id)
     assert (found.status, found.reference) == (WorkflowStatus.RUNNABLE, str(TRIES))
     assert len(written) == TRIES
 
 
-def test_what_finished_in_between_stays_so(
-    here: Command, provider: PostgresPersistenceProvider, rivals: Callable[[int, str], list[int]]
+def test_workflow_finished_concurrently_is_rejected(
+    cli: Command, provider: PostgresPersistenceProvider, concurrent_writes: Callable[[int, str], list[int]]
 ) -> None:
-    made = WorkflowInstance("order", 1)
-    provider.create_new_workflow(made)
-    rivals(1, COMPLETE)
-    assert "is finished: it has been Complete since" in refused(here("terminate", made.id), 1)
-    assert provider.get_workflow_instance(made.id).status == WorkflowStatus.COMPLETE
+    created = WorkflowInstance("order", 1)
+    provider.create_new_workflow(created)
+    concurrent_writes(1, COMPLETE)
+    assert "is finished: it has been Complete since" in error_line(cli("terminate", created.id), 1)
+    assert provider.get_workflow_instance(created.id).status == WorkflowStatus.COMPLETE

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.running import Command, done, refused
-from tests.cli.scenarios import BEGIN, everything, order
+from tests.cli.running import Command, error_line, succeeded
+from tests.cli.scenarios import START, everything, order
 from wfe_postgres import Event, ExecutionError, PostgresPersistenceProvider, WorkflowInstance, WorkflowStatus
 
 Sql = Callable[..., list[tuple[Any, ...]]]
@@ -26,16 +26,16 @@ TABLES = [
 
 
 def listed(command: Command, *options: str) -> list[str]:
-    """The names of the workflows that `list` finds, as people and as programs see them."""
-    seen = [line.split()[0] for line in done(command("list", *options)).lines[1:] if line]
-    page = json.loads(done(command("list", *options, "--json")).output)
+    """The names of the workflows that `list` prints; checks that text and JSON output are equal."""
+    seen = [line.split()[0] for line in succeeded(command("list", *options)).lines[1:] if line]
+    page = json.loads(succeeded(command("list", *options, "--json")).output)
     assert [item["name"] for item in page["items"]] == seen
     return seen
 
 
 @pytest.fixture
 def workflows(provider: PostgresPersistenceProvider) -> None:
-    """Six workflows, a day apart, w0 the newest."""
+    """Six workflows, created one day apart, the newest first."""
     now = datetime.now(UTC)
     for n in range(6):
         provider.create_new_workflow(
@@ -52,24 +52,24 @@ def workflows(provider: PostgresPersistenceProvider) -> None:
 
 
 @pytest.mark.usefixtures("workflows")
-def test_each_filter(here: Command) -> None:
-    assert listed(here) == ["w0", "w1", "w2", "w3", "w4", "w5"]
-    assert listed(here, "--status", "suspended") == ["w4", "w5"]
-    assert listed(here, "--definition", "odd") == ["w1", "w3", "w5"]
-    assert listed(here, "--version", "1") == ["w2", "w3"]
-    assert listed(here, "--reference", "r4") == ["w4"]
-    assert listed(here, "--root", "root") == ["w1"]
-    assert listed(here, "--from", "3d") == ["w0", "w1", "w2"]
-    assert listed(here, "--to", "96h") == ["w4", "w5"]
-    assert listed(here, "--from", "4d", "--to", "1d", "--definition", "odd") == ["w1", "w3"]
+def test_list_filters_workflows(cli: Command) -> None:
+    assert listed(cli) == ["w0", "w1", "w2", "w3", "w4", "w5"]
+    assert listed(cli, "--status", "suspended") == ["w4", "w5"]
+    assert listed(cli, "--definition", "odd") == ["w1", "w3", "w5"]
+    assert listed(cli, "--version", "1") == ["w2", "w3"]
+    assert listed(cli, "--reference", "r4") == ["w4"]
+    assert listed(cli, "--root", "root") == ["w1"]
+    assert listed(cli, "--from", "3d") == ["w0", "w1", "w2"]
+    assert listed(cli, "--to", "96h") == ["w4", "w5"]
+    assert listed(cli, "--from", "4d", "--to", "1d", "--definition", "odd") == ["w1", "w3"]
 
 
 @pytest.mark.usefixtures("workflows")
-def test_page_by_page(here: Command) -> None:
+def test_list_returns_pages_with_cursor(cli: Command) -> None:
     seen: list[str] = []
     cursor: list[str] = []
     for _ in range(3):
-        page = json.loads(done(here("list", "--limit", "2", "--json", *cursor)).output)
+        page = json.loads(succeeded(cli("list", "--limit", "2", "--json", *cursor)).output)
         seen += [item["name"] for item in page["items"]]
         cursor = ["--cursor", page["next_cursor"]]
     assert seen == ["w0", "w1", "w2", "w3", "w4", "w5"]
@@ -77,98 +77,100 @@ def test_page_by_page(here: Command) -> None:
 
 
 @pytest.mark.usefixtures("workflows")
-def test_a_page_tells_how_to_turn_it(here: Command) -> None:
-    first = here("list", "--limit", "4")
+def test_list_prints_cursor_of_next_page_on_stderr(cli: Command) -> None:
+    first = cli("list", "--limit", "4")
     assert first.code == 0
     words = first.reported_errors.split()  # on standard error, so that a pipe holds workflows and nothing else
     assert words[:3] == ["More", "with", "--cursor"]
-    assert [line.split()[0] for line in done(here("list", *words[2:])).lines[1:]] == ["w4", "w5"]
-    assert "cursor" in refused(here("list", "--cursor", "x"), 3)
+    assert [line.split()[0] for line in succeeded(cli("list", *words[2:])).lines[1:]] == ["w4", "w5"]
+    assert "cursor" in error_line(cli("list", "--cursor", "x"), 3)
 
 
-def test_a_date_is_utc_unless_it_says_otherwise(here: Command, provider: PostgresPersistenceProvider) -> None:
+def test_time_without_offset_is_utc(cli: Command, provider: PostgresPersistenceProvider) -> None:
     order(provider)  # at noon
-    assert listed(here, "--from", "2026-01-31T12:00") == ["order-4711"]
-    assert listed(here, "--from", "2026-01-31T12:00:01") == []
-    assert listed(here, "--from", "2026-01-31T13:00:01+01:00") == []
-    assert listed(here, "--from", "2026-01-31T13:00+01:00", "--to", "2026-02-01") == ["order-4711"]
+    assert listed(cli, "--from", "2026-01-31T12:00") == ["order-4711"]
+    assert listed(cli, "--from", "2026-01-31T12:00:01") == []
+    assert listed(cli, "--from", "2026-01-31T13:00:01+01:00") == []
+    assert listed(cli, "--from", "2026-01-31T13:00+01:00", "--to", "2026-02-01") == ["order-4711"]
 
 
 @pytest.mark.parametrize("text", ["soon", "3", "3y", "2026-13-01", "99999999w", ""])
-def test_what_is_no_time(here: Command, text: str) -> None:
-    result = here("list", "--from", text)
+def test_invalid_time_is_rejected(cli: Command, text: str) -> None:
+    result = cli("list", "--from", text)
     assert result.code == 2
     assert "a time is so long ago" in result.reported_errors
 
 
-def test_what_cannot_be_read_is_left_out_and_said_so(
-    here: Command, provider: PostgresPersistenceProvider, sql: Sql
+def test_unreadable_workflow_is_skipped_and_reported(
+    cli: Command, provider: PostgresPersistenceProvider, sql: Sql
 ) -> None:
     everything(provider)
     sql("UPDATE wfc.workflows SET status = 'Odd' WHERE name = 'mailing'")
-    result = here("list", "--definition", "mailing", "--json")
+    result = cli("list", "--definition", "mailing", "--json")
     assert (result.code, json.loads(result.output)["items"]) == (0, [])
     [line] = result.reported_errors.splitlines()
     assert line.startswith("wfe-postgres: left out of a list: workflows row ")
 
 
-def test_errors_of_one_and_of_all(here: Command, provider: PostgresPersistenceProvider) -> None:
-    made = order(provider)
+def test_errors_filters_by_workflow_and_time(cli: Command, provider: PostgresPersistenceProvider) -> None:
+    created = order(provider)
     provider.persist_errors([ExecutionError("other", "p", "OSError: full")])
 
     def found(*options: str) -> list[str]:
-        return [it["message"].split(":")[0] for it in json.loads(done(here("errors", *options, "--json")).output)]
+        return [it["message"].split(":")[0] for it in json.loads(succeeded(cli("errors", *options, "--json")).output)]
 
     assert found() == ["OSError", "ValueError", "TimeoutError"]
-    assert found(made.id) == found(made.name) == ["ValueError", "TimeoutError"]
+    assert found(created.id) == found(created.name) == ["ValueError", "TimeoutError"]
     assert found("--since", "1d") == ["OSError"]
     assert found("--limit", "2") == ["OSError", "ValueError"]
-    assert found(made.name, "--since", "2026-02-01") == ["ValueError"]
+    assert found(created.name, "--since", "2026-02-01") == ["ValueError"]
 
 
 @pytest.mark.usefixtures("columns")
-def test_a_terminal_gets_a_message_as_it_is(here: Command, provider: PostgresPersistenceProvider) -> None:
-    made = order(provider)
-    lines = done(here("errors", made.name)).lines
+def test_errors_on_terminal_keep_line_breaks(cli: Command, provider: PostgresPersistenceProvider) -> None:
+    created = order(provider)
+    lines = succeeded(cli("errors", created.name)).lines
     assert lines[-4:] == [
-        f"2026-01-31 12:00:00  workflow {made.id}",
+        f"2026-01-31 12:00:00  workflow {created.id}",
         "  pointer two",
         "  TimeoutError: the warehouse",
         "    did not answer",
     ]
 
 
-def test_events_that_wait_and_events_that_match(here: Command, provider: PostgresPersistenceProvider) -> None:
+def test_events_lists_unprocessed_or_matching_events(cli: Command, provider: PostgresPersistenceProvider) -> None:
     now = datetime.now(UTC)
     for n, key in enumerate(["a", "b", "a", "a"]):
         at = now + timedelta(hours=n - 2)
         provider.create_event(Event("paid", key, id=f"e{n}", event_time=at, is_processed=n == 0))
 
     def found(*options: str) -> list[str]:
-        shown = [line.split()[-1] for line in done(here("events", *options)).lines[1:]]
-        events = json.loads(done(here("events", *options, "--json")).output)
+        shown = [line.split()[-1] for line in succeeded(cli("events", *options)).lines[1:]]
+        events = json.loads(succeeded(cli("events", *options, "--json")).output)
         assert [event["id"] for event in events] == shown
         return shown
 
-    assert found() == ["e1", "e2", "e3"]  # also what is still to come
+    assert found() == ["e1", "e2", "e3"]  # including future events
     assert found("--limit", "2") == ["e1", "e2"]
     assert found("--name", "paid", "--key", "a") == ["e0", "e2", "e3"]
     assert found("--name", "paid", "--key", "a", "--limit", "2") == ["e2", "e3"]
     assert found("--name", "paid", "--key", "none") == []
-    assert here("events", "--name", "paid").code == 2
-    assert here("events", "--key", "a").code == 2
+    assert cli("events", "--name", "paid").code == 2
+    assert cli("events", "--key", "a").code == 2
 
 
-def test_the_figures_of_the_status(here: Command, provider: PostgresPersistenceProvider, sql: Sql) -> None:
+def test_status_contains_statistics_and_table_sizes(
+    cli: Command, provider: PostgresPersistenceProvider, sql: Sql
+) -> None:
     everything(provider)
     sql("DELETE FROM wfc.execution_pointers WHERE id = 'n1'")
     sql("SELECT pg_stat_force_next_flush()")
     sql("ANALYZE")
-    found = json.loads(done(here("status", "--json")).output)
+    found = json.loads(succeeded(cli("status", "--json")).output)
     statistics = found["statistics"]
     assert statistics["workflows"] == {"Runnable": 3, "Suspended": 0, "Complete": 5, "Terminated": 0}
     assert (statistics["runnable_due"], statistics["unprocessed_events"], statistics["due_commands"]) == (2, 2, 1)
-    assert statistics["oldest_unprocessed_event"] == BEGIN.isoformat()
+    assert statistics["oldest_unprocessed_event"] == START.isoformat()
     states = ("open", "held", "expired")
     assert [statistics[f"{state}_subscriptions"] for state in states] == [2, 2, 1]
     tables = {table["table"]: table for table in found["tables"]}
@@ -182,15 +184,15 @@ def test_the_figures_of_the_status(here: Command, provider: PostgresPersistenceP
     assert tables["execution_pointers"]["dead_rows"] >= 1
     assert tables["execution_pointers"]["last_vacuum"] is None
     sql("VACUUM wfc.execution_pointers")
-    tables = {it["table"]: it for it in json.loads(done(here("status", "--json")).output)["tables"]}
+    tables = {it["table"]: it for it in json.loads(succeeded(cli("status", "--json")).output)["tables"]}
     assert tables["execution_pointers"]["dead_rows"] == 0
     assert tables["execution_pointers"]["last_vacuum"] is not None
 
 
 @pytest.mark.usefixtures("columns")
-def test_the_status_on_a_screen(here: Command, provider: PostgresPersistenceProvider) -> None:
+def test_status_fits_on_one_screen(cli: Command, provider: PostgresPersistenceProvider) -> None:
     everything(provider)
-    lines = done(here("status")).lines
+    lines = succeeded(cli("status")).lines
     assert len(lines) <= 23  # and the line of the prompt
     text = re.sub(" +", " ", "\n".join(lines))
     for words in (
@@ -203,9 +205,9 @@ def test_the_status_on_a_screen(here: Command, provider: PostgresPersistenceProv
         assert words in text, words
 
 
-def test_the_status_of_the_schema_that_is_named(here: Command, provider: PostgresPersistenceProvider) -> None:
+def test_status_uses_given_schema(cli: Command, provider: PostgresPersistenceProvider) -> None:
     everything(provider)
-    assert done(here("upgrade", "--schema", "tenant")).code == 0
-    found = json.loads(done(here("status", "--schema", "tenant", "--json")).output)
+    assert succeeded(cli("upgrade", "--schema", "tenant")).code == 0
+    found = json.loads(succeeded(cli("status", "--schema", "tenant", "--json")).output)
     assert set(found["statistics"]["workflows"].values()) == {0}
     assert len(found["tables"]) == len(TABLES)

@@ -1,11 +1,11 @@
-"""`show`: what it tells of a workflow, and that thousands of pointers stay readable."""
+"""`show` prints a workflow, and summarizes thousands of pointers."""
 
 import json
 import re
 
 import pytest
 
-from tests.cli.running import Command, done, refused
+from tests.cli.running import Command, error_line, succeeded
 from tests.cli.scenarios import mailing, order, pointer
 from wfe_postgres import PointerStatus, PostgresPersistenceProvider, WorkflowInstance
 from wfe_postgres.cli.tree import DEEPEST
@@ -30,10 +30,10 @@ do_reserve  Complete  2.5 s  2 retries
 """
 
 
-def test_the_tree_tells_where_everything_stands(here: Command, provider: PostgresPersistenceProvider) -> None:
-    made = order(provider)
-    for given in made.id, made.name:
-        lines = done(here("show", given)).lines
+def test_show_prints_facts_and_pointer_tree(cli: Command, provider: PostgresPersistenceProvider) -> None:
+    created = order(provider)
+    for id_or_name in created.id, created.name:
+        lines = succeeded(cli("show", id_or_name)).lines
         facts, tree = lines[: lines.index("")], lines[lines.index("") + 1 :]
         assert [re.split("  +", line, maxsplit=1)[0] for line in facts] == [
             "workflow", "status", "id", "definition", "reference", "created", "pointers"
@@ -45,18 +45,18 @@ def test_the_tree_tells_where_everything_stands(here: Command, provider: Postgre
             assert re.fullmatch(pattern, line), line
 
 
-def test_an_id_goes_before_a_name(here: Command, provider: PostgresPersistenceProvider) -> None:
+def test_id_takes_precedence_over_name(cli: Command, provider: PostgresPersistenceProvider) -> None:
     provider.create_new_workflow(WorkflowInstance("by-id", 1, id="one"))
     provider.create_new_workflow(WorkflowInstance("by-name", 1, id="two", name="three"))
     provider.create_new_workflow(WorkflowInstance("other", 1, id="three", name="four"))
-    assert "definition  by-id v1" in done(here("show", "one")).lines
-    assert "definition  other v1" in done(here("show", "three")).lines
+    assert "definition  by-id v1" in succeeded(cli("show", "one")).lines
+    assert "definition  other v1" in succeeded(cli("show", "three")).lines
 
 
 @pytest.mark.usefixtures("columns")
-def test_thousands_of_pointers_stay_readable(here: Command, provider: PostgresPersistenceProvider) -> None:
+def test_show_summarizes_thousands_of_pointers(cli: Command, provider: PostgresPersistenceProvider) -> None:
     mailing(provider)
-    lines = done(here("show", "mailing")).lines
+    lines = succeeded(cli("show", "mailing")).lines
     assert len(lines) <= 40
     assert any("2,997 of 2,998 ended" in line for line in lines)
     assert any("do_n2500  Running" in line for line in lines)
@@ -67,17 +67,17 @@ def test_thousands_of_pointers_stay_readable(here: Command, provider: PostgresPe
     assert shown + elided == 3000
 
 
-def test_all_shows_all(here: Command, provider: PostgresPersistenceProvider) -> None:
-    made = mailing(provider)
-    lines = done(here("show", "mailing", "--all")).lines
+def test_all_option_shows_every_pointer(cli: Command, provider: PostgresPersistenceProvider) -> None:
+    created = mailing(provider)
+    lines = succeeded(cli("show", "mailing", "--all")).lines
     tree = lines[lines.index("") + 1 :]
-    assert re.findall(r"do_\S+", "\n".join(tree)) == [it.step_name for it in made.execution_pointers]
+    assert re.findall(r"do_\S+", "\n".join(tree)) == [it.step_name for it in created.execution_pointers]
 
 
-def test_a_program_learns_all_but_the_data(here: Command, provider: PostgresPersistenceProvider) -> None:
-    made = order(provider)
-    found = json.loads(done(here("show", made.id, "--json")).output)
-    assert [it["id"] for it in found["workflow"]["execution_pointers"]] == [it.id for it in made.execution_pointers]
+def test_json_output_contains_everything_except_data(cli: Command, provider: PostgresPersistenceProvider) -> None:
+    created = order(provider)
+    found = json.loads(succeeded(cli("show", created.id, "--json")).output)
+    assert [it["id"] for it in found["workflow"]["execution_pointers"]] == [it.id for it in created.execution_pointers]
     assert found["workflow"]["execution_pointers"][4]["end_time"] == "2026-01-31T12:00:02.500000+00:00"
     assert {it["external_worker_id"] for it in found["subscriptions"]} == {None, "worker-held", "worker-lapsed"}
     assert [it["error_time"][:10] for it in found["errors"]] == ["2026-02-01", "2026-01-31"]
@@ -85,29 +85,29 @@ def test_a_program_learns_all_but_the_data(here: Command, provider: PostgresPers
     assert not {"data", "outcome", "context_item", "external_token"} & names
 
 
-def test_a_workflow_that_is_not_there(here: Command) -> None:
-    assert refused(here("show", "nobody"), 1) == "there is no workflow 'nobody'"
-    assert refused(here("errors", "nobody"), 1) == "there is no workflow 'nobody'"
+def test_unknown_workflow_is_reported(cli: Command) -> None:
+    assert error_line(cli("show", "nobody"), 1) == "there is no workflow 'nobody'"
+    assert error_line(cli("errors", "nobody"), 1) == "there is no workflow 'nobody'"
 
 
-def test_a_workflow_that_cannot_be_read(here: Command, provider: PostgresPersistenceProvider) -> None:
-    made = order(provider)
+def test_unreadable_workflow_is_reported(cli: Command, provider: PostgresPersistenceProvider) -> None:
+    created = order(provider)
     with provider.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE wfc.execution_pointers SET status = 'Odd' WHERE id = 'one'")
-    line = refused(here("show", made.id), 1)
+    line = error_line(cli("show", created.id), 1)
     assert "cannot be read: column 'status'" in line
 
 
 @pytest.mark.usefixtures("columns")
-def test_deep_nesting_ends_where_the_screen_does(here: Command, provider: PostgresPersistenceProvider) -> None:
-    made = WorkflowInstance("deep", 1, name="deep")
-    made.execution_pointers = [
+def test_deep_nesting_is_truncated_at_maximum_depth(cli: Command, provider: PostgresPersistenceProvider) -> None:
+    created = WorkflowInstance("deep", 1, name="deep")
+    created.execution_pointers = [
         pointer(f"n{level}", PointerStatus.COMPLETE, None, " ".join(f"n{above}" for above in range(level)))
         for level in range(40)
     ]
-    provider.create_new_workflow(made)
-    lines = done(here("show", "deep")).lines
+    provider.create_new_workflow(created)
+    lines = succeeded(cli("show", "deep")).lines
     assert lines[-2].strip() == f"└── ⋮ {40 - DEEPEST} Complete"
     assert f"do_n{DEEPEST - 1}" in lines[-3]
-    everything = "\n".join(done(here("show", "deep", "--all")).lines)
-    assert re.findall(r"do_n\d+", everything) == [it.step_name for it in made.execution_pointers]
+    everything = "\n".join(succeeded(cli("show", "deep", "--all")).lines)
+    assert re.findall(r"do_n\d+", everything) == [it.step_name for it in created.execution_pointers]

@@ -1,4 +1,4 @@
-"""How times are written for people."""
+"""The formatting of durations and due times."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -25,7 +25,7 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
         (-timedelta(minutes=3), "3 min"),
     ],
 )
-def test_a_length_of_time(length: timedelta, words: str) -> None:
+def test_duration_is_formatted(length: timedelta, words: str) -> None:
     assert span(length) == words
 
 
@@ -41,6 +41,6 @@ def test_a_length_of_time(length: timedelta, words: str) -> None:
         (-(2**63), "due"),
     ],
 )
-def test_when_a_workflow_is_run(milliseconds: int | None, words: str) -> None:
+def test_next_run_is_formatted(milliseconds: int | None, words: str) -> None:
     assert next_run(WorkflowStatus.RUNNABLE, milliseconds, NOW) == words
     assert next_run(WorkflowStatus.SUSPENDED, milliseconds, NOW) == ""

@@ -1,4 +1,4 @@
-"""Providers that are wrong about scheduled commands, errors or the store."""
+"""Broken providers: wrong behavior of scheduled commands, errors or the store."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -12,7 +12,7 @@ Handler = Callable[[ScheduledCommand], object]
 
 
 class Commands(InMemoryPersistenceProvider):
-    """The way to the commands that the wrong ones below need."""
+    """Access to the stored commands for the broken providers below."""
 
     @property
     def commands(self) -> list[ScheduledCommand]:
@@ -22,12 +22,12 @@ class Commands(InMemoryPersistenceProvider):
         self._store.commands.pop((command.command_name, command.data), None)
 
     def due(self, as_of: datetime) -> list[ScheduledCommand]:
-        moment = milliseconds(as_of, "as_of")
-        return sorted((it for it in self.commands if it.execute_time <= moment), key=lambda it: it.execute_time)
+        timestamp = milliseconds(as_of, "as_of")
+        return sorted((it for it in self.commands if it.execute_time <= timestamp), key=lambda it: it.execute_time)
 
 
 class AllDueDeleted(Commands):
-    """Runs what is due, then deletes what is due."""
+    """Handles all due commands, then deletes all due commands."""
 
     def process_commands(self, as_of: datetime, handler: Handler) -> int:
         due = self.due(as_of)
@@ -39,7 +39,7 @@ class AllDueDeleted(Commands):
 
 
 class DeletedByKey(Commands):
-    """Claims what it runs, and deletes it though it was scheduled again."""
+    """Deletes a claimed command even if it was rescheduled."""
 
     def schedule_command(self, command: ScheduledCommand) -> None:
         super().schedule_command(command)
@@ -81,7 +81,7 @@ class FailureEndsTheRun(Commands):
         return super().process_commands(as_of, once)
 
 
-class TriedAgainAtOnce(Commands):
+class FailuresRetriedImmediately(Commands):
     def process_commands(self, as_of: datetime, handler: Handler) -> int:
         try:
             return super().process_commands(as_of, handler)
@@ -89,13 +89,13 @@ class TriedAgainAtOnce(Commands):
             return super().process_commands(as_of, handler)
 
 
-class FirstTimeStands(Commands):
+class FirstDueTimeKept(Commands):
     def schedule_command(self, command: ScheduledCommand) -> None:
         if (command.command_name, command.data) not in self._store.commands:
             super().schedule_command(command)
 
 
-class LateHostBelieved(Commands):
+class LateHostNotRejected(Commands):
     def _claimed(self, claim: Any) -> Any:
         return self._store.commands.get(claim.key)
 
@@ -105,6 +105,6 @@ class ErrorsMadeUnique(Commands):
         super().persist_errors([it for index, it in enumerate(errors) if it not in errors[:index]])
 
 
-class StoreMadeAnew(Commands):
+class StoreRecreated(Commands):
     def ensure_store_exists(self) -> None:
         self._store.workflows.clear()

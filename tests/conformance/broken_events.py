@@ -1,4 +1,4 @@
-"""Providers that are wrong about events, subscriptions, or the values in them."""
+"""Broken providers: wrong behavior of events, subscriptions or their values."""
 
 import time
 from dataclasses import replace
@@ -8,7 +8,7 @@ from wfe_postgres.contract.errors import SubscriptionNotFoundError, WfeError
 from wfe_postgres.contract.models import Event, EventSubscription
 from wfe_postgres.testing import InMemoryPersistenceProvider
 
-ROUND_TRIP = 0.001  # seconds that a database would take between two statements
+ROUND_TRIP = 0.001  # seconds, as between two statements sent to a database
 
 TOKYO = timezone(timedelta(hours=9))
 
@@ -72,7 +72,7 @@ class EventOverwritten(InMemoryPersistenceProvider):
 
 
 class NumbersAsInJsonb(InMemoryPersistenceProvider):
-    """Gives big floats back as the integers that jsonb makes of their shortest spelling."""
+    """Returns large floats as integers, as jsonb does for their shortest representation."""
 
     def get_event(self, id: str) -> Event:
         found = super().get_event(id)
@@ -89,13 +89,13 @@ class TimesInLocalOffset(InMemoryPersistenceProvider):
         return replace(found, event_time=found.event_time.astimezone(TOKYO))
 
 
-class MicrosecondsCut(InMemoryPersistenceProvider):
+class MicrosecondsTruncated(InMemoryPersistenceProvider):
     def get_event(self, id: str) -> Event:
         found = super().get_event(id)
         return replace(found, event_time=found.event_time.replace(microsecond=0))
 
 
-class OddJsonMadeText(InMemoryPersistenceProvider):
+class InvalidJsonStoredAsText(InMemoryPersistenceProvider):
     def create_event(self, event: Event) -> str:
         try:
             return super().create_event(event)

@@ -1,4 +1,4 @@
-"""Providers that are wrong about workflows."""
+"""Broken providers: wrong behavior of workflows."""
 
 import time
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from wfe_postgres.contract.models import EventSubscription, WorkflowInstance, WorkflowStatus
 from wfe_postgres.testing import InMemoryPersistenceProvider
 
-ROUND_TRIP = 0.001  # seconds that a database would take between two statements
+ROUND_TRIP = 0.001  # seconds, as between two statements sent to a database
 
 
 class NoRevisionCheck(InMemoryPersistenceProvider):
@@ -44,7 +44,7 @@ class RemovedPointersStay(InMemoryPersistenceProvider):
 
 
 class SameObjectIsUnchanged(InMemoryPersistenceProvider):
-    """Sends a field only if it is another object than the one that was loaded."""
+    """Compares fields by identity: saves a field only if it is a different object than the loaded one."""
 
     def get_workflow_instance(self, id: str) -> WorkflowInstance:
         self.loaded = super().get_workflow_instance(id)
@@ -61,8 +61,8 @@ class SameObjectIsUnchanged(InMemoryPersistenceProvider):
             after.execution_pointers = before.execution_pointers
 
 
-class TwinsSavedByDifference(InMemoryPersistenceProvider):
-    """Takes a copy for the object that was loaded, and what it carries for what is stored."""
+class CopiesSavedByDifference(InMemoryPersistenceProvider):
+    """Treats a copy like the loaded object, and assumes that its pointers are stored."""
 
     def persist_workflow(self, instance: WorkflowInstance) -> None:
         stored = self._store.workflows[instance.id].execution_pointers
@@ -88,7 +88,7 @@ class CallersObjectKept(InMemoryPersistenceProvider):
         return new_id
 
 
-class StoresObjectGiven(InMemoryPersistenceProvider):
+class StoredObjectReturned(InMemoryPersistenceProvider):
     def get_workflow_instance(self, id: str) -> WorkflowInstance:
         return self._workflow(id)
 
@@ -120,7 +120,7 @@ class RefusedAfterWriting(InMemoryPersistenceProvider):
         super().persist_workflow(instance)
 
 
-class NaiveTimesTaken(InMemoryPersistenceProvider):
+class NaiveTimesAccepted(InMemoryPersistenceProvider):
     def create_new_workflow(self, instance: WorkflowInstance) -> str:
         return super().create_new_workflow(replace(instance, create_time=instance.create_time.astimezone()))
 
@@ -145,7 +145,7 @@ class DueTooLate(InMemoryPersistenceProvider):
         return super().get_runnable_events(as_at - timedelta(microseconds=1), limit)
 
 
-class LimitForgotten(InMemoryPersistenceProvider):
+class LimitIgnored(InMemoryPersistenceProvider):
     def get_runnable_instances(self, as_at: datetime, limit: int | None = None) -> list[str]:
         return super().get_runnable_instances(as_at)
 

@@ -1,4 +1,4 @@
-"""The conformance suite on the in-memory provider, and what that one has beside it."""
+"""The conformance suite on the in-memory provider, and tests of its additional methods."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -19,7 +19,7 @@ NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 
 class TestMemory(PersistenceConformance):
-    """The whole suite."""
+    """The complete suite."""
 
     @pytest.fixture
     def provider(self) -> InMemoryPersistenceProvider:
@@ -31,7 +31,7 @@ class TestMemory(PersistenceConformance):
 
 
 class Clock:
-    """A clock that stands until it is moved."""
+    """A clock that only changes when it is set."""
 
     def __init__(self) -> None:
         self.time = NOON
@@ -40,20 +40,20 @@ class Clock:
         return self.time
 
 
-def test_tokens_expire_by_the_clock_that_was_given() -> None:
+def test_tokens_expire_by_the_given_clock() -> None:
     clock = Clock()
     provider = InMemoryPersistenceProvider(clock=clock)
-    waiting = provider.create_event_subscription(EventSubscription("workflow", 1, "pointer", "paid", "1", NOON))
-    provider.set_subscription_token(waiting, "mine", "worker", NOON + timedelta(seconds=1))
+    subscription_id = provider.create_event_subscription(EventSubscription("workflow", 1, "pointer", "paid", "1", NOON))
+    provider.set_subscription_token(subscription_id, "mine", "worker", NOON + timedelta(seconds=1))
     clock.time = NOON + timedelta(microseconds=999_999)
     assert provider.get_first_open_subscription("paid", "1", NOON) is None
-    assert not provider.set_subscription_token(waiting, "other", "rival", NOON + timedelta(hours=1))
+    assert not provider.set_subscription_token(subscription_id, "other", "rival", NOON + timedelta(hours=1))
     clock.time = NOON + timedelta(seconds=1)
     assert provider.get_first_open_subscription("paid", "1", NOON) is not None
-    assert provider.set_subscription_token(waiting, "other", "rival", NOON + timedelta(hours=1))
+    assert provider.set_subscription_token(subscription_id, "other", "rival", NOON + timedelta(hours=1))
 
 
-def test_leases_expire_by_the_clock_that_was_given() -> None:
+def test_leases_expire_by_the_given_clock() -> None:
     clock = Clock()
     provider = InMemoryPersistenceProvider(clock=clock, command_lease=10)
     provider.schedule_command(ScheduledCommand.process_event("event", 0))
@@ -68,7 +68,7 @@ def test_leases_expire_by_the_clock_that_was_given() -> None:
     assert rivals == [0, 1]
 
 
-def test_errors_are_found_by_workflow_and_time() -> None:
+def test_errors_are_filtered_by_workflow_and_time() -> None:
     provider = InMemoryPersistenceProvider()
     errors = [ExecutionError(name, "p", name, error_time=NOON + timedelta(hours=n)) for n, name in enumerate("abab")]
     provider.persist_errors(errors[::-1])
@@ -79,13 +79,13 @@ def test_errors_are_found_by_workflow_and_time() -> None:
     assert provider.get_execution_errors(limit=1) == [errors[3]]
 
 
-def test_of_two_errors_at_one_time_the_later_stored_is_newer() -> None:
+def test_errors_with_equal_time_are_ordered_by_insertion() -> None:
     provider = InMemoryPersistenceProvider()
     provider.persist_errors([ExecutionError("w", "p", message, error_time=NOON) for message in ("first", "second")])
     assert [error.message for error in provider.get_execution_errors()] == ["second", "first"]
 
 
-def test_bad_arguments_of_the_queries_are_refused() -> None:
+def test_invalid_query_arguments_are_rejected() -> None:
     provider = InMemoryPersistenceProvider()
     with pytest.raises(SerializationError):
         provider.get_execution_errors("\0")
@@ -100,7 +100,7 @@ def test_bad_arguments_of_the_queries_are_refused() -> None:
         provider.get_execution_errors(limit=-1)
 
 
-def test_what_a_workflow_waits_for() -> None:
+def test_workflow_subscriptions_are_ordered_by_time() -> None:
     provider = InMemoryPersistenceProvider()
     for workflow, hours in (("mine", 2), ("other", 0), ("mine", 1)):
         provider.create_event_subscription(
@@ -110,7 +110,7 @@ def test_what_a_workflow_waits_for() -> None:
     assert [it.subscribe_as_of for it in found] == [NOON + timedelta(hours=1), NOON + timedelta(hours=2)]
 
 
-def test_values_that_are_too_much_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_above_the_call_size_limit_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wfe_postgres.codec.json_values.MAX_CALL_BYTES", 2000)
     provider = InMemoryPersistenceProvider()
     pointers = [ExecutionPointer(1, outcome="x" * 800) for _ in range(3)]
@@ -119,6 +119,6 @@ def test_values_that_are_too_much_together_are_refused(monkeypatch: pytest.Monke
         provider.create_new_workflow(WorkflowInstance("order", 1, execution_pointers=pointers))
 
 
-def test_a_lease_without_length_is_refused() -> None:
+def test_command_lease_of_zero_is_rejected() -> None:
     with pytest.raises(ValueError, match="command_lease"):
         InMemoryPersistenceProvider(command_lease=0)

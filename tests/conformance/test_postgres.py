@@ -1,4 +1,4 @@
-"""The conformance suite on PostgreSQL: in another schema, under hostile defaults, in callers' transactions."""
+"""The conformance suite on PostgreSQL: in another schema, with unusual defaults, and in caller-owned transactions."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -24,12 +24,12 @@ from wfe_postgres.testing.conformance import (
     SequentialConformance,
 )
 
-Place = Session | Connection | psycopg.Connection
+SessionOrConnection = Session | Connection | psycopg.Connection
 
 
 @contextmanager
 def database(server: str, template: str, defaults: dict[str, str]) -> Iterator[str]:
-    """The URL of a new database, in which these settings are the defaults of every connection."""
+    """The URL of a new database with these settings as defaults for every connection."""
     name = sql.Identifier(f"wfe_{uuid4().hex}")
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, sql.Identifier(template)))
@@ -43,7 +43,7 @@ def database(server: str, template: str, defaults: dict[str, str]) -> Iterator[s
 
 
 class Configuration(Conformance):
-    """What a class of tests says about its database."""
+    """The database settings of a test class."""
 
     schema: ClassVar[str] = SCHEMA
     defaults: ClassVar[dict[str, str]] = {}
@@ -51,7 +51,7 @@ class Configuration(Conformance):
 
 @pytest.fixture(scope="class")
 def store(request: pytest.FixtureRequest, server: str, template: str) -> Iterator[PostgresPersistenceProvider]:
-    """A provider on a database that all tests of the class share, one after the other."""
+    """A provider on a database that all tests of the class share."""
     configuration: type[Configuration] = request.cls
     with (
         database(server, template, configuration.defaults) as url,
@@ -64,7 +64,7 @@ def store(request: pytest.FixtureRequest, server: str, template: str) -> Iterato
 
 
 class EachCall(Configuration):
-    """Each call is a transaction of its own."""
+    """Each call runs in its own transaction."""
 
     @pytest.fixture
     def provider(self, store: PostgresPersistenceProvider) -> Iterator[PersistenceProvider]:
@@ -79,17 +79,17 @@ class EachCall(Configuration):
 
 
 class TestPostgres(EachCall, PersistenceConformance):
-    """As it comes."""
+    """With default settings."""
 
 
 class TestInAnotherSchema(EachCall, SequentialConformance):
-    """In a schema of another name, beside a store in the usual one, which stays empty."""
+    """In a schema with another name; a second store in the default schema must stay empty."""
 
     schema = "another_schema"
 
 
 class TestUnderHostileDefaults(EachCall, SequentialConformance, RaceConformance, LeaseConformance):
-    """In a database whose defaults are another timezone, date style and isolation level than the usual ones."""
+    """In a database with unusual defaults for time zone, date style, isolation level and others."""
 
     defaults: ClassVar[dict[str, str]] = {
         "TimeZone": "Asia/Tokyo",
@@ -103,67 +103,71 @@ class TestUnderHostileDefaults(EachCall, SequentialConformance, RaceConformance,
 
 
 class Inside(Configuration, SequentialConformance):
-    """What one thread can see, in a caller's transaction that is rolled back after each test."""
+    """The single-threaded tests, in a caller-owned transaction that is rolled back after each test."""
 
     @staticmethod
-    def connect(store: PostgresPersistenceProvider) -> AbstractContextManager[Place]:
+    def connect(store: PostgresPersistenceProvider) -> AbstractContextManager[SessionOrConnection]:
         """The caller's session or connection, closed at the end."""
         raise NotImplementedError
 
     @pytest.fixture
-    def provider(self, place: Place, joined: PostgresPersistenceProvider) -> Iterator[PersistenceProvider]:
+    def provider(
+        self, session_or_connection: SessionOrConnection, joined: PostgresPersistenceProvider
+    ) -> Iterator[PersistenceProvider]:
         yield joined
-        place.rollback()
+        session_or_connection.rollback()
 
 
 @pytest.fixture(scope="class")
-def place(request: pytest.FixtureRequest, store: PostgresPersistenceProvider) -> Iterator[Place]:
-    """What the caller works on; after all tests of the class nothing has been committed."""
-    with request.cls.connect(store) as place:
-        yield place
+def session_or_connection(
+    request: pytest.FixtureRequest, store: PostgresPersistenceProvider
+) -> Iterator[SessionOrConnection]:
+    """The caller's session or connection. After all tests of the class, nothing may have been committed."""
+    with request.cls.connect(store) as session_or_connection:
+        yield session_or_connection
     check_empty(store)
 
 
 @pytest.fixture(scope="class")
-def joined(store: PostgresPersistenceProvider, place: Place) -> PostgresRepositories:
-    """The provider inside the caller's transactions, one after the other."""
-    return store.using(place)
+def joined(store: PostgresPersistenceProvider, session_or_connection: SessionOrConnection) -> PostgresRepositories:
+    """The provider, joined to the caller's transactions."""
+    return store.using(session_or_connection)
 
 
 class TestInsideASession(Inside):
     """In a SQLAlchemy session."""
 
     @staticmethod
-    def connect(store: PostgresPersistenceProvider) -> AbstractContextManager[Place]:
+    def connect(store: PostgresPersistenceProvider) -> AbstractContextManager[SessionOrConnection]:
         return Session(store.engine)
 
 
 class TestInsideAConnection(Inside):
-    """In a SQLAlchemy connection's transaction, at the strictest level of isolation."""
+    """In a transaction of a SQLAlchemy connection, at isolation level SERIALIZABLE."""
 
     @staticmethod
-    def connect(store: PostgresPersistenceProvider) -> AbstractContextManager[Place]:
+    def connect(store: PostgresPersistenceProvider) -> AbstractContextManager[SessionOrConnection]:
         return store.engine.connect().execution_options(isolation_level="SERIALIZABLE")
 
 
 class TestInsideAPsycopgConnection(Inside):
-    """In a psycopg connection, as Django has one."""
+    """In a psycopg connection, as used by Django."""
 
     @staticmethod
-    def connect(store: PostgresPersistenceProvider) -> AbstractContextManager[Place]:
+    def connect(store: PostgresPersistenceProvider) -> AbstractContextManager[SessionOrConnection]:
         url = store.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
         return psycopg.connect(url)
 
 
 def delete_all(provider: PostgresPersistenceProvider, schema: str) -> None:
-    """Empty the tables; with few rows in them this is much faster than to truncate them."""
+    """Delete all rows; for few rows this is much faster than TRUNCATE."""
     statements = [f"DELETE FROM {schema}.{table.name}" for table in reversed(Base.metadata.sorted_tables)]
     with provider.engine.begin() as connection:
         connection.exec_driver_sql("; ".join(statements))
 
 
 def check_empty(provider: PostgresPersistenceProvider) -> None:
-    """No test has left a row: nothing was committed."""
+    """Check that the store has no rows."""
     found = provider.get_statistics()
     subscriptions = found.open_subscriptions + found.held_subscriptions
     assert sum(found.workflows.values()) + subscriptions + found.unprocessed_events == 0

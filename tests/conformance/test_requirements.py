@@ -1,4 +1,4 @@
-"""What the parts of `wfe_postgres.testing` need to be installed."""
+"""The optional dependencies of `wfe_postgres.testing`."""
 
 import subprocess
 import sys
@@ -18,9 +18,9 @@ except ImportError as error:
 
 
 @pytest.mark.parametrize("missing", ["pytest", "hypothesis"])
-def test_the_suite_says_what_to_install(missing: str) -> None:
-    """The in-memory provider does without; the suite says in one line what it lacks."""
-    answer = subprocess.run([sys.executable, "-c", PROGRAM.format(missing=missing)], capture_output=True, text=True)
-    assert answer.stderr == ""
-    assert answer.stdout.count("\n") == 1
-    assert "pip install 'pytest>=8.3' 'hypothesis>=6.100'" in answer.stdout
+def test_suite_with_missing_dependency_says_what_to_install(missing: str) -> None:
+    """The in-memory provider works without the dependency; the suite raises a one-line error."""
+    completed = subprocess.run([sys.executable, "-c", PROGRAM.format(missing=missing)], capture_output=True, text=True)
+    assert completed.stderr == ""
+    assert completed.stdout.count("\n") == 1
+    assert "pip install 'pytest>=8.3' 'hypothesis>=6.100'" in completed.stdout

@@ -1,4 +1,4 @@
-"""A temporary directory of their own for the tests of the embedded server."""
+"""A separate temporary directory for each test of the embedded server."""
 
 import os
 import shutil
@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-MEMORY = Path("/dev/shm")
+SHARED_MEMORY = Path("/dev/shm")
 
 
 def has_room(path: Path) -> bool:
-    """Whether some servers and their programs fit in there and can be run there."""
+    """Whether the directory has space for several servers and can contain executables."""
     if not path.is_dir():
         return False
     facts = os.statvfs(path)
@@ -20,14 +20,16 @@ def has_room(path: Path) -> bool:
 
 
 @pytest.fixture
-def place(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The temporary directory of this test and of the programs it starts, in memory if there is room."""
-    tmp_path_factory.getbasetemp()  # pytest's own lies elsewhere
-    place = Path(tempfile.mkdtemp(prefix="wfe-test-", dir=MEMORY if has_room(MEMORY) else "/tmp"))
-    place.chmod(0o1777)
-    monkeypatch.setenv("TMPDIR", str(place))
-    monkeypatch.setattr(tempfile, "tempdir", str(place))
-    yield place
-    left = [path.name for path in place.iterdir()]
-    shutil.rmtree(place)
+def temporary_directory(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The temporary directory for this test and its subprocesses, in shared memory if possible; must be empty after."""
+    tmp_path_factory.getbasetemp()  # create pytest's base directory before TMPDIR changes
+    temporary_directory = Path(
+        tempfile.mkdtemp(prefix="wfe-test-", dir=SHARED_MEMORY if has_room(SHARED_MEMORY) else "/tmp")
+    )
+    temporary_directory.chmod(0o1777)
+    monkeypatch.setenv("TMPDIR", str(temporary_directory))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary_directory))
+    yield temporary_directory
+    left = [path.name for path in temporary_directory.iterdir()]
+    shutil.rmtree(temporary_directory)
     assert left == []

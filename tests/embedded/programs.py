@@ -1,4 +1,4 @@
-"""Programs that start an embedded server, to be ended in all the ways in which programs end."""
+"""Subprocesses that start an embedded server, and are terminated in different ways."""
 
 import os
 import signal
@@ -15,9 +15,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-linux_only = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks into /proc")
+linux_only = pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
 
-# A program that starts a server, says where, and goes on as `body` says.
+# A program that starts a server, prints its address, and then runs `body`.
 PROGRAM = """
 import multiprocessing, os, signal, sys, time
 from wfe_postgres.embedded import EmbeddedPostgres
@@ -36,7 +36,7 @@ WAIT = "sys.stdin.read()"
 
 @contextmanager
 def running(body: str = WAIT, python: str = sys.executable, **options: Any) -> Iterator["Program"]:
-    """The program, started and waited for; killed at the end if it still lives."""
+    """Start the program and wait for its server; kill the program at the end."""
     command = [python, "-c", PROGRAM.format(body=body)]
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options
@@ -60,11 +60,11 @@ class Program:
     def read(self) -> str:
         assert self.process.stdout
         line = self.process.stdout.readline().strip()
-        assert line, "the program ended early"
+        assert line, "the program ended unexpectedly"
         return line
 
-    def go_on(self) -> None:
-        """Let the program that waits for the end of its input go on."""
+    def close_stdin(self) -> None:
+        """Let the program continue by closing its standard input."""
         assert self.process.stdin
         self.process.stdin.close()
 
@@ -72,7 +72,7 @@ class Program:
         return fetch(self.url, "SELECT 1") == [(1,)]
 
     def is_gone(self) -> bool:
-        """Whether server and directory are gone."""
+        """Whether the server has ended and its directory is removed."""
         return not self.directory.exists() and not is_alive(self.postmaster)
 
 
@@ -82,7 +82,7 @@ def fetch(url: str, statement: str) -> list[tuple[Any, ...]]:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process runs; one that ended and that nobody has asked for does not."""
+    """Whether the process is running; zombies are not."""
     try:
         os.kill(pid, 0)
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -95,7 +95,7 @@ def is_alive(pid: int) -> bool:
 def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
+        assert time.monotonic() < deadline, "the condition was not met in time"
         time.sleep(0.01)
 
 
@@ -103,8 +103,8 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def kill_keeper_of(program: Program) -> None:
-    """Kill what watches over the program: its child that is not the server."""
+def kill_supervisor_of(program: Program) -> None:
+    """Kill the supervisor of the program: its child process that is not the server."""
     (supervisor,) = set(children_of(program.process.pid)) - {program.postmaster}
     os.kill(supervisor, signal.SIGKILL)
     wait_until(lambda: not is_alive(supervisor))

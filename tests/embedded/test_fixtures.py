@@ -1,4 +1,4 @@
-"""The suite's own fixtures: databases apart, leaks noticed, processes of both kinds."""
+"""Tests of the fixtures in `tests/conftest.py`: separate databases, leak detection, processes."""
 
 import os
 import signal
@@ -19,35 +19,35 @@ def name_of(url: str) -> str:
 
 
 def count_tables(url: str) -> int:
-    """Runs in processes, too."""
+    """The number of tables in the schema; also called in subprocesses."""
     with psycopg.connect(url) as connection:
         row = connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'wfc'").fetchone()
     assert row
     return int(row[0])
 
 
-def fail_or_die(way: str) -> None:
-    if way == "fail":
-        raise LookupError(way)
+def fail_or_die(action: str) -> None:
+    if action == "fail":
+        raise LookupError(action)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_one_database_is_migrated_and_the_other_empty(database_url: str, empty_database_url: str) -> None:
+def test_database_is_migrated_and_empty_database_is_empty(database_url: str, empty_database_url: str) -> None:
     assert count_tables(database_url) >= 7
     assert count_tables(empty_database_url) == 0
 
 
-def test_sql_works_on_the_test_s_database(database_url: str, sql: Sql) -> None:
+def test_sql_uses_the_database_of_the_test(database_url: str, sql: Sql) -> None:
     assert sql("CREATE TABLE made (number int)") == []
     assert sql("INSERT INTO made VALUES (%s), (%s) RETURNING number", [1, 2]) == [(1,), (2,)]
     assert sql("SELECT current_database()") == [(name_of(database_url),)]
 
 
-def test_sql_follows_a_test_to_the_empty_database(empty_database_url: str, sql: Sql) -> None:
+def test_sql_uses_the_empty_database_if_requested(empty_database_url: str, sql: Sql) -> None:
     assert sql("SELECT current_database()") == [(name_of(empty_database_url),)]
 
 
-def test_a_database_is_dropped_even_when_it_is_in_use(server: str) -> None:
+def test_database_in_use_is_dropped(server: str) -> None:
     with conftest._new_database(server, "template0") as url:
         connection = psycopg.connect(url)
     with pytest.raises(psycopg.OperationalError):
@@ -58,23 +58,23 @@ def test_a_database_is_dropped_even_when_it_is_in_use(server: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("leak", "told"),
+    ("leak", "message"),
     [("SELECT 1", "is idle in transaction"), ("SELECT pg_advisory_xact_lock(1)", "holds a lock: advisory")],
 )
-def test_an_open_transaction_is_noticed(
-    server: str, empty_database_url: str, leak: str, told: str, monkeypatch: pytest.MonkeyPatch
+def test_open_transaction_fails_the_test(
+    server: str, empty_database_url: str, leak: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conftest, "GRACE", 0.1)
     with psycopg.connect(empty_database_url) as connection:
         conftest._check_for_leaks(server, name_of(empty_database_url))
         connection.execute(leak.encode())
-        with pytest.raises(pytest.fail.Exception, match=told):
+        with pytest.raises(pytest.fail.Exception, match=message):
             conftest._check_for_leaks(server, name_of(empty_database_url))
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 class TestInProcesses:
-    def test_the_results_come_in_order(
+    def test_results_are_in_order_of_arguments(
         self, in_processes: InProcesses, database_url: str, empty_database_url: str, method: Method
     ) -> None:
         assert in_processes(divmod, [(7, 2), (9, 4)], method=method) == [(3, 1), (2, 1)]
@@ -82,10 +82,10 @@ class TestInProcesses:
         assert tables >= 7
         assert none == 0
 
-    def test_an_error_is_raised_here(self, in_processes: InProcesses, method: Method) -> None:
+    def test_exception_in_process_is_raised(self, in_processes: InProcesses, method: Method) -> None:
         with pytest.raises(LookupError, match="fail"):
             in_processes(fail_or_die, [("fail",)], method=method)
 
-    def test_a_death_is_a_failure(self, in_processes: InProcesses, method: Method) -> None:
+    def test_killed_process_fails_the_test(self, in_processes: InProcesses, method: Method) -> None:
         with pytest.raises(pytest.fail.Exception, match="died"):
             in_processes(fail_or_die, [("die",)], method=method)

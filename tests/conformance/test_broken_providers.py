@@ -1,4 +1,4 @@
-"""Every semantic that the conformance suite claims to detect, broken: the test that is named must then fail."""
+"""The conformance suite detects broken providers: for each one, the named test of the suite must fail."""
 
 import inspect
 from datetime import datetime
@@ -13,7 +13,7 @@ from wfe_postgres.testing.conformance import PersistenceConformance
 from wfe_postgres.testing.conformance.bad_input import NAIVE
 from wfe_postgres.testing.conformance.leases import LEASE
 
-BITES: list[tuple[type[InMemoryPersistenceProvider], str, dict[str, Any]]] = [
+BROKEN_PROVIDERS: list[tuple[type[InMemoryPersistenceProvider], str, dict[str, Any]]] = [
     (broken_events.TokenReadThenWritten, "one_of_many_gets_the_token", {}),
     (broken_events.TokenReadThenWritten, "open_subscriptions_are_shared", {}),
     (broken_events.TokensAlwaysExpire, "a_token_without_expiry_never_expires", {}),
@@ -33,10 +33,10 @@ BITES: list[tuple[type[InMemoryPersistenceProvider], str, dict[str, Any]]] = [
     (broken_workflows.RemovedPointersStay, "the_list_of_pointers_is_stored", {"change": "first removed"}),
     (broken_workflows.SameObjectIsUnchanged, "a_change_deep_inside_is_stored", {"change": "data"}),
     (broken_workflows.SameObjectIsUnchanged, "a_change_deep_inside_is_stored", {"change": "persistence_data"}),
-    (broken_workflows.TwinsSavedByDifference, "a_twin_is_saved_complete", {"twin": "deepcopy"}),
+    (broken_workflows.CopiesSavedByDifference, "a_twin_is_saved_complete", {"twin": "deepcopy"}),
     (broken_workflows.SavedInTwoSteps, "a_load_is_one_snapshot", {}),
     (broken_workflows.CallersObjectKept, "the_store_keeps_its_own_copy", {}),
-    (broken_workflows.StoresObjectGiven, "the_store_keeps_its_own_copy", {}),
+    (broken_workflows.StoredObjectReturned, "the_store_keeps_its_own_copy", {}),
     (broken_workflows.ObjectChangedFirst, "a_refused_creation_leaves_the_object", {}),
     (broken_workflows.NamesNotUnique, "a_taken_name_is_refused", {}),
     (broken_workflows.NamesNotUnique, "one_of_many_creates", {}),
@@ -47,7 +47,7 @@ BITES: list[tuple[type[InMemoryPersistenceProvider], str, dict[str, Any]]] = [
     (broken_workflows.EveryStatusPolled, "only_runnable_ones_are_polled", {"status": WorkflowStatus.SUSPENDED}),
     (broken_workflows.DueTooLate, "a_workflow_is_due_from_its_millisecond_on", {}),
     (broken_workflows.DueTooLate, "unprocessed_events_are_runnable_from_their_time_on", {}),
-    (broken_workflows.LimitForgotten, "the_earliest_come_first", {}),
+    (broken_workflows.LimitIgnored, "the_earliest_come_first", {}),
     (broken_workflows.LatestFirst, "the_earliest_come_first", {}),
     (broken_workflows.LatestFirst, "matching_events_up_to_a_moment", {}),
     (broken_workflows.SequenceReadThenWritten, "a_sequence_never_gives_a_number_twice", {}),
@@ -62,24 +62,24 @@ BITES: list[tuple[type[InMemoryPersistenceProvider], str, dict[str, Any]]] = [
     (broken_commands.NothingClaimed, "nobody_handles_what_is_being_handled", {}),
     (broken_commands.RemovedBeforehand, "an_interrupt_ends_the_run", {"interrupt": KeyboardInterrupt}),
     (broken_commands.FailureEndsTheRun, "a_failure_does_not_stop_the_others", {}),
-    (broken_commands.TriedAgainAtOnce, "one_call_handles_each_command_at_most_once", {}),
-    (broken_commands.FirstTimeStands, "scheduling_is_an_upsert", {}),
-    (broken_commands.LateHostBelieved, "a_late_host_cannot_undo_its_successor", {}),
+    (broken_commands.FailuresRetriedImmediately, "one_call_handles_each_command_at_most_once", {}),
+    (broken_commands.FirstDueTimeKept, "scheduling_is_an_upsert", {}),
+    (broken_commands.LateHostNotRejected, "a_late_host_cannot_undo_its_successor", {}),
     (broken_commands.ErrorsMadeUnique, "errors_are_stored_whole", {}),
-    (broken_commands.StoreMadeAnew, "the_store_is_ensured_any_number_of_times", {}),
+    (broken_commands.StoreRecreated, "the_store_is_ensured_any_number_of_times", {}),
     (broken_events.NumbersAsInJsonb, "json_comes_back_equal", {"value": 1e23}),
-    (broken_workflows.NaiveTimesTaken, "a_field_of_a_workflow", {"field": "create_time", "value": NAIVE}),
+    (broken_workflows.NaiveTimesAccepted, "a_field_of_a_workflow", {"field": "create_time", "value": NAIVE}),
     (
         broken_events.TimesInLocalOffset,
         "a_moment_comes_back_in_utc",
         {"moment": datetime(2024, 1, 1, tzinfo=broken_events.TOKYO)},
     ),
     (
-        broken_events.MicrosecondsCut,
+        broken_events.MicrosecondsTruncated,
         "a_moment_comes_back_in_utc",
         {"moment": datetime(2024, 1, 1, 0, 0, 0, 1, broken_events.TOKYO)},
     ),
-    (broken_events.OddJsonMadeText, "events_and_subscriptions_that_cannot_be_stored", {"value": {1, 2}}),
+    (broken_events.InvalidJsonStoredAsText, "events_and_subscriptions_that_cannot_be_stored", {"value": {1, 2}}),
     (broken_workflows.RefusedAfterWriting, "a_field_of_a_pointer", {"field": "step_id", "value": 2**31}),
 ]
 
@@ -88,14 +88,18 @@ def run(provider: InMemoryPersistenceProvider, name: str, arguments: dict[str, A
     """Run one test of the suite on the provider."""
     test = getattr(PersistenceConformance(), f"test_{name}")
     fixtures = {"provider": provider, "hasty": provider.another(command_lease=LEASE), "configure": provider.another}
-    wanted = inspect.signature(test).parameters
-    test(**{key: value for key, value in fixtures.items() if key in wanted}, **arguments)
+    parameters = inspect.signature(test).parameters
+    test(**{key: value for key, value in fixtures.items() if key in parameters}, **arguments)
 
 
 @pytest.mark.parametrize(
-    ("broken", "name", "arguments"), BITES, ids=[f"{broken.__name__}-{name}" for broken, name, _ in BITES]
+    ("broken", "name", "arguments"),
+    BROKEN_PROVIDERS,
+    ids=[f"{broken.__name__}-{name}" for broken, name, _ in BROKEN_PROVIDERS],
 )
-def test_the_suite_notices(broken: type[InMemoryPersistenceProvider], name: str, arguments: dict[str, Any]) -> None:
+def test_suite_detects_broken_provider(
+    broken: type[InMemoryPersistenceProvider], name: str, arguments: dict[str, Any]
+) -> None:
     run(InMemoryPersistenceProvider(), name, arguments)
     with pytest.raises((Exception, pytest.fail.Exception)) as caught:
         run(broken(), name, arguments)
