@@ -1,4 +1,4 @@
-"""The pages of docs/, and what in them can be run."""
+"""The pages of docs/ and their code blocks."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ SNIPPET = re.compile(r'--8<-- "([^"]+)"')
 
 
 class Block(NamedTuple):
-    """One fenced block: its language, its text, and the number of its first line in the page."""
+    """A fenced code block: its language, its text, and the number of its first line in the page."""
 
     language: str
     text: str
@@ -21,18 +21,18 @@ class Block(NamedTuple):
 
 
 def blocks(page: str, *languages: str) -> list[Block]:
-    """The page's blocks in these languages, in order."""
+    """The code blocks of the page in these languages, in order."""
     return blocks_in(PAGES[page], *languages)
 
 
 def blocks_in(text: str, *languages: str) -> list[Block]:
-    """As `blocks`, of any Markdown."""
+    """Like `blocks`, for any Markdown text."""
     found = (Block(it[1], it[2], text.count("\n", 0, it.start(2)) + 1) for it in FENCE.finditer(text))
     return [block for block in found if block.language in languages]
 
 
 def program(parts: list[Block]) -> str:
-    """The Python blocks as one program, in which each line has the number that it has in the page."""
+    """The Python blocks as one program with the line numbers of the page."""
     source = ""
     for part in parts:
         source += "\n" * (part.line - 1 - source.count("\n")) + part.text
@@ -40,12 +40,12 @@ def program(parts: list[Block]) -> str:
 
 
 def session(consoles: list[Block]) -> tuple[list[str], list[str]]:
-    """What is typed in these blocks, and what they show as its output, line by line."""
+    """The commands in these blocks, and the lines of output that they show."""
     lines = [line for block in consoles for line in block.text.splitlines()]
     typed = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
     return typed, [line for line in lines if not line.startswith("$ ")]
 
 
 def pages_with(language: str) -> list[str]:
-    """The names of the pages that have such a block."""
+    """The names of the pages with a block in this language."""
     return [page for page in PAGES if blocks(page, language)]

@@ -1,4 +1,4 @@
-"""What the documentation shows is run as it stands there, and what it names exists."""
+"""The code and commands in the documentation run, and the names in it exist."""
 
 import os
 import re
@@ -16,25 +16,25 @@ from tests.docs.pages import PAGES, ROOT, SNIPPET, blocks, pages_with, program, 
 from wfe_postgres.cli import app
 from wfe_postgres.embedded import find_binaries
 
-ELSEWHERE = {"tutorial.md", "operations.md"}
-"""Pages whose Python is run by tests of their own, which also look at what it prints."""
+TESTED_SEPARATELY = {"tutorial.md", "operations.md"}
+"""Pages with separate tests, which also check the output of their programs."""
 
 NOT_RUN = ("docker ", "make ", "pip ", "python examples/")
-"""How a command begins that only the reader runs. The examples have tests of their own."""
+"""Prefixes of commands that are not run here. The examples have separate tests."""
 
-IS_THERE = "SELECT FROM pg_database WHERE datname = %s"
+DATABASE_EXISTS = "SELECT FROM pg_database WHERE datname = %s"
 
 FORK_WARNING = "ignore:This process:DeprecationWarning"
 
 BUILD = ("build", "--strict", "-f", ".mkdocs.yml", "-d")
-"""Without `--quiet`: then no warning is counted, and strictness means nothing."""
+"""Without `--quiet`, because it suppresses the warnings that `--strict` counts."""
 
 TOO_NEW = "server version mismatch"
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A directory that has what the repository's root has, and takes what the commands write."""
+    """A writable directory with links to everything in the root of the repository."""
     for path in ROOT.iterdir():
         if not path.name.startswith("."):
             (tmp_path / path.name).symlink_to(path)
@@ -42,21 +42,21 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def run(command: list[str], url: str, directory: Path) -> subprocess.CompletedProcess[str]:
-    """Run it with the tools of the environment and of the embedded server, which are told where the server is."""
+    """Run the command with the tools of the environment and PostgreSQL on PATH, connected to the database at `url`."""
     tools = [str(Path(sys.executable).parent), str(find_binaries()), os.environ["PATH"]]
     environment = os.environ | {"WFE_DATABASE_URL": url, "PATH": os.pathsep.join(tools)} | libpq_variables(url)
     return subprocess.run(command, env=environment, cwd=directory, capture_output=True, text=True)
 
 
 def libpq_variables(url: str) -> dict[str, str]:
-    """The server and the user of the URL, for commands that are given the name of a database alone."""
+    """libpq variables for the server and user of the URL, for commands that only name a database."""
     address = conninfo_to_dict(url)
     return {f"PG{key.upper()}": str(address[key]) for key in ("host", "port", "user", "password") if address.get(key)}
 
 
-@pytest.mark.parametrize("page", sorted({*pages_with("python")} - ELSEWHERE))
-def test_the_python_of_a_page_runs(page: str, empty_database_url: str, checkout: Path) -> None:
-    """Its blocks are one program, from top to bottom, on a database without a store."""
+@pytest.mark.parametrize("page", sorted({*pages_with("python")} - TESTED_SEPARATELY))
+def test_python_blocks_of_page_run(page: str, empty_database_url: str, checkout: Path) -> None:
+    """All blocks of the page form one program, which runs on an empty database."""
     source = checkout / "page.py"
     source.write_text(program(blocks(page, "python")))
     done = run([sys.executable, "-W", "error", "-W", FORK_WARNING, str(source)], empty_database_url, checkout)
@@ -64,11 +64,11 @@ def test_the_python_of_a_page_runs(page: str, empty_database_url: str, checkout:
 
 
 @pytest.mark.parametrize("page", pages_with("console"))
-def test_the_commands_of_a_page_run(page: str, database_url: str, sql: Sql, checkout: Path) -> None:
-    """They are one session in a shell, on a database with a store; what is shown of their output comes."""
+def test_commands_of_page_run_with_the_shown_output(page: str, database_url: str, sql: Sql, checkout: Path) -> None:
+    """All commands run in one shell session on a migrated database; the shown output must appear in this order."""
     typed, shown = session(blocks(page, "console"))
     script = "\n".join(line for line in typed if not line.startswith(NOT_RUN))
-    made = [name for name in re.findall(r"createdb (\w+)", script) if not sql(IS_THERE, [name])]
+    made = [name for name in re.findall(r"createdb (\w+)", script) if not sql(DATABASE_EXISTS, [name])]
     try:
         done = run(["bash", "-euo", "pipefail", "-c", script], database_url, checkout)
     finally:
@@ -79,11 +79,11 @@ def test_the_commands_of_a_page_run(page: str, database_url: str, sql: Sql, chec
     assert done.returncode == 0, done.stderr
     lines = iter(done.stdout.splitlines())
     for line in shown:
-        assert line == "..." or line in lines, f"{line!r} does not come, or not in this order:\n{done.stdout}"
+        assert line == "..." or line in lines, f"{line!r} is missing or out of order:\n{done.stdout}"
 
 
-def test_a_block_in_any_other_language_is_not_python() -> None:
-    """Python that a page takes from an example is run by the example's test; all other stands in `python`."""
+def test_other_blocks_contain_no_untested_python() -> None:
+    """`py` blocks contain only snippets of tested examples; all other Python is in `python` blocks."""
     for page in PAGES:
         for block in blocks(page, "py", "sql"):
             for path in SNIPPET.findall(block.text):
@@ -94,22 +94,22 @@ def test_a_block_in_any_other_language_is_not_python() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_path_that_a_page_names_exists(page: str) -> None:
+def test_paths_named_in_page_exist(page: str) -> None:
     named = re.findall(r"`((?:tests|examples|wfe_postgres|migrations|benchmarks|docs)/[\w/.-]+)", PAGES[page])
     missing = [path for path in named if not (ROOT / path).exists()]
     assert missing == []
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_make_target_that_a_page_names_exists(page: str) -> None:
+def test_make_targets_named_in_page_exist(page: str) -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"(?:`|\$ )make ([a-z-]+)", PAGES[page]):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_command_that_a_page_names_exists(page: str) -> None:
-    """With its options, also where it is named in passing and not run."""
+def test_commands_and_options_named_in_page_exist(page: str) -> None:
+    """Also where a command is only mentioned and not run."""
     commands = vars(typer.main.get_command(app))["commands"]
     for name, rest in re.findall(r"(?:`|\$ )wfe-postgres ([a-z-]+)([^`\n]*)", PAGES[page]):
         assert name in commands, name
@@ -117,29 +117,29 @@ def test_every_command_that_a_page_names_exists(page: str) -> None:
         assert set(re.findall(r" (--[a-z-]+)", rest)) <= options, rest
 
 
-def test_the_reference_has_every_public_name() -> None:
-    """A name that is added to the package is added to the page."""
+def test_reference_lists_every_public_name() -> None:
+    """The reference page lists exactly the names in `wfe_postgres.__all__`."""
     described = re.findall(r"^::: wfe_postgres\.(\w+)$", PAGES["reference.md"], re.MULTILINE)
     assert sorted(described) == sorted(wfe_postgres.__all__)
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """The site, and how building it went."""
+    """The directory of the built site, and the result of the build."""
     directory = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", *BUILD, str(directory)]
     return directory, subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
-def test_the_site_is_built_without_a_warning(site: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    """Every link and every anchor leads somewhere, every page is in the navigation."""
+def test_site_builds_without_warnings(site: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    """All links and anchors are valid, and every page is in the navigation."""
     directory, done = site
     assert done.returncode == 0, done.stdout + done.stderr
     assert all((directory / page).with_suffix(".html").exists() for page in PAGES)
 
 
-def test_the_site_fetches_nothing(site: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    """Neither fonts nor scripts: it can be read from a file, behind any firewall."""
+def test_site_loads_no_external_resources(site: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    """The site loads no external fonts, scripts or images."""
     directory, _ = site
     pages = list(directory.rglob("*.html"))
     assert len(pages) >= len(PAGES)

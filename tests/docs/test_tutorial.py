@@ -1,4 +1,4 @@
-"""The tutorial's host is built step by step, and says at each step what the page says."""
+"""The program of the tutorial prints the documented output at each step."""
 
 import os
 import subprocess
@@ -14,15 +14,15 @@ STEPS = blocks(PAGE, "python")
 SHOWN = blocks(PAGE, "text")
 
 
-def test_every_step_shows_what_it_prints() -> None:
-    """Each block of Python is followed by its output."""
+def test_every_step_shows_its_output() -> None:
+    """Each Python block is followed by a block with its output."""
     assert [block.language for block in blocks(PAGE, "python", "text")] == ["python", "text"] * len(STEPS)
     assert len(STEPS) >= 5
 
 
 @pytest.mark.parametrize("step", range(1, len(STEPS) + 1))
-def test_step(step: int, empty_database_url: str, tmp_path: Path) -> None:
-    """All blocks so far, in one file, as the reader has them."""
+def test_step_prints_the_documented_output(step: int, empty_database_url: str, tmp_path: Path) -> None:
+    """All blocks up to this step, in one file."""
     source = tmp_path / "orders.py"
     source.write_text(program(STEPS[:step]))
     done = subprocess.run(
@@ -36,8 +36,8 @@ def test_step(step: int, empty_database_url: str, tmp_path: Path) -> None:
     assert done.stdout == SHOWN[step - 1].text
 
 
-def test_the_private_server_of_the_tutorial(tmp_path: Path) -> None:
-    """Without a database of the reader's own it starts one."""
+def test_tutorial_without_database_url_starts_a_server(tmp_path: Path) -> None:
+    """Without WFE_DATABASE_URL the program starts an embedded server."""
     source = tmp_path / "orders.py"
     source.write_text(program(STEPS[:1]))
     environment = {name: value for name, value in os.environ.items() if name != "WFE_DATABASE_URL"}

@@ -1,4 +1,4 @@
-"""The wheel, in a clean virtual environment, migrates and serves."""
+"""The wheel is complete, and works in a clean virtual environment."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-SERVES = """
+PROGRAM = """
 import sys
 from wfe_postgres import PostgresPersistenceProvider, WorkflowInstance
 import wfe_postgres
@@ -31,8 +31,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(out.glob("*.whl"))
 
 
-def test_wheel_carries_everything(wheel: Path) -> None:
-    """Every module, migration and marker of the checkout is in the wheel."""
+def test_wheel_contains_every_file(wheel: Path) -> None:
+    """The wheel contains every file of the package and every migration."""
     sources = [it for it in (ROOT / "wfe_postgres").rglob("*") if it.is_file() and "__pycache__" not in it.parts]
     migrations = [it for it in (ROOT / "migrations").rglob("*") if it.is_file() and "__pycache__" not in it.parts]
     expected = {str(it.relative_to(ROOT)) for it in sources}
@@ -41,13 +41,13 @@ def test_wheel_carries_everything(wheel: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_wheel_serves(wheel: Path, tmp_path: Path, empty_database_url: str) -> None:
-    """Installed with nothing but its dependencies, it sets up the store and works; the command says what it lacks."""
+def test_wheel_works_with_its_dependencies_only(wheel: Path, tmp_path: Path, empty_database_url: str) -> None:
+    """Installed without extras, the library works, and the command reports the missing extra."""
     venv.create(tmp_path / "clean", with_pip=True)
     python = tmp_path / "clean" / "bin" / "python"
     pip: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(wheel)]
     subprocess.run(pip, check=True, cwd=tmp_path)
-    subprocess.run([python, "-c", SERVES, empty_database_url], check=True, cwd=tmp_path)
+    subprocess.run([python, "-c", PROGRAM, empty_database_url], check=True, cwd=tmp_path)
     command = subprocess.run(
         [tmp_path / "clean" / "bin" / "wfe-postgres", "check"], capture_output=True, text=True, cwd=tmp_path
     )

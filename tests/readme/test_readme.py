@@ -1,4 +1,4 @@
-"""What the README shows is run as it stands there."""
+"""The programs, links and commands in the README work."""
 
 import os
 import re
@@ -13,14 +13,14 @@ README = (ROOT / "README.md").read_text()
 PROGRAMS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 
-def test_there_are_programs() -> None:
-    """The pattern above finds the README's programs; it would be silent about a README without any."""
+def test_pattern_finds_every_program() -> None:
+    """Guards against a pattern that matches nothing."""
     assert len(PROGRAMS) == README.count("```python") >= 3
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_program(program: str, empty_database_url: str) -> None:
-    """Each program runs by itself, on a database without a store, to its end."""
+def test_program_runs_on_empty_database(program: str, empty_database_url: str) -> None:
+    """Each program runs successfully on an empty database."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         env=os.environ | {"WFE_DATABASE_URL": empty_database_url},
@@ -31,13 +31,13 @@ def test_program(program: str, empty_database_url: str) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\((?!http)([^)#]+)", README))))
-def test_link(path: str) -> None:
-    """Every link to a file leads to one."""
+def test_linked_file_exists(path: str) -> None:
+    """Every relative link refers to an existing file."""
     assert (ROOT / path).exists()
 
 
-def test_make_targets() -> None:
-    """Every `make` command shown is a target."""
+def test_make_targets_exist() -> None:
+    """Every `make` command in the README is a target."""
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"make ([a-z-]+)", README):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

@@ -1,1 +1,1 @@
-"""What README, docs/ and the examples tell a newcomer to type, typed where nothing is prepared for it."""
+"""Runs all commands of the README, docs/ and the examples on a system without any preparation."""

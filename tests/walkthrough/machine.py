@@ -1,4 +1,4 @@
-"""A machine as a newcomer has it: a fresh clone, an empty home, a system without PostgreSQL, a user."""
+"""A clean environment: a fresh clone, an empty home directory, a system without PostgreSQL, and a user."""
 
 import os
 import pwd
@@ -14,27 +14,27 @@ ROOT = Path(__file__).parents[2]
 SYSTEM = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin")
 POSTGRES = {"initdb", "postgres", "psql", "createdb", "dropdb", "createuser", "dropuser", "vacuumdb", "pgbouncer"}
 KEPT = ("PIP_", "UV_", "SSL_CERT_", "REQUESTS_CA_", "http_", "https_", "no_proxy", "HTTP_", "HTTPS_", "NO_PROXY")
-"""How the variables begin by which a machine says where packages come from."""
+"""Prefixes of environment variables that configure package installation; only these are kept."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where one walk takes place, and as whom."""
+    """The directory and the user of one walkthrough."""
 
     user: str
     directory: Path
 
     @property
     def clone(self) -> Path:
-        """The checkout, as committed."""
+        """The clone of the repository."""
         return self.directory / "clone"
 
-    def type(
+    def run(
         self, script: str, variables: dict[str, str], *, programs: list[Path], timeout: float
     ) -> "subprocess.CompletedProcess[str]":
-        """Run a bash script in the clone, with the directories of `programs` before the system's on PATH.
+        """Run a bash script in the clone, with the directories in `programs` first on PATH.
 
-        It ends at the first command that fails. Standard error comes with the output, as on a screen.
+        The script stops at the first command that fails. Standard error is redirected to standard output.
         """
         environment = {name: value for name, value in os.environ.items() if name.startswith(KEPT)} | {
             "HOME": str(self.directory / "home"),
@@ -59,19 +59,19 @@ class Machine:
 
 @contextmanager
 def machine(user: str) -> Iterator[Machine]:
-    """A machine of the user's, gone afterwards with all that was installed on it."""
-    with tempfile.TemporaryDirectory(prefix=f"wfe-newcomer-{user}-", ignore_cleanup_errors=True) as directory:
-        made = Machine(user, Path(directory))
-        (made.directory / "home").mkdir()
-        _link_programs(made.directory / "bin")
-        subprocess.run(["git", "clone", "--quiet", ROOT, made.clone], check=True)
+    """A machine for the user, deleted afterwards with everything installed on it."""
+    with tempfile.TemporaryDirectory(prefix=f"wfe-walkthrough-{user}-", ignore_cleanup_errors=True) as directory:
+        created = Machine(user, Path(directory))
+        (created.directory / "home").mkdir()
+        _link_programs(created.directory / "bin")
+        subprocess.run(["git", "clone", "--quiet", ROOT, created.clone], check=True)
         if os.geteuid() == 0:
             subprocess.run(["chown", "-R", f"{user}:", directory], check=True)
-        yield made
+        yield created
 
 
 def _link_programs(directory: Path) -> None:
-    """All that the system has, but no program of PostgreSQL's."""
+    """Link all programs of the system except those of PostgreSQL."""
     directory.mkdir()
     for programs in map(Path, SYSTEM):
         for program in programs.iterdir() if programs.is_dir() else ():

@@ -1,4 +1,4 @@
-"""What is typed, where, and in which order."""
+"""The commands of the walkthrough, in order."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,13 +13,13 @@ ENDLESS = (
     ".venv/bin/python -m django work",
     ".venv/bin/flask --app examples.flask_shop.app work",
 )
-"""How a command begins that runs until Ctrl-C."""
+"""Prefixes of commands that run until Ctrl-C."""
 
 LONG = ("make test", "make bench", "make check")
-"""How a command begins that takes minutes."""
+"""Prefixes of commands that take minutes."""
 
 PRELUDE = """
-endless() {  # it is still there when it is interrupted, and then ends by itself
+endless() {  # must still be running after 10 seconds, and end after SIGINT
   timeout --signal=INT --kill-after=20 10 "$@" || [ $? = 124 ]
 }
 """
@@ -28,38 +28,38 @@ INSTALL = ['python3 -m venv "$HOME/venv"', '. "$HOME/venv/bin/activate"']
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """A part of the walk: what it is called, the script that is typed, the variables that the text takes for set."""
+class Section:
+    """A part of the walkthrough: its name, its script, and the environment variables that it needs."""
 
     name: str
     script: str
     variables: dict[str, str] = field(default_factory=dict)
 
 
-def walk(url: str, *, long: bool) -> Iterator[Stretch]:
-    """README from top to bottom, then docs/, then the shops; `url`: the database that the pages speak of."""
+def walk(url: str, *, long: bool) -> Iterator[Section]:
+    """The README, then docs/, then the example shops; `url` is the database for the pages of docs/."""
     readme = (ROOT / "README.md").read_text()
     demo, install, command = (session([block])[0] for block in blocks_in(readme, "console"))
-    yield Stretch("README: try it", script(demo, long=long))
-    yield Stretch("README: install", script(INSTALL + install, long=long))
+    yield Section("README: try it", script(demo, long=long))
+    yield Section("README: install", script(INSTALL + install, long=long))
     for number, block in enumerate(blocks_in(readme, "python"), 1):
-        yield Stretch(f"README: program {number}", python(block.text))
-    yield Stretch("README: the command", script(command, long=long))
-    yield Stretch("docs/tutorial.md", python(program(blocks_in(PAGES["tutorial.md"], "python"))))
+        yield Section(f"README: program {number}", python(block.text))
+    yield Section("README: the command", script(command, long=long))
+    yield Section("docs/tutorial.md", python(program(blocks_in(PAGES["tutorial.md"], "python"))))
     for page, text in PAGES.items():
         if typed := session(blocks_in(text, "console"))[0]:
-            yield Stretch(f"docs/{page}", script(typed, long=long), {"WFE_DATABASE_URL": url})
+            yield Section(f"docs/{page}", script(typed, long=long), {"WFE_DATABASE_URL": url})
     for path in sorted(ROOT.glob("examples/*/README.md")):
         typed, _ = session(blocks_in(path.read_text(), "console"))
-        yield Stretch(str(path.relative_to(ROOT)), script(typed, long=long))
+        yield Section(str(path.relative_to(ROOT)), script(typed, long=long))
 
 
 def script(typed: list[str], *, long: bool) -> str:
-    """The commands as typed, unless they take minutes; those that have no end are ended after seconds."""
+    """The script of these commands; long ones only if `long`, and endless ones are interrupted after 10 seconds."""
     lines = (f"endless {line}" if line.startswith(ENDLESS) else line for line in typed)
     return PRELUDE + "\n".join(line for line in lines if long or not line.startswith(LONG))
 
 
 def python(source: str) -> str:
-    """The program, put into a file and run."""
+    """A script that writes the program to a file and runs it."""
     return f"cat > program.py <<'THE_END'\n{source}\nTHE_END\npython program.py"
