@@ -52,13 +52,13 @@ def _reader(make: Callable[..., _T], fields: Fields) -> Callable[[str], _T]:
     return read
 
 
-read_workflow = _reader(WorkflowInstance, WORKFLOW_FIELDS)
+read_workflow: Callable[[str], WorkflowInstance] = _reader(WorkflowInstance, WORKFLOW_FIELDS)
 """The instance, still without its pointers."""
 
-read_summary = _reader(WorkflowSummary, SUMMARY_FIELDS)
-read_event = _reader(Event, EVENT_FIELDS)
-read_subscription = _reader(EventSubscription, SUBSCRIPTION_FIELDS)
-read_error = _reader(ExecutionError, ERROR_FIELDS)
+read_summary: Callable[[str], WorkflowSummary] = _reader(WorkflowSummary, SUMMARY_FIELDS)
+read_event: Callable[[str], Event] = _reader(Event, EVENT_FIELDS)
+read_subscription: Callable[[str], EventSubscription] = _reader(EventSubscription, SUBSCRIPTION_FIELDS)
+read_error: Callable[[str], ExecutionError] = _reader(ExecutionError, ERROR_FIELDS)
 
 
 def read_pointers(json_rows: str) -> tuple[list[ExecutionPointer], list[int]]:

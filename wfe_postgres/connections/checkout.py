@@ -38,7 +38,7 @@ _WAIT_FOR_STANDBY = "SyncRepWaitForLSN"
 class CommitMonitor:
     """A notice handler that looks for the warning that a commit's wait for a standby was cut short."""
 
-    was_cut_short = False
+    was_cut_short: bool = False
 
     def __call__(self, notice: psycopg.errors.Diagnostic) -> None:
         """See `psycopg.Connection.add_notice_handler`."""

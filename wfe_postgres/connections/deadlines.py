@@ -36,7 +36,7 @@ class BoundedConnection(psycopg.Connection[Any]):
     """
 
     deadline: float = math.inf
-    cancelled = False
+    cancelled: bool = False
     """A cancellation was sent. It can reach the server late, and would then end a later statement."""
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:

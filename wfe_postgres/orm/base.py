@@ -21,7 +21,7 @@ SCHEMA = "wfc"
 class RowAddress(UserDefinedType[str]):
     """PostgreSQL's tid: where a row version lies in its table."""
 
-    cache_ok = True
+    cache_ok: bool | None = True
 
     def get_col_spec(self, **_: Any) -> str:
         """Its name in SQL."""

@@ -27,9 +27,13 @@ def _refuse_data(_: object, __: Connection, row: WorkflowRow) -> None:
         raise InvalidRequestError("WorkflowRow.data is read-only in a session: write it through the repositories")
 
 
-for _name in ("before_create", "before_drop"):
-    event.listen(Base.metadata, _name, _refuse_ddl)
-for _class in (mapper.class_ for mapper in Base.registry.mappers):
-    for _name in ("before_insert", "before_update", "before_delete"):
-        updates_workflow = _class is WorkflowRow and _name == "before_update"
-        event.listen(_class, _name, _refuse_data if updates_workflow else _refuse_write)
+def _listen() -> None:
+    for name in ("before_create", "before_drop"):
+        event.listen(Base.metadata, name, _refuse_ddl)
+    for mapper in Base.registry.mappers:
+        for name in ("before_insert", "before_update", "before_delete"):
+            updates_workflow = mapper.class_ is WorkflowRow and name == "before_update"
+            event.listen(mapper.class_, name, _refuse_data if updates_workflow else _refuse_write)
+
+
+_listen()
