@@ -50,7 +50,7 @@ def load_in_every_way(provider: PostgresPersistenceProvider, id: str) -> tuple[l
 
 
 @pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
-def test_load_during_concurrent_saves_returns_one_save(database_url: str, sql: Sql, level: str) -> None:
+def test_load_during_saves_returns_one_save(database_url: str, sql: Sql, level: str) -> None:
     """At every default isolation level, for saves that insert, update and delete pointers."""
     [(name,)] = sql("SELECT current_database()")
     sql(f"ALTER DATABASE {name} SET default_transaction_isolation = '{level}'")

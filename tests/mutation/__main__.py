@@ -1,4 +1,4 @@
-"""`python -m tests.mutation [NAME ...]`: the tests of the mutants, healthy, then broken, and what turned red."""
+"""`python -m tests.mutation [NAME ...]`: run the tests of each mutant without and with its defect."""
 
 import os
 import re
@@ -21,32 +21,32 @@ SURVIVES = "SURVIVES"
 
 
 def main(names: Sequence[str]) -> int:
-    """0: the tests pass as the library is, and each mutant turns one of them red."""
+    """Return 0 if all tests pass without a mutant, and at least one of its tests fails with each mutant."""
     console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
     mutants = [MUTANTS[name] for name in names or MUTANTS]
-    healthy = _pytest(dict.fromkeys(test for mutant in mutants for test in mutant.tests), {})
-    if healthy.returncode != 0:
-        console.print(healthy.stdout + healthy.stderr, "the tests are not green to begin with", markup=False)
+    unmodified = _pytest(dict.fromkeys(test for mutant in mutants for test in mutant.tests), {})
+    if unmodified.returncode != 0:
+        console.print(unmodified.stdout + unmodified.stderr, "these tests fail without a mutant", markup=False)
         return 1
-    table = Table("mutant", "what is broken", "noticed by", "seconds", title="the library, broken on purpose")
+    table = Table("mutant", "defect", "detected by", "seconds", title="mutation tests")
     outcomes = []
     for mutant in mutants:
-        began = time.monotonic()
+        started = time.monotonic()
         outcomes.append(_outcome(mutant))
         console.print(f"{mutant.name}: {outcomes[-1]}", markup=False)
-        table.add_row(mutant.name, mutant.what, escape(outcomes[-1]), f"{time.monotonic() - began:.0f}")
+        table.add_row(mutant.name, mutant.defect, escape(outcomes[-1]), f"{time.monotonic() - started:.0f}")
     console.print(table)
     return 1 if SURVIVES in outcomes else 0
 
 
 def _outcome(mutant: Mutant) -> str:
-    """The first test that fails under the mutant, by its own name, or why none does."""
+    """The name of the first test that fails with the mutant, or why none does."""
     path = os.pathsep.join(filter(None, (str(STARTUP), os.environ.get("PYTHONPATH"))))
-    broken = _pytest(mutant.tests, {"WFE_MUTANT": mutant.name, "PYTHONPATH": path})
-    if red := re.search(r"^(?:FAILED|ERROR) .*?::(.+?)(?: - .*)?$", broken.stdout, re.MULTILINE):
-        return red[1]
-    skipped = re.search(r"^SKIPPED .*?: (.+)$", broken.stdout, re.MULTILINE)
-    return f"not tried: {skipped[1]}" if skipped else SURVIVES
+    mutated = _pytest(mutant.tests, {"WFE_MUTANT": mutant.name, "PYTHONPATH": path})
+    if failed := re.search(r"^(?:FAILED|ERROR) .*?::(.+?)(?: - .*)?$", mutated.stdout, re.MULTILINE):
+        return failed[1]
+    skipped = re.search(r"^SKIPPED .*?: (.+)$", mutated.stdout, re.MULTILINE)
+    return f"skipped: {skipped[1]}" if skipped else SURVIVES
 
 
 def _pytest(tests: Iterable[str], environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":

@@ -1,4 +1,4 @@
-"""Python imports this when it starts and finds it on its path: so a test's child processes are broken, too."""
+"""Python imports this module at startup, so that child processes of a test install the mutant, too."""
 
 import os
 import sys

@@ -1,0 +1,213 @@
+"""The changes that the mutants make to the library.
+
+Each change is made to the modules of the process that imports it. Most replace a method or a function; the others
+change the SQL text of statements.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial, partialmethod
+from typing import Any
+
+from sqlalchemy import Engine, delete, event, select, text
+from sqlalchemy.exc import DBAPIError
+
+from wfe_postgres import (
+    EventSubscription,
+    PostgresPersistenceProvider,
+    ScheduledCommand,
+    WorkflowInstance,
+)
+from wfe_postgres.codec.validation import milliseconds
+from wfe_postgres.connections import Execute, PooledRunner, checkout, execution, failures, pooled, runners
+from wfe_postgres.connections.failures import Kind
+from wfe_postgres.contract.errors import PersistenceError
+from wfe_postgres.repositories.workflows import _instance_of, _save_guarded
+from wfe_postgres.schema import revisions
+from wfe_postgres.statements import workflows as statements
+from wfe_postgres.statements.expressions import text_parameter
+
+Provider = PostgresPersistenceProvider
+Handler = Callable[[ScheduledCommand], object]
+
+
+def change_statements(pattern: str, replacement: Callable[[], str]) -> Callable[[], None]:
+    """Replace a pattern in the SQL text of every compiled statement."""
+
+    def install() -> None:
+        original = execution.compiled
+
+        def compiled(statement: Any, schema: str) -> tuple[str, dict[str, Any]]:
+            sql, constants = original(statement, schema)
+            return re.sub(pattern, replacement(), sql), constants
+
+        execution.compiled = compiled  # type: ignore[assignment]
+
+    return install
+
+
+def change_migrations(old: str, new: str) -> Callable[[], None]:
+    """Replace a string in every statement of the migrations."""
+
+    def change(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> tuple[str, Any]:
+        return statement.replace(old, new), parameters
+
+    return lambda: event.listen(Engine, "before_cursor_execute", change, retval=True)
+
+
+def replace(owner: Any, name: str, replacement: Any) -> Callable[[], None]:
+    """Replace a method of a class, or a name in a module."""
+    return lambda: setattr(owner, name, replacement)
+
+
+# Saves ----------------------------------------------------------------------------------------------------
+
+_parent = (
+    select(statements.workflows.c.id).where(statements.workflows.c.id == text_parameter("workflow_id")).cte("saved")
+)
+_POINTERS = select(_parent.c.id).add_cte(statements._insert_pointers(_parent))
+_REMOVE = delete(statements.pointers).where(
+    statements.pointers.c.workflow_id == text_parameter("workflow_id"),
+    statements._is_any(statements.pointers.c.id, "removed"),
+)
+
+
+def save_pointers_first(self: Provider, statement: Any, params: dict[str, Any]) -> None:
+    """Write the pointers before the revision of the workflow is checked."""
+    self._runner.write(lambda execute, _: execute(_POINTERS, params), params["workflow_id"])
+    self._runner.write(partial(_save_guarded, statement, params), params["workflow_id"])
+
+
+def save_in_several_transactions(self: Provider, statement: Any, params: dict[str, Any]) -> None:
+    """Write the workflow, then the pointers, then delete removed pointers, each in its own transaction."""
+    id = params["workflow_id"]
+    self._runner.write(partial(_save_guarded, statement, params | {"pointers": "[]", "removed": []}), id)
+    self._runner.write(lambda execute, _: execute(_POINTERS, params), id)
+    self._runner.write(lambda execute, _: execute(_REMOVE, params), id)
+
+
+def load_in_two_statements(self: Provider, statement: Any, parameter: str, value: str) -> WorkflowInstance:
+    """Load the workflow with one statement, and its pointers with another."""
+    [(id, json_row, _)] = self._runner.read(statement, {parameter: value})
+    [(_, _, pointers)] = self._runner.read(statement, {parameter: value})
+    return _instance_of((id, json_row, pointers))
+
+
+# Tokens ---------------------------------------------------------------------------------------------------
+
+
+def set_token_after_read(self: Provider, id: str, token: str, worker_id: str, expiry: datetime) -> bool:
+    """Check in a separate read whether the subscription is open, then set the token."""
+    found: EventSubscription = self.get_subscription(id)
+    held_until = found.external_token_expiry
+    if found.external_token not in (None, token) and (held_until is None or held_until > datetime.now(UTC)):
+        return False
+    take = text(
+        f"UPDATE {self._schema}.event_subscriptions SET external_token = :token, external_worker_id = :worker,"
+        " external_token_expiry = CAST(:expiry AS timestamptz) WHERE id = :id"
+    )
+    params = {"token": token, "worker": worker_id, "expiry": expiry.isoformat(), "id": id}
+    self._runner.write(lambda execute, _: execute(take, params), id)
+    return True
+
+
+# Commands -------------------------------------------------------------------------------------------------
+
+
+def delete_all_due_commands(self: Provider, as_of: datetime, handler: Handler) -> int:
+    """Read the due commands, handle them, then delete all due commands."""
+    params = {"as_of": milliseconds(as_of, "as_of")}
+    due = f"{self._schema}.scheduled_commands WHERE execute_time <= :as_of"
+    rows = self._runner.read(text(f"SELECT command_name, data, execute_time FROM {due} ORDER BY execute_time"), params)
+    for row in rows:
+        handler(ScheduledCommand(*row))
+    self._runner.write(lambda execute, _: execute(text(f"DELETE FROM {due}"), params))
+    return len(rows)
+
+
+_process_commands = Provider.process_commands
+
+
+def handle_in_open_transaction(self: Provider, as_of: datetime, handler: Handler) -> int:
+    """Run the handlers while the transaction of the claims is open."""
+    with self.transaction() as joined:
+        return _process_commands(joined, as_of, handler)
+
+
+# Failures -------------------------------------------------------------------------------------------------
+
+_kind = failures._kind
+_refused = failures._refused
+_try = PooledRunner._try
+
+
+def classify_operational_as_transient(error: BaseException, state: str | None, sent: bool) -> Kind:
+    """Classify errors by the class of the exception."""
+    operational = isinstance(error, DBAPIError) and type(error).__name__ == "OperationalError"
+    return Kind.ROLLED_BACK if operational else _kind(error, state, sent)
+
+
+def retry_operational_errors() -> None:
+    """Retry every OperationalError, with a retry budget that is short enough for a test."""
+    replace(failures, "_kind", classify_operational_as_transient)()
+    replace(Provider, "__init__", partialmethod(Provider.__init__, retry_budget=2.0))()
+
+
+def quote_driver_message(error: BaseException, state: str | None, kind: Kind) -> PersistenceError:
+    """Include the message of the driver in the error."""
+    ours = _refused(error, state, kind)
+    driver = error.orig if isinstance(error, DBAPIError) else error
+    return PersistenceError(str(driver), ours.sqlstate, ours.constraint, retryable=ours.retryable, original=driver)
+
+
+def retry_without_check(
+    self: PooledRunner, attempt: Any, transaction: bool, deadline: float, is_write: bool, _: bool
+) -> Any:
+    """Retry a write whose answer was lost like any other, without checking whether it was committed."""
+    return _try(self, attempt, transaction, deadline, is_write, False)
+
+
+def believe_written(execute: Execute, id: str, expected: int, new: int) -> bool:
+    """Assume that a save was committed, without comparing the stored revision."""
+    return True
+
+
+_init = Provider.__init__
+
+
+def ignore_connect_args(self: Provider, url: Any, **options: Any) -> None:
+    """Ignore `connect_args`, so that psycopg prepares statements with its default threshold."""
+    options.pop("connect_args", None)
+    _init(self, url, **options)
+
+
+def ignore_fork() -> None:
+    """Let a child process use the connections of its parent."""
+    replace(checkout, "reset_pool_after_fork", lambda _: None)()
+
+
+def reset_pools_in_fork_hook_only() -> None:
+    """Reset inherited pools only in Python's fork hook, which a fork by C code does not run."""
+    reset = checkout.reset_pool_after_fork
+    for module in (checkout, revisions):
+        replace(module, "reset_pool_after_fork", lambda engine: checkout._owners.setdefault(engine, os.getpid()))()
+    os.register_at_fork(after_in_child=lambda: [reset(engine) for engine in list(checkout._owners)])
+
+
+def believe_unconfirmed_commits() -> None:
+    """Report a commit as successful even if its wait for the standby was cut short."""
+    for module in (pooled, runners):
+        replace(module, "require_confirmed", lambda *_: None)()
+
+
+def allow_pipeline_mode() -> None:
+    """Do not reject connections in pipeline mode."""
+    for module in (checkout, runners):
+        replace(module, "require_no_pipeline", lambda _: None)()
+
+
+def host_time() -> str:
+    """The time of this host, as an SQL literal."""
+    return f"'{datetime.now(UTC).isoformat()}'::timestamptz"
