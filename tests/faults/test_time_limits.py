@@ -140,6 +140,20 @@ def test_an_own_deadline_is_called_that(database_url: str) -> None:
         other.rollback()
 
 
+def test_transaction_goes_on_after_a_cancelled_savepoint(database_url: str) -> None:
+    """A call that reached its deadline in there does not put the later calls and the COMMIT in doubt."""
+    with Provider(database_url, call_timeout=0.5) as provider, psycopg.connect(database_url) as other:
+        provider.create_event(event(id="locked"))
+        other.execute("SELECT FROM wfc.events FOR UPDATE")
+        with provider.transaction() as tx:
+            for _ in range(2):
+                with pytest.raises(PersistenceError, match="reached its deadline"), tx.transaction() as inner:
+                    inner.mark_event_processed("locked")
+            tx.create_event(event(id="after"))
+        other.rollback()
+        assert has_event(provider, "after")
+
+
 def test_a_connection_that_was_cancelled_is_not_used_again(database_url: str, sql: Sql) -> None:
     """The cancellation could still be on its way."""
     with Provider(database_url, call_timeout=0.5, pool_size=1) as provider, psycopg.connect(database_url) as other:

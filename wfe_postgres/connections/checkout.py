@@ -17,7 +17,7 @@ from sqlalchemy.orm import sessionmaker
 from sqlalchemy.pool import QueuePool
 
 from wfe_postgres.connections.confirmation import CommitNotConfirmedError
-from wfe_postgres.connections.deadlines import set_timeout, was_cancelled
+from wfe_postgres.connections.deadlines import has_timed_out, set_timeout, was_cancelled
 from wfe_postgres.connections.failures import CATCHABLE, READ_ONLY, sqlstate_of
 from wfe_postgres.contract.errors import PersistenceError
 from wfe_postgres.orm import WorkflowRow
@@ -47,7 +47,7 @@ class CommitMonitor:
 
 def require_confirmed(connection: psycopg.Connection[Any], monitor: CommitMonitor) -> None:
     """CommitNotConfirmedError: the wait was cut short, or a cancellation was sent that may have done so."""
-    if monitor.was_cut_short or was_cancelled(connection):
+    if monitor.was_cut_short or has_timed_out(connection):
         raise CommitNotConfirmedError
 
 

@@ -36,8 +36,10 @@ class BoundedConnection(psycopg.Connection[Any]):
     """
 
     deadline: float = math.inf
+    timed_out: bool = False
+    """The deadline has passed, and a cancellation was sent."""
     cancelled: bool = False
-    """A cancellation was sent. It can reach the server late, and would then end a later statement."""
+    """A cancellation was sent at some time. It can reach the server late, and would then end a later statement."""
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         """See `psycopg.Connection.wait`. DeadlineExceeded: the server did not answer a cancellation either."""
@@ -54,10 +56,10 @@ class BoundedConnection(psycopg.Connection[Any]):
             return done.value
 
     def _cancel_or_close(self) -> None:
-        if self.cancelled or not capabilities.has_cancel_safe():
+        if self.timed_out or not capabilities.has_cancel_safe():
             self.close()
             raise DeadlineExceeded("the server did not answer before the deadline")
-        self.cancelled = True
+        self.timed_out = self.cancelled = True
         # In a thread of its own: resolving the server's address can block for longer than the timeout.
         cancelling = threading.Thread(target=self._cancel, daemon=True)
         cancelling.start()
@@ -72,9 +74,14 @@ class BoundedConnection(psycopg.Connection[Any]):
 def set_timeout(connection: psycopg.Connection[Any], seconds: float) -> None:
     """Let no wait of this connection last longer than so many seconds from now, if it is a `BoundedConnection`."""
     if isinstance(connection, BoundedConnection):
-        connection.deadline = monotonic() + seconds
+        connection.deadline, connection.timed_out = monotonic() + seconds, False
+
+
+def has_timed_out(connection: psycopg.Connection[Any]) -> bool:
+    """Whether the timeout that was set last has passed."""
+    return isinstance(connection, BoundedConnection) and connection.timed_out
 
 
 def was_cancelled(connection: psycopg.Connection[Any]) -> bool:
-    """Whether a statement of this connection was cancelled at its deadline."""
+    """Whether any statement of this connection was cancelled at its deadline."""
     return isinstance(connection, BoundedConnection) and connection.cancelled

@@ -13,7 +13,7 @@ from sqlalchemy import Executable
 
 from wfe_postgres.connections.checkout import Lease, Open, require_confirmed
 from wfe_postgres.connections.confirmation import CONFIRM
-from wfe_postgres.connections.deadlines import monotonic, set_timeout, was_cancelled
+from wfe_postgres.connections.deadlines import has_timed_out, monotonic, set_timeout
 from wfe_postgres.connections.execution import Parameters, Rows, run_by_sqlalchemy
 from wfe_postgres.connections.failures import CATCHABLE, Failure, Kind, classify
 from wfe_postgres.connections.joined import join
@@ -133,7 +133,7 @@ class PooledRunner:
                 require_confirmed(lease.driver, lease.monitor)
             return result
         except CATCHABLE as error:
-            return classify(error, sent=sent, timed_out=lease is not None and was_cancelled(lease.driver))
+            return classify(error, sent=sent, timed_out=lease is not None and has_timed_out(lease.driver))
 
 
 @contextmanager

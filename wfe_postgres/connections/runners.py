@@ -11,7 +11,7 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import Executable
 
 from wfe_postgres.connections.checkout import CommitMonitor, require_confirmed, require_no_pipeline
-from wfe_postgres.connections.deadlines import set_timeout, was_cancelled
+from wfe_postgres.connections.deadlines import has_timed_out, set_timeout
 from wfe_postgres.connections.execution import Execute, Parameters, Rows
 from wfe_postgres.connections.failures import CATCHABLE, Failure, Kind, classify
 from wfe_postgres.connections.joined import JoinedTransaction, SessionOrConnection, join
@@ -87,7 +87,7 @@ class JoinedRunner:
             require_confirmed(driver, monitor)
             return result
         except CATCHABLE as error:
-            failure = classify(error, timed_out=driver is not None and was_cancelled(driver))
+            failure = classify(error, timed_out=driver is not None and has_timed_out(driver))
         raise outcome_unknown(ids, failure) if failure.kind is Kind.NOT_CONFIRMED else failure.error
 
     def _begin(self) -> psycopg.Connection[Any]:
@@ -127,7 +127,7 @@ def ended(
                 set_timeout(driver, timeout)
         return
     except CATCHABLE as error:
-        failure = classify(error, timed_out=was_cancelled(driver))
+        failure = classify(error, timed_out=has_timed_out(driver))
     raise own or error_of(failure)  # where both failed, the server rolls back when the connection ends
 
 
