@@ -1,4 +1,4 @@
-"""`suspend`, `resume` and `terminate`: exactly the fields that they are for, under everybody else's writes."""
+"""`suspend`, `resume` and `terminate` change only their fields, and keep concurrent writes."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""`list`, `errors`, `events` and `status`: they show what was asked for, and the figures are right."""
+"""The filters, pages and numbers of `list`, `errors`, `events` and `status`."""
 
 import json
 import re
@@ -80,7 +80,7 @@ def test_list_returns_pages_with_cursor(cli: Command) -> None:
 def test_list_prints_cursor_of_next_page_on_stderr(cli: Command) -> None:
     first = cli("list", "--limit", "4")
     assert first.code == 0
-    words = first.reported_errors.split()  # on standard error, so that a pipe holds workflows and nothing else
+    words = first.reported_errors.split()  # on standard error, so that standard output contains only workflows
     assert words[:3] == ["More", "with", "--cursor"]
     assert [line.split()[0] for line in succeeded(cli("list", *words[2:])).lines[1:]] == ["w4", "w5"]
     assert "cursor" in error_line(cli("list", "--cursor", "x"), 3)
@@ -193,7 +193,7 @@ def test_status_contains_statistics_and_table_sizes(
 def test_status_fits_on_one_screen(cli: Command, provider: PostgresPersistenceProvider) -> None:
     everything(provider)
     lines = succeeded(cli("status")).lines
-    assert len(lines) <= 23  # and the line of the prompt
+    assert len(lines) <= 23  # one line is left for the prompt
     text = re.sub(" +", " ", "\n".join(lines))
     for words in (
         "Store in schema wfc, revision ",

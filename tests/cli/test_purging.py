@@ -1,4 +1,4 @@
-"""`purge` and `purge-events`: exactly what is old enough goes, and what is done when it is broken off stays done."""
+"""`purge` and `purge-events` remove only old objects; an interrupted purge keeps completed batches."""
 
 import json
 import os
@@ -88,7 +88,7 @@ def test_purge_of_unfinished_status_is_rejected(cli: Command, provider: Postgres
     result = cli("purge", "--older-than", LIMIT, "--status", "runnable")
     assert (result.code, result.output) == (2, "")
     assert "only Complete and Terminated workflows can be purged" in result.reported_errors
-    assert cli("purge").code == cli("purge-events").code == 2  # there is no default for how old
+    assert cli("purge").code == cli("purge-events").code == 2  # --older-than is required
     assert len(names(sql)) == 1
 
 

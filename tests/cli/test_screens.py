@@ -1,4 +1,4 @@
-"""Every screen at two widths and in a pipe: what fits, what is cut, and what must never get out."""
+"""The output of every command on terminals of two widths and in a pipe: width, truncation and escaping."""
 
 import json
 import os

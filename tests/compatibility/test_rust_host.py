@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from tests.compatibility.rust_host import Row, RustHost, ids_of, pointer_row, rust_host, rust_workflow
-from tests.concurrency.crowd import together
+from tests.concurrency.support import run_in_threads
 from wfe_postgres import (
     CommandName,
     ConcurrencyError,
@@ -140,7 +140,7 @@ def test_concurrent_saves_of_both_hosts_are_not_mixed(provider: PostgresPersiste
             check_consistent(provider.get_workflow_instance(id))
 
     parts = [write_as_rust, write_as_rust, write, write, read, read]
-    together(len(parts), lambda number: parts[number](number))
+    run_in_threads(len(parts), lambda number: parts[number](number))
     check_consistent(provider.get_workflow_instance(id))
 
 
@@ -167,7 +167,7 @@ def test_token_requested_by_both_hosts_is_set_once(provider: PostgresPersistence
                 answers.append(take(id, str(number), "worker", from_now(60)))
         return answers
 
-    rounds = list(zip(*together(6, race), strict=True))
+    rounds = list(zip(*run_in_threads(6, race), strict=True))
     assert all(answers.count(True) == 1 for answers in rounds)
     winners = [str(answers.index(True)) for answers in rounds]
     assert [provider.get_subscription(id).external_token for id in ids] == winners
@@ -236,7 +236,7 @@ def test_command_rescheduled_by_rust_in_open_transaction_is_kept(
 
     provider.schedule_command(command("w", 5))
     parts = [process, schedule_late]
-    together(2, lambda number: parts[number](number))
+    run_in_threads(2, lambda number: parts[number](number))
     assert provider.process_commands(at(999), Recorder()) == 1
 
 
@@ -267,5 +267,5 @@ def test_sequence_used_by_both_hosts_has_no_duplicates_and_no_gaps(
             next_number = own.next_number if number % 2 else provider.next_definition_sequence
             return [next_number("order") for _ in range(25)]
 
-    taken = [number for numbers in together(8, take) for number in numbers]
+    taken = [number for numbers in run_in_threads(8, take) for number in numbers]
     assert sorted(taken) == list(range(1, 201))

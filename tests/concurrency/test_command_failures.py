@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from tests.concurrency.crowd import together
+from tests.concurrency.support import run_in_threads
 from tests.conftest import Sql
 from wfe_postgres import (
     PostgresPersistenceProvider,
@@ -74,7 +74,7 @@ def test_two_hosts_with_failing_commands_handle_all_others_once(provider: Postgr
             return [str(error) for error in failures.exceptions]
         return []
 
-    failures = [failure for each in together(2, host) for failure in each]
+    failures = [failure for each in run_in_threads(2, host) for failure in each]
     assert Counter(hosts[0].data + hosts[1].data) == {str(number): 1 for number in range(100) if number % 10 != 9}
     assert set(failures) == {str(number) for number in range(9, 100, 10)}
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import create_engine, make_url
 from sqlalchemy import event as engine_events
 
-from tests.concurrency.crowd import milliseconds
+from tests.concurrency.support import milliseconds
 from tests.conftest import Sql
 from wfe_postgres import (
     ConcurrencyError,

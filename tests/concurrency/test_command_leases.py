@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.concurrency.crowd import together
+from tests.concurrency.support import run_in_threads
 from tests.conftest import Sql
 from wfe_postgres import PostgresPersistenceProvider, ScheduledCommand
 from wfe_postgres.testing.conformance.commands import Recorder, never
@@ -126,7 +126,7 @@ def test_late_host_does_not_affect_its_successor(
             provider.schedule_command(command("one"))
 
     parts: list[Callable[[], None]] = [scenario.late_host, lambda: scenario.successor(while_running)]
-    together(2, lambda number: parts[number]())
+    run_in_threads(2, lambda number: parts[number]())
     assert isinstance(scenario.outcome, ExceptionGroup) if fails else scenario.outcome == 1
     assert len(sql(ROWS)) == rescheduled
     assert provider.process_commands(at(999), third) == rescheduled
@@ -146,7 +146,7 @@ def test_expired_lease_is_claimed_by_one_of_many_hosts(provider: PostgresPersist
         while sum(len(each.seen) for each in hosts) < len(names):
             provider.process_commands(at(999), hosts[number])
 
-    together(len(hosts), host)
+    run_in_threads(len(hosts), host)
     assert (datetime.now(UTC) - start).total_seconds() > 0.2
     assert sorted(name for each in hosts for name in each.data) == names
     assert sql(ROWS) == []

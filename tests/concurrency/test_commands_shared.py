@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 
-from tests.concurrency.crowd import together
+from tests.concurrency.support import run_in_threads
 from tests.conftest import InProcesses, Sql
 from wfe_postgres import PostgresPersistenceProvider, ScheduledCommand
 from wfe_postgres.testing.conformance.support import TIMEOUT, at, ms
@@ -90,7 +90,7 @@ def test_command_scheduled_by_many_threads_is_one_row(provider: PostgresPersiste
         for due in dues[number]:
             provider.schedule_command(ScheduledCommand.process_event("one", due))
 
-    together(64, schedule)
+    run_in_threads(64, schedule)
     [(stored,)] = sql("SELECT execute_time FROM wfc.scheduled_commands")
     assert stored in [own[-1] for own in dues.values()]
     [(numbers,)] = sql(LAST_NUMBER)
@@ -126,6 +126,6 @@ def test_command_rescheduled_during_its_removal_is_not_lost(provider: PostgresPe
             provider.process_commands(at(999), handle)
 
     parts: list[Callable[[], Any]] = [schedule, process]
-    together(2, lambda number: parts[number]())
+    run_in_threads(2, lambda number: parts[number]())
     assert handled == occurrences
     assert sql("SELECT * FROM wfc.scheduled_commands") == []

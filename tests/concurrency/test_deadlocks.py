@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 
-from tests.concurrency.crowd import set_generation, together
+from tests.concurrency.support import run_in_threads, set_generation
 from tests.conftest import Sql
 from wfe_postgres import (
     ConcurrencyError,
@@ -59,7 +59,7 @@ def run(parts: Sequence[Part], turns: int) -> None:
         for _ in range(turns):
             parts[number](rng)
 
-    together(len(parts), repeat)
+    run_in_threads(len(parts), repeat)
 
 
 def finished(number: int) -> WorkflowInstance:

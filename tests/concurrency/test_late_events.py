@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.concurrency.crowd import together
+from tests.concurrency.support import run_in_threads
 from wfe_postgres import PostgresPersistenceProvider, PostgresRepositories
 from wfe_postgres.testing.conformance.support import TIMEOUT, at, event
 
@@ -80,7 +80,7 @@ def test_overlapping_producer_transactions_lose_no_event(database_url: str) -> N
             return ids + consume(provider)
 
         parts: list[Callable[[int], Any]] = [produce] * PRODUCERS + [take] * CONSUMERS
-        shares = together(len(parts), lambda number: parts[number](number))
+        shares = run_in_threads(len(parts), lambda number: parts[number](number))
         produced = {id for share in shares[:PRODUCERS] for id in share}
         assert len(produced) == PRODUCERS * 25 * 3
         assert {id for share in shares[PRODUCERS:] for id in share} == produced

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 
-from tests.concurrency.crowd import together
+from tests.concurrency.support import run_in_threads
 from tests.conftest import InProcesses, Sql
 from wfe_postgres import (
     ConcurrencyError,
@@ -78,7 +78,7 @@ def counter(provider: PostgresPersistenceProvider) -> str:
 
 
 def test_concurrent_saves_by_threads_lose_no_update(provider: PostgresPersistenceProvider, counter: str) -> None:
-    conflicts = together(16, lambda name: count_up(provider, counter, str(name), 8))
+    conflicts = run_in_threads(16, lambda name: count_up(provider, counter, str(name), 8))
     assert sum(conflicts) > 0
     check_counted(provider, counter, 16, 8)
 
@@ -214,5 +214,5 @@ def _save_while_locked(
         release()
 
     parts: list[Callable[[int], Any]] = [save, release_when_blocked]
-    outcome: BaseException | None = together(2, lambda number: parts[number](number))[0]
+    outcome: BaseException | None = run_in_threads(2, lambda number: parts[number](number))[0]
     return outcome

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.concurrency.crowd import together
+from tests.concurrency.support import run_in_threads
 from tests.conftest import Sql
 from wfe_postgres import (
     ConcurrencyError,
@@ -134,7 +134,7 @@ def test_every_loaded_state_equals_a_saved_state(
         with PostgresPersistenceProvider(database_url, pool_size=1) as own:
             return _run_host(own, target.id, rng, saved)
 
-    loads = [load for each in together(HOSTS, host) for load in each]
+    loads = [load for each in run_in_threads(HOSTS, host) for load in each]
     loads.append(provider.get_workflow_instance(target.id))
     assert len({load.revision for load in loads}) > TURNS
     for load in loads:

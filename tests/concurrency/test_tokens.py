@@ -9,7 +9,7 @@ from multiprocessing.synchronize import Barrier
 
 import pytest
 
-from tests.concurrency.crowd import together
+from tests.concurrency.support import run_in_threads
 from tests.conftest import InProcesses, Sql
 from wfe_postgres import PersistenceProvider, PostgresPersistenceProvider, SubscriptionTokenError
 from wfe_postgres.testing.conformance.support import TIMEOUT, at, from_now, subscription
@@ -49,7 +49,7 @@ def test_token_requested_by_many_threads_is_set_once(database_url: str, sql: Sql
                 answers.append(take(provider, id, str(number)))
             return answers
 
-        rounds = zip(*together(THREADS, race_for_all), strict=True)
+        rounds = zip(*run_in_threads(THREADS, race_for_all), strict=True)
     for id, answers in zip(ids, rounds, strict=True):
         check_one_winner(sql, id, list(answers))
 
@@ -88,7 +88,7 @@ def test_open_subscriptions_taken_by_many_threads_are_taken_once(provider: Postg
                     mine.append(found.id)
         return mine
 
-    shares = together(32, drain)
+    shares = run_in_threads(32, drain)
     assert sorted(id for mine in shares for id in mine) == sorted(ids)
     assert sum(1 for mine in shares if mine) > 1
 
@@ -135,7 +135,7 @@ def test_expired_token_of_dead_holder_is_taken_over_once(
                 if provider.get_subscription(id).external_token != "dead":
                     remaining.remove(id)
 
-    together(4, rival)
+    run_in_threads(4, rival)
     assert sorted(id for id, _, _ in taken) == sorted(ids)
     latest = max(expiry, start) + timedelta(seconds=1)
     assert all(expiry <= timestamp < latest for _, _, timestamp in taken)
@@ -160,7 +160,7 @@ def test_expired_token_can_be_renewed_or_cleared_by_its_holder(provider: Postgre
 def test_token_with_maximum_expiry_is_never_taken_over(provider: PostgresPersistenceProvider) -> None:
     [id] = new_subscriptions(provider, 1)
     assert provider.set_subscription_token(id, "first", "first", datetime.max.replace(tzinfo=UTC))
-    assert together(8, lambda number: take(provider, id, str(number))) == [False] * 8
+    assert run_in_threads(8, lambda number: take(provider, id, str(number))) == [False] * 8
     assert provider.get_subscriptions("paid", "0", at(0)) == []
 
 
@@ -177,5 +177,5 @@ def test_concurrent_clears_of_one_token_succeed_once(provider: PostgresPersisten
                 return False
             return True
 
-        assert together(8, clear).count(True) == 1
+        assert run_in_threads(8, clear).count(True) == 1
         assert provider.get_subscription(id).external_token is None

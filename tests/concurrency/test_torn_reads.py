@@ -7,12 +7,12 @@ from contextlib import suppress
 import psycopg
 import pytest
 
-from tests.concurrency.crowd import (
+from tests.concurrency.support import (
     is_consistent,
     is_consistent_summary,
+    run_in_threads,
     save_generations,
     set_generation,
-    together,
 )
 from tests.conftest import Sql
 from wfe_postgres import (
@@ -73,7 +73,7 @@ def test_load_during_saves_returns_one_save(database_url: str, sql: Sql, level: 
             return loads
 
         parts: list[Callable[[int], list[WorkflowInstance]]] = [write] * WRITERS + [read] * READERS
-        loads = [load for each in together(len(parts), lambda number: parts[number](number)) for load in each]
+        loads = [load for each in run_in_threads(len(parts), lambda number: parts[number](number)) for load in each]
         torn = [load for load in loads if not is_consistent(load)]
         assert not torn
         assert len({load.version for load in loads}) > 10, "the readers saw too few versions"
@@ -101,7 +101,7 @@ def test_concurrent_unconditional_saves_are_not_mixed(
                 if between.wait() == 0:
                     stored.append(provider.get_workflow_instance(id))
 
-    together(8, write)
+    run_in_threads(8, write)
     assert len(stored) == 12
     assert all(map(is_consistent, stored))
     for turn, instance in enumerate(stored):
@@ -127,4 +127,4 @@ def test_concurrent_saves_with_and_without_revision_are_not_mixed(provider: Post
                 provider.persist_workflow(instance)
             assert is_consistent(provider.get_workflow_instance(id))
 
-    together(6, write)
+    run_in_threads(6, write)

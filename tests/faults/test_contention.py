@@ -12,7 +12,7 @@ import pytest
 from psycopg.errors import DeadlockDetected
 from sqlalchemy import make_url
 
-from tests.concurrency.crowd import together
+from tests.concurrency.support import run_in_threads
 from tests.faults.kit import counters
 from tests.faults.kit.cluster import Cluster
 from tests.faults.kit.form import runs
@@ -52,7 +52,7 @@ def test_serializable_by_default(cluster: Cluster, database: str) -> None:
                 disturb(provider, chance, ids)
 
         mark = cluster.log_mark()
-        together(THREADS, work)
+        run_in_threads(THREADS, work)
         conflicts = cluster.log_since(mark).count("could not serialize access")
     assert conflicts, "nobody came in another's way"
     counters.count("serializable by default", faults=conflicts, acknowledged=CALLS)

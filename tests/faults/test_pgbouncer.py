@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from sqlalchemy.pool import QueuePool
 
-from tests.concurrency.crowd import together
+from tests.concurrency.support import run_in_threads
 from tests.concurrency.test_lost_updates import check_counted, count_up
 from tests.conftest import InProcesses, Sql
 from tests.faults.kit.bouncer import PgBouncer, left_behind, pgbouncer
@@ -197,7 +197,7 @@ def test_a_crash_of_pgbouncer_heals(bouncer: PgBouncer, url: str, sql: Sql) -> N
 
     parts: list[Callable[[], Any]] = [disturb, *[partial(work, number) for number in range(4)]]
     with pooled(url) as provider:
-        together(len(parts), lambda number: parts[number]())
+        run_in_threads(len(parts), lambda number: parts[number]())
         assert provider.create_event(event(id="afterwards")) == "afterwards"
     found = Counter(id for (id,) in sql("SELECT id FROM wfc.events"))
     assert found == Counter([*stored, "afterwards"])

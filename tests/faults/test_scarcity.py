@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from tests.concurrency.crowd import together
+from tests.concurrency.support import run_in_threads
 from tests.conftest import Sql
 from tests.faults.kit import counters
 from tests.faults.kit.cluster import CONNECTIONS, Cluster
@@ -52,7 +52,7 @@ def test_many_threads_share_few_connections(database_url: str, sql: Sql, size: i
         psycopg.connect(database_url, autocommit=True) as watcher,
         most(watcher, OURS) as backends,
     ):
-        ids = together(THREADS, lambda _: [provider.create_event(event()) for _ in range(runs(20, 500))])
+        ids = run_in_threads(THREADS, lambda _: [provider.create_event(event()) for _ in range(runs(20, 500))])
     assert {id for (id,) in sql("SELECT id FROM wfc.events")} == {id for own in ids for id in own}
     assert 1 <= backends[-1] <= size
 
@@ -75,7 +75,7 @@ def test_who_waits_too_long_for_a_connection_is_told(database_url: str, sql: Sql
         return done
 
     with PostgresPersistenceProvider(database_url, pool_size=2, pool_timeout=0.4) as provider:
-        ids = {id for own in together(THREADS, work) for id in own}
+        ids = {id for own in run_in_threads(THREADS, work) for id in own}
         assert provider.create_event(event(id="afterwards"))
     stored = {id for (id,) in sql("SELECT id FROM wfc.events")}
     assert stored == ids | {"afterwards"}
@@ -90,7 +90,7 @@ def test_a_server_with_two_connections_left(cluster: Cluster, database: str) -> 
     ours = f"SELECT FROM pg_stat_activity WHERE datname = '{make_url(database).database}'"
     with crowded(cluster) as stranger, PostgresPersistenceProvider(database) as provider:
         with most(stranger, ours) as backends:
-            ids = together(THREADS, lambda _: [provider.create_event(event()) for _ in range(runs(5, 100))])
+            ids = run_in_threads(THREADS, lambda _: [provider.create_event(event()) for _ in range(runs(5, 100))])
         assert sorted(provider.get_events("paid", "order-1", at(0))) == sorted(id for own in ids for id in own)
     assert 1 <= backends[-1] <= 2
 

@@ -117,13 +117,14 @@ def test_downgrade_locks_all_tables_before_checking_rows(empty_database_url: str
         pytest.skip("only a superuser may create an event trigger")
     sql("CREATE TABLE public.seen (name TEXT)")
     sql(
-        "CREATE FUNCTION public.look() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.seen"
-        " SELECT relation::regclass::text FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND pid = pg_backend_pid()"
+        "CREATE FUNCTION public.record_locks() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " INSERT INTO public.seen SELECT relation::regclass::text FROM pg_locks"
+        " WHERE mode = 'AccessExclusiveLock' AND pid = pg_backend_pid()"
         " AND relation IS NOT NULL; END $$"
     )
-    sql("CREATE EVENT TRIGGER look ON ddl_command_start EXECUTE FUNCTION public.look()")
+    sql("CREATE EVENT TRIGGER record_locks ON ddl_command_start EXECUTE FUNCTION public.record_locks()")
     try:
         alembic(empty_database_url, command.downgrade, "0005")
     finally:
-        sql("DROP EVENT TRIGGER look")
+        sql("DROP EVENT TRIGGER record_locks")
     assert {name for (name,) in sql("SELECT name FROM public.seen")} >= {f"wfc.{name}" for name in TABLES}

@@ -139,11 +139,11 @@ def test_index_build_of_killed_process_is_repeated(empty_database_url: str, sql:
     make_rust_store(empty_database_url, MANY_EVENTS)
     with psycopg.connect(empty_database_url) as other:
         other.execute("UPDATE wfc.events SET is_processed = true WHERE id = 'many1'")
-        victim = FORKING.Process(target=upgrade_store, args=(empty_database_url,))
-        victim.start()
+        killed = FORKING.Process(target=upgrade_store, args=(empty_database_url,))
+        killed.start()
         wait_until(lambda: sql(BUILDING))
-        os.kill(victim.pid or 0, signal.SIGKILL)
-        victim.join()
+        os.kill(killed.pid or 0, signal.SIGKILL)
+        killed.join()
         if not backend_survives:
             sql(f"SELECT pg_terminate_backend(pid) FROM ({BUILDING}) AS building")
             wait_until(lambda: not sql(BUILDING))

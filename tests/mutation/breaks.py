@@ -157,9 +157,11 @@ def retry_operational_errors() -> None:
 
 def quote_driver_message(error: BaseException, state: str | None, kind: Kind) -> PersistenceError:
     """Include the message of the driver in the error."""
-    ours = _refused(error, state, kind)
+    redacted = _refused(error, state, kind)
     driver = error.orig if isinstance(error, DBAPIError) else error
-    return PersistenceError(str(driver), ours.sqlstate, ours.constraint, retryable=ours.retryable, original=driver)
+    return PersistenceError(
+        str(driver), redacted.sqlstate, redacted.constraint, retryable=redacted.retryable, original=driver
+    )
 
 
 def retry_without_check(

@@ -82,7 +82,7 @@ MUTANTS = _by_name(
             "M-f",
             "migrations run without the advisory lock",
             change_migrations("SELECT pg_try_advisory_xact_lock(", "SELECT true OR 0 < ("),
-            ["tests/migrations/test_upgrades_at_once.py::test_eight_concurrent_processes_upgrade_once[None]"],
+            ["tests/migrations/test_concurrent_upgrades.py::test_eight_concurrent_processes_upgrade_once[None]"],
         ),
         Mutant(
             "M-g",
@@ -150,13 +150,13 @@ MUTANTS = _by_name(
             "M-p",
             "a write with a lost answer is retried without a check",
             replace(PooledRunner, "_try", retry_without_check),
-            ["tests/protocol/test_lost.py::test_call_with_lost_request_or_answer_takes_effect_once"],
+            ["tests/protocol/test_lost_answers.py::test_call_with_lost_request_or_answer_takes_effect_once"],
         ),
         Mutant(
             "M-q",
             "a save with a lost answer is assumed to be committed",
             replace(workflow_repository, "_was_committed", believe_written),
-            ["tests/protocol/test_lost.py::test_call_with_lost_request_or_answer_takes_effect_once"],
+            ["tests/protocol/test_lost_answers.py::test_call_with_lost_request_or_answer_takes_effect_once"],
         ),
         Mutant(
             "M-r",

@@ -216,7 +216,7 @@ ONE_ROUND_TRIP: dict[str, Prepare] = {
     "terminate_subscription": _on_subscription(Provider.terminate_subscription),
     "get_workflow_subscriptions": lambda it: partial(it.get_workflow_subscriptions, "workflow-1"),
     "schedule_command": lambda it: partial(it.schedule_command, command("once")),
-    "schedule_command, again": _reschedule,
+    "schedule_command, rescheduled": _reschedule,
     "persist_errors of 100": _persist_errors,
     "find_workflows": lambda it: it.find_workflows,
     "find_workflows, all filters": _find_all_filters,

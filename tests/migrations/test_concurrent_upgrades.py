@@ -198,7 +198,7 @@ def test_upgrade_concurrent_with_rust_host_startup_succeeds(empty_database_url: 
             except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable, psycopg.errors.DeadlockDetected):
                 continue
 
-    def ours() -> None:
+    def upgrade_with_retries() -> None:
         start.wait()
         for _ in range(5):
             try:
@@ -208,6 +208,6 @@ def test_upgrade_concurrent_with_rust_host_startup_succeeds(empty_database_url: 
         return None
 
     with ThreadPoolExecutor(2) as threads:
-        for done in [threads.submit(rust), threads.submit(ours)]:
+        for done in [threads.submit(rust), threads.submit(upgrade_with_retries)]:
             done.result()
     assert differences(empty_database_url) == []

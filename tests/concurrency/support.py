@@ -11,7 +11,7 @@ from wfe_postgres.testing.conformance.support import pointer, race, results
 _T = TypeVar("_T")
 
 
-def together(count: int, function: Callable[[int], _T]) -> list[_T]:
+def run_in_threads(count: int, function: Callable[[int], _T]) -> list[_T]:
     """Call `function(0)` to `function(count - 1)` at the same time, each in its own thread, and return the results.
 
     An exception in a thread is raised here.

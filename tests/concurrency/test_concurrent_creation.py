@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.concurrency.crowd import together
+from tests.concurrency.support import run_in_threads
 from tests.conftest import InProcesses, Sql
 from wfe_postgres import PersistenceError, PostgresPersistenceProvider, WorkflowExistsError, WorkflowInstance
 from wfe_postgres.testing.conformance.support import event, pointer, race, results, state, workflow
@@ -110,5 +110,5 @@ def test_sequence_number_of_rolled_back_transaction_is_reused(provider: Postgres
         def ask(number: int) -> Any:
             return provider.next_definition_sequence("order") if number else connection.rollback()
 
-        assert Counter(together(4, ask)) == {None: 1, 1: 1, 2: 1, 3: 1}
+        assert Counter(run_in_threads(4, ask)) == {None: 1, 1: 1, 2: 1, 3: 1}
     assert results(race([partial(provider.next_definition_sequence, "order")])) == [4]
