@@ -1,4 +1,4 @@
-"""The limits of docs/architecture.md: the length of modules and functions, and how much of the package a call passes."""
+"""The limits of docs/architecture.md: lengths of modules and functions, and how much of the package a call passes."""
 
 import tomllib
 from collections.abc import Callable
