@@ -20,7 +20,7 @@ SAMPLE_COMMANDS = ["check", "status", "purge"]
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_command_without_url_is_rejected(command: Command, name: str) -> None:
     line = error_line(command(name, *ARGUMENTS[name]), 3)
-    assert line == "which database? --url postgresql://user:password@host:port/name, or WFE_DATABASE_URL"
+    assert line == "no database: pass --url postgresql://user:password@host:port/name or set WFE_DATABASE_URL"
 
 
 @pytest.mark.parametrize("name", [*ARGUMENTS, "demo"])
@@ -135,13 +135,13 @@ def test_role_without_create_privilege_is_reported(command: Command, tcp_url: st
     line = error_line(command("upgrade", "--url", url), 2)
     assert line.startswith("there is no store in schema wfc: run `wfe-postgres upgrade`, as a role that owns it")
     line = error_line(command("demo", "--url", url), 2)
-    assert line.startswith("the demo makes a schema of its own, for which its role needs the right to CREATE")
+    assert line.startswith("the demo creates a schema, for which the role needs the CREATE privilege on the database")
 
 
 def test_demo_rejects_existing_schema(command: Command, database_url: str, sql: Sql) -> None:
     before = sql("SELECT count(*) FROM pg_class WHERE relnamespace = 'wfc'::regnamespace")
     line = error_line(command("demo", "--url", database_url, "--schema", "wfc"), 3)
-    assert line == "there is a schema wfc already, and the demo wants to make and drop its own"
+    assert line == "schema wfc already exists; the demo must create and drop its own schema"
     assert sql("SELECT count(*) FROM pg_class WHERE relnamespace = 'wfc'::regnamespace") == before
 
 
@@ -188,7 +188,7 @@ def in_python(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_package_can_be_run_as_module() -> None:
     run = in_python("-m", "wfe_postgres", "check")
     assert run.returncode == 3
-    assert run.stderr.startswith("wfe-postgres: which database?")
+    assert run.stderr.startswith("wfe-postgres: no database: pass --url")
 
 
 @pytest.mark.parametrize(("missing", "arguments"), [("typer", ["check"]), ("rich", ["demo"])])

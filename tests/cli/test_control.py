@@ -10,7 +10,7 @@ import pytest
 from tests.cli.running import Command, error_line, succeeded
 from tests.cli.scenarios import order
 from wfe_postgres import PostgresPersistenceProvider, WorkflowInstance, WorkflowStatus
-from wfe_postgres.cli.control import TRIES
+from wfe_postgres.cli.control import MAX_ATTEMPTS
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 STATUS = {
@@ -23,7 +23,7 @@ STATUS = {
 def test_suspend_changes_only_the_status(cli: Command, provider: PostgresPersistenceProvider) -> None:
     expected = order(provider)
     result = succeeded(cli("suspend", expected.name))
-    assert result.output == "The workflow order-4711 is Suspended; it was Runnable.\n"
+    assert result.output == "The workflow order-4711 is now Suspended; it was Runnable.\n"
     expected.status = WorkflowStatus.SUSPENDED
     assert provider.get_workflow_instance(expected.id) == expected
 
@@ -32,7 +32,9 @@ def test_resume_makes_workflow_due(cli: Command, provider: PostgresPersistencePr
     expected = order(provider)
     succeeded(cli("suspend", expected.id))
     before = datetime.now(UTC)
-    assert succeeded(cli("resume", expected.id)).output == "The workflow order-4711 is Runnable; it was Suspended.\n"
+    assert (
+        succeeded(cli("resume", expected.id)).output == "The workflow order-4711 is now Runnable; it was Suspended.\n"
+    )
     found = provider.get_workflow_instance(expected.id)
     assert found.next_execution is not None
     due = datetime.fromtimestamp(found.next_execution / 1000, UTC)
@@ -46,7 +48,8 @@ def test_terminate_sets_complete_time(cli: Command, provider: PostgresPersistenc
     expected = order(provider)
     before = datetime.now(UTC)
     assert (
-        succeeded(cli("terminate", expected.id)).output == "The workflow order-4711 is Terminated; it was Runnable.\n"
+        succeeded(cli("terminate", expected.id)).output
+        == "The workflow order-4711 is now Terminated; it was Runnable.\n"
     )
     found = provider.get_workflow_instance(expected.id)
     assert found.complete_time is not None
@@ -60,7 +63,7 @@ def test_command_without_effect_does_not_save(cli: Command, provider: PostgresPe
     created = WorkflowInstance("order", 1, status=STATUS[name], next_execution=None)
     provider.create_new_workflow(created)
     before = provider.get_workflow_instance(created.id)
-    assert succeeded(cli(name, created.id)).output == f"The workflow {created.id} is {STATUS[name]} already.\n"
+    assert succeeded(cli(name, created.id)).output == f"The workflow {created.id} is already {STATUS[name]}.\n"
     after = provider.get_workflow_instance(created.id)
     assert (after, after.revision) == (before, before.revision)
 
@@ -120,10 +123,10 @@ def test_concurrent_writes_are_kept(
     before = WorkflowStatus.SUSPENDED if name == "resume" else WorkflowStatus.RUNNABLE
     created = WorkflowInstance("order", 1, status=before)
     provider.create_new_workflow(created)
-    concurrent_writes(TRIES - 1, REFERENCE)
+    concurrent_writes(MAX_ATTEMPTS - 1, REFERENCE)
     succeeded(cli(name, created.id))
     found = provider.get_workflow_instance(created.id)
-    assert (found.status, found.reference) == (STATUS[name], str(TRIES - 1))
+    assert (found.status, found.reference) == (STATUS[name], str(MAX_ATTEMPTS - 1))
 
 
 def test_command_stops_after_maximum_number_of_conflicts(
@@ -134,11 +137,11 @@ def test_command_stops_after_maximum_number_of_conflicts(
     written = concurrent_writes(1000, REFERENCE)
     assert (
         error_line(cli("suspend", created.id), 1)
-        == f"others kept changing workflow '{created.id}': {TRIES} tries were refused"
+        == f"workflow '{created.id}' was changed concurrently: {MAX_ATTEMPTS} attempts to save it failed"
     )
     found = provider.get_workflow_instance(created.id)
-    assert (found.status, found.reference) == (WorkflowStatus.RUNNABLE, str(TRIES))
-    assert len(written) == TRIES
+    assert (found.status, found.reference) == (WorkflowStatus.RUNNABLE, str(MAX_ATTEMPTS))
+    assert len(written) == MAX_ATTEMPTS
 
 
 def test_workflow_finished_concurrently_is_rejected(

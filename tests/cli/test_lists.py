@@ -98,7 +98,7 @@ def test_time_without_offset_is_utc(cli: Command, provider: PostgresPersistenceP
 def test_invalid_time_is_rejected(cli: Command, text: str) -> None:
     result = cli("list", "--from", text)
     assert result.code == 2
-    assert "a time is so long ago" in result.reported_errors
+    assert "expected a duration ago" in result.reported_errors
 
 
 def test_unreadable_workflow_is_skipped_and_reported(
@@ -197,10 +197,10 @@ def test_status_fits_on_one_screen(cli: Command, provider: PostgresPersistencePr
     text = re.sub(" +", " ", "\n".join(lines))
     for words in (
         "Store in schema wfc, revision ",
-        "Runnable 3 workflows due 2 at once",
-        "Terminated 0 subscriptions open 2",
-        "all 8 tokens held 2",
-        "tokens expired 1",
+        "Runnable 3 due workflows 2 now",
+        "Terminated 0 open subscriptions 2",
+        "all 8 held tokens 2",
+        "expired tokens 1",
     ):
         assert words in text, words
 

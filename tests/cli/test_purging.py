@@ -156,7 +156,7 @@ def test_ctrl_c_stops_purge_after_current_batch(
     assert result.lines == [
         "6 of 10 Complete workflows removed.",
         "0 of 1 Terminated workflow removed.",
-        "Stopped by Ctrl-C. What is removed stays removed.",
+        "Interrupted by Ctrl-C. Committed batches stay removed.",
     ]
     assert {it.id for it in created[6:]} < names(sql)
     assert sql(REST_OF_WORKFLOWS) == [(5,), (5,), (5,)]

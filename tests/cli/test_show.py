@@ -8,7 +8,7 @@ import pytest
 from tests.cli.running import Command, error_line, succeeded
 from tests.cli.scenarios import mailing, order, pointer
 from wfe_postgres import PointerStatus, PostgresPersistenceProvider, WorkflowInstance
-from wfe_postgres.cli.tree import DEEPEST
+from wfe_postgres.cli.tree import MAX_DEPTH
 
 TREE = r"""
 do_reserve  Complete  2.5 s  2 retries
@@ -61,7 +61,7 @@ def test_show_summarizes_thousands_of_pointers(cli: Command, provider: PostgresP
     assert any("2,997 of 2,998 ended" in line for line in lines)
     assert any("do_n2500  Running" in line for line in lines)
     assert any("do_n7  Failed" in line for line in lines)
-    assert lines[-1] == "Lines with ⋮ stand for what is alike; --all shows everything."
+    assert lines[-1] == "Lines with ⋮ group similar pointers; --all shows every pointer."
     shown = sum(" do_" in line or line.startswith("do_") for line in lines)
     elided = sum(int(number.replace(",", "")) for number in re.findall(r"─ ⋮ ([\d,]+)", "\n".join(lines)))
     assert shown + elided == 3000
@@ -107,7 +107,7 @@ def test_deep_nesting_is_truncated_at_maximum_depth(cli: Command, provider: Post
     ]
     provider.create_new_workflow(created)
     lines = succeeded(cli("show", "deep")).lines
-    assert lines[-2].strip() == f"└── ⋮ {40 - DEEPEST} Complete"
-    assert f"do_n{DEEPEST - 1}" in lines[-3]
+    assert lines[-2].strip() == f"└── ⋮ {40 - MAX_DEPTH} Complete"
+    assert f"do_n{MAX_DEPTH - 1}" in lines[-3]
     everything = "\n".join(succeeded(cli("show", "deep", "--all")).lines)
     assert re.findall(r"do_n\d+", everything) == [it.step_name for it in created.execution_pointers]

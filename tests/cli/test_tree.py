@@ -8,7 +8,7 @@ from hypothesis import strategies as some
 
 from tests.cli.scenarios import pointer
 from wfe_postgres import ExecutionPointer, PointerStatus
-from wfe_postgres.cli.tree import ALIKE, FEW, Elided, Forest, Node, shown
+from wfe_postgres.cli.tree import FEW, MAX_SIMILAR, Elided, Forest, Node, shown
 
 P = PointerStatus
 Shape = list["str | tuple[str, Shape]"]
@@ -100,10 +100,10 @@ def test_few_siblings_are_all_shown() -> None:
 def test_many_finished_siblings_show_first_and_last() -> None:
     level = level_of([P.COMPLETE, P.SKIPPED, P.CANCELLED, P.COMPENSATED] * 250)
     *first, elided, last = shown(level)
-    assert first == level[:ALIKE]
+    assert first == level[:MAX_SIMILAR]
     assert last is level[-1]
     assert isinstance(elided, Elided)
-    assert elided.statuses.total() == 1000 - ALIKE - 1
+    assert elided.statuses.total() == 1000 - MAX_SIMILAR - 1
 
 
 @pytest.mark.parametrize("status", [P.RUNNING, P.FAILED, P.WAITING_FOR_EVENT, P.SLEEPING])
@@ -122,7 +122,7 @@ def test_finished_branch_with_failed_step_is_shown() -> None:
 def test_number_of_lines_is_limited_in_any_order() -> None:
     for statuses in ([P.COMPLETE, P.FAILED] * 1500, list(P) * 300, [P.PENDING] * 3000):
         lines = list(shown(level_of(statuses)))
-        assert len(lines) <= 2 * (ALIKE + 1) * len(set(statuses))
+        assert len(lines) <= 2 * (MAX_SIMILAR + 1) * len(set(statuses))
         counts: Counter[PointerStatus] = Counter()
         for it in lines:
             counts += it.statuses if isinstance(it, Elided) else Counter([it.pointer.status])

@@ -1,7 +1,7 @@
-"""The command `wfe-postgres`: results on standard output, reported_errors on standard error, in one line.
+"""The command `wfe-postgres`: results on standard output, errors on standard error, one line each.
 
-A new command is a function that does its work under `reported_errors()`, and a line here. Values of data and of events
-are never shown, also not as JSON: they are the customers'.
+To add a command, write a function that does its work inside `reported_errors()` and register it here. Workflow data
+and event payloads are never printed, not even with --json: they may contain customer data.
 """
 
 from typing import Annotated
@@ -19,16 +19,16 @@ app: typer.Typer = typer.Typer(
     help="The PostgreSQL store of the WFE workflow engine.",
     epilog="""\b
 Exit codes of every command:
-  0    it is done, or as it should be
-  1    the answer is no: the store differs, there is no such workflow,
-       it is finished, others were faster
-  2    the store is missing, or older or newer than this library; or the
-       command line is wrong
-  3    the database cannot be reached, or refuses
-  130  stopped by Ctrl-C; what was done before stays done
+  0    success
+  1    negative result: the store has differences, the workflow does not
+       exist or is finished, or concurrent changes prevented the save
+  2    the store is missing, its schema revision is older or newer than
+       this library's, or the command line is invalid
+  3    the database is not reachable, or refused the operation
+  130  interrupted by Ctrl-C; committed changes are kept
 \b
-Every command has a --help with an example. --url and --schema may stand in
-WFE_DATABASE_URL and WFE_SCHEMA. Times are UTC.
+Every command has a --help with an example. The environment variables
+WFE_DATABASE_URL and WFE_SCHEMA replace --url and --schema. Times are UTC.
 """,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -1,4 +1,4 @@
-"""What the command asks of the database beyond the provider: the size of its tables, and what a purge would remove."""
+"""Queries that the provider does not offer: the sizes of the tables, and the rows that a purge would remove."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,38 +23,38 @@ TABLES = text("""
     WHERE n.nspname = :schema AND c.relkind = 'r'
 """)
 
-# A purge asks for times earlier than a given one: this is just beyond the last row's, so that the row is one of them.
-# Python's calendar begins with the year 1; what lies before goes with the first batch.
+# A purge selects rows with a time before a given timestamp, so the timestamp is one microsecond after the last row's.
+# Python's datetime starts at year 1; rows with an earlier time are removed with the first batch.
 _JUST_AFTER = "greatest({column} + interval '1 microsecond', timestamptz '0001-01-02 00:00:00+00')"
 
 
 @dataclass(frozen=True)
 class TableSize:
-    """How large one table is. The rows are those of PostgreSQL's statistics: about as many, not exactly."""
+    """The size of one table. Row counts are estimates from PostgreSQL's statistics."""
 
     table: str
     rows: int
     dead_rows: int
     bytes: int
-    """With its oversized values, without the indexes."""
+    """Including TOAST, without the indexes."""
     index_bytes: int
     last_vacuum: datetime | None
 
 
 @dataclass(frozen=True)
 class Removable:
-    """What a purge removes: rows of one table, by the time that decides it."""
+    """The rows of one table that a purge removes, and the timestamp column that it compares."""
 
     column: Column[datetime]
     condition: ColumnElement[bool]
-    given: dict[str, Any]
+    params: dict[str, Any]
 
     def count(self) -> Executable:
-        """How many there are before `:older_than`."""
+        """Count the rows before `:older_than`."""
         return select(func.count()).where(self.condition, self.column < moment_parameter("older_than"))
 
     def step(self) -> Executable:
-        """The time just after that of the row that is the `:size`th from `:begin` on."""
+        """Select a timestamp just after the row at offset `:size` from `:begin`."""
         just_after: ColumnElement[datetime] = literal_column(_JUST_AFTER.format(column=self.column.key))
         since, until = moment_parameter("begin"), moment_parameter("older_than")
         return (
@@ -68,37 +68,37 @@ class Removable:
 
 
 def finished_workflows(status: WorkflowStatus) -> Removable:
-    """What `purge_workflows` removes."""
+    """The rows that `purge_workflows` removes."""
     return Removable(workflows.c.complete_time, workflows.c.status == text_parameter("status"), {"status": str(status)})
 
 
 def processed_events() -> Removable:
-    """What `purge_events` removes."""
+    """The rows that `purge_events` removes."""
     return Removable(events.c.event_time, events.c.is_processed, {})
 
 
 class Catalogue:
-    """Reads on the provider's engine, in its schema; the errors are the library's own."""
+    """Runs queries on the provider's engine and schema. Raises the library's exceptions."""
 
     def __init__(self, provider: PostgresPersistenceProvider, schema: str, retry_budget: float) -> None:
         self._runner = PooledRunner(pool_source(provider.engine), schema, retry_budget=retry_budget)
         self._schema = schema
 
     def table_sizes(self) -> list[TableSize]:
-        """All tables of the store, in the order in which `wfe_postgres.orm` has them."""
+        """The sizes of all tables of the store, in the order of the metadata in `wfe_postgres.orm`."""
         found = {row[0]: TableSize(*row) for row in self._runner.read(TABLES, {"schema": self._schema})}
         return [found[name] for table in Base.metadata.sorted_tables if (name := table.name) in found]
 
     def count(self, removable: Removable, older_than: datetime) -> int:
-        """How many rows a purge would remove."""
-        [(number,)] = self._runner.read(removable.count(), removable.given | {"older_than": older_than.isoformat()})
+        """The number of rows that a purge would remove."""
+        [(number,)] = self._runner.read(removable.count(), removable.params | {"older_than": older_than.isoformat()})
         return int(number)
 
     def steps(self, removable: Removable, older_than: datetime, size: int) -> Iterator[datetime]:
-        """Times by which a purge gets through its rows in steps of about `size`; the last one is `older_than`."""
+        """Yield timestamps that split a purge into batches of about `size` rows; the last one is `older_than`."""
         statement, begin = removable.step(), "-infinity"
-        given = removable.given | {"older_than": older_than.isoformat(), "size": size - 1}
-        while found := self._runner.read(statement, given | {"begin": begin}):
+        params = removable.params | {"older_than": older_than.isoformat(), "size": size - 1}
+        while found := self._runner.read(statement, params | {"begin": begin}):
             yield found[0][0]
             begin = found[0][0].isoformat()
         yield older_than

@@ -1,4 +1,4 @@
-"""`suspend`, `resume` and `terminate`: a person's word to one workflow, saved as any host's would be."""
+"""`suspend`, `resume` and `terminate`: change the status of one workflow, with optimistic locking as in a host."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -12,42 +12,42 @@ from wfe_postgres.cli.screen import print_json
 from wfe_postgres.cli.text import at, plain
 from wfe_postgres.orm import SCHEMA
 
-TRIES = 5
-"""How often a workflow is loaded and saved anew because others have saved it meanwhile."""
+MAX_ATTEMPTS = 5
+"""How often a workflow is loaded and saved before the command gives up on concurrent changes."""
 
 FINISHED = (WorkflowStatus.COMPLETE, WorkflowStatus.TERMINATED)
 
 
 def suspend(workflow: Workflow, url: Url = None, schema: Schema = SCHEMA, as_json: Json = False) -> None:
-    """Suspend a workflow: no host takes it up until it is resumed.
+    """Suspend a workflow: hosts do not run it until it is resumed.
 
-    A host that is running one of its steps at that moment finds its save refused.
+    If a host is running a step of the workflow at that time, the host's save fails with ConcurrencyError.
 
     \b
     Example:
       wfe-postgres suspend order-4711
     \b
     Exit codes:
-      0  it is suspended
-      1  there is no such workflow, it is finished, or others kept changing it
-      2  the store is missing, older or newer than this library
-      3  the database cannot be reached, or refuses
+      0  the workflow is suspended
+      1  the workflow does not exist, is finished, or changed concurrently
+      2  the store is missing, or its schema revision is not this library's
+      3  the database is not reachable, or refused the operation
     """
     set_status(workflow, WorkflowStatus.SUSPENDED, lambda it: None, url, schema, as_json)
 
 
 def resume(workflow: Workflow, url: Url = None, schema: Schema = SCHEMA, as_json: Json = False) -> None:
-    """Resume a suspended workflow: it is due at once.
+    """Resume a suspended workflow: it is due immediately.
 
     \b
     Example:
       wfe-postgres resume order-4711
     \b
     Exit codes:
-      0  it is runnable
-      1  there is no such workflow, it is finished, or others kept changing it
-      2  the store is missing, older or newer than this library
-      3  the database cannot be reached, or refuses
+      0  the workflow is runnable
+      1  the workflow does not exist, is finished, or changed concurrently
+      2  the store is missing, or its schema revision is not this library's
+      3  the database is not reachable, or refused the operation
     """
 
     def make_due(instance: WorkflowInstance) -> None:
@@ -57,19 +57,20 @@ def resume(workflow: Workflow, url: Url = None, schema: Schema = SCHEMA, as_json
 
 
 def terminate(workflow: Workflow, url: Url = None, schema: Schema = SCHEMA, as_json: Json = False) -> None:
-    """Terminate a workflow, for good.
+    """Terminate a workflow. This cannot be undone.
 
-    Nothing is compensated. A host that is running one of its steps at that moment finds its save refused.
+    No compensation steps are run. If a host is running a step of the workflow at that time, the host's save fails
+    with ConcurrencyError.
 
     \b
     Example:
       wfe-postgres terminate order-4711
     \b
     Exit codes:
-      0  it is terminated
-      1  there is no such workflow, it is finished, or others kept changing it
-      2  the store is missing, older or newer than this library
-      3  the database cannot be reached, or refuses
+      0  the workflow is terminated
+      1  the workflow does not exist, is finished, or changed concurrently
+      2  the store is missing, or its schema revision is not this library's
+      3  the database is not reachable, or refused the operation
     """
 
     def complete(instance: WorkflowInstance) -> None:
@@ -86,15 +87,15 @@ def set_status(
     schema: str,
     as_json: bool,
 ) -> None:
-    """Give the workflow this status and say so; nothing is written when it has it already."""
+    """Set the status of the workflow and report it; nothing is written if the workflow already has the status."""
     with reported_errors(url), provider_on(url, schema) as provider:
         before, instance = save(provider, workflow, status, prepare)
     if as_json:
         print_json({"id": instance.id, "name": instance.name, "before": before, "status": instance.status})
     elif before == status:
-        typer.echo(f"The workflow {plain(instance.name)} is {status} already.")
+        typer.echo(f"The workflow {plain(instance.name)} is already {status}.")
     else:
-        typer.echo(f"The workflow {plain(instance.name)} is {status}; it was {before}.")
+        typer.echo(f"The workflow {plain(instance.name)} is now {status}; it was {before}.")
 
 
 def save(
@@ -103,8 +104,8 @@ def save(
     status: WorkflowStatus,
     prepare: Callable[[WorkflowInstance], None],
 ) -> tuple[WorkflowStatus, WorkflowInstance]:
-    """The status that it had, and the workflow as it is now; loaded and decided anew when others save it meanwhile."""
-    for _ in range(TRIES):
+    """Save the status and return the previous one with the instance; reload and retry on `ConcurrencyError`."""
+    for _ in range(MAX_ATTEMPTS):
         instance = find(provider, workflow)
         before = instance.status
         if before in FINISHED:
@@ -118,10 +119,12 @@ def save(
         except ConcurrencyError:
             continue
         return before, instance
-    return fail(f"others kept changing workflow {workflow!r}: {TRIES} tries were refused", ExitCode.NO)
+    return fail(
+        f"workflow {workflow!r} was changed concurrently: {MAX_ATTEMPTS} attempts to save it failed", ExitCode.NO
+    )
 
 
 def refusal(instance: WorkflowInstance) -> str:
-    """Why nothing can be done about a finished workflow."""
+    """The error message for a finished workflow."""
     since = f" since {at(instance.complete_time)} UTC" if instance.complete_time else ""
     return f"workflow {instance.name!r} is finished: it has been {instance.status}{since}"

@@ -1,4 +1,4 @@
-"""`status`: how the store stands, at a glance."""
+"""`status`: statistics of the store and the sizes of its tables."""
 
 import time
 from collections.abc import Callable
@@ -21,16 +21,16 @@ from wfe_postgres.cli.screen import STYLES, make_console, make_table, print_json
 from wfe_postgres.cli.text import EPOCH, at, span
 from wfe_postgres.orm import SCHEMA
 
-TOLERATED_OFFSET = 2.0
-"""In seconds: how far this machine's clock may be from the server's before it is worth a word."""
+MAX_CLOCK_OFFSET = 2.0
+"""Seconds by which the local clock may differ from the server's before a warning is shown."""
 
-MANY_DEAD = 1000
-"""Dead rows that are worth a colour, if they are more than a fifth of the live ones too."""
+MANY_DEAD_ROWS = 1000
+"""Number of dead rows above which they are highlighted, if they also exceed a fifth of the live rows."""
 
 
 @dataclass(frozen=True)
 class Overview:
-    """How the store stands, and how large it is."""
+    """The statistics of the store and the sizes of its tables."""
 
     time: datetime
     schema: str
@@ -41,57 +41,57 @@ class Overview:
 def status(
     url: Url = None,
     schema: Schema = SCHEMA,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until Ctrl-C.")] = False,
-    every: Annotated[float, typer.Option("--every", metavar="SECONDS", min=0.1, help="How often, with --watch.")] = 2.0,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option("--every", metavar="SECONDS", min=0.1, help="Interval for --watch.")] = 2.0,
     as_json: Json = False,
 ) -> None:
     """Show the backlog, workflows by status, and table sizes.
 
-    What is due and unprocessed, and since when; tokens that are held and that have expired; the tables with their
-    dead rows. It counts rows: on a store of millions it takes its time. With --watch --json it prints a line of JSON
-    each time.
+    Shows due workflows and commands, unprocessed events and their age, held and expired tokens, and the tables with
+    their dead rows. The command counts rows, which is slow on a store with millions of them. With --watch --json it
+    prints one line of JSON per refresh.
 
     \b
     Example:
       wfe-postgres status --watch
     \b
     Exit codes:
-      0    that is how it stands
-      2    the store is missing, older or newer than this library
-      3    the database cannot be reached, or refuses
-      130  the watch was stopped by Ctrl-C
+      0    success
+      2    the store is missing, or its schema revision is not this library's
+      3    the database is not reachable, or refused the operation
+      130  --watch was interrupted by Ctrl-C
     """
     with reported_errors(url), provider_on(url, schema) as provider:
         catalogue = Catalogue(provider, schema, RETRY_BUDGET)
 
-        def look() -> Overview:
+        def take() -> Overview:
             return overview(provider, catalogue, schema)
 
         if as_json:
-            repeat(lambda: print_json(look(), indent=None if watch else 2), every, watch)
+            repeat(lambda: print_json(take(), indent=None if watch else 2), every, watch)
         else:
-            display(look, every, watch)
+            display(take, every, watch)
 
 
 def overview(provider: PostgresPersistenceProvider, catalogue: Catalogue, schema: str) -> Overview:
-    """The store at this moment."""
+    """Read the statistics and table sizes."""
     statistics = provider.get_statistics()
     return Overview(datetime.now(UTC), schema, statistics, catalogue.table_sizes())
 
 
-def display(look: Callable[[], Overview], every: float, watch: bool) -> None:
-    """For people: once, or over and over in the same place; in a pipe one below the other."""
+def display(take: Callable[[], Overview], every: float, watch: bool) -> None:
+    """Print the overview once or repeatedly: in place on a terminal, one after the other in a pipe."""
     console = make_console()
     if watch and console.is_terminal:
-        first = screen(look(), console)
+        first = screen(take(), console)
         with Live(first, console=console, screen=True, auto_refresh=False) as live:
-            repeat(lambda: live.update(screen(look(), console), refresh=True), every, watch)
+            repeat(lambda: live.update(screen(take(), console), refresh=True), every, watch)
     else:
-        repeat(lambda: show(console, screen(look(), console)), every, watch)
+        repeat(lambda: show(console, screen(take(), console)), every, watch)
 
 
 def repeat(act: Callable[[], None], every: float, watch: bool) -> None:
-    """Once, or until Ctrl-C."""
+    """Call `act` once, or every `every` seconds until Ctrl-C."""
     act()
     while watch:
         time.sleep(every)
@@ -99,7 +99,7 @@ def repeat(act: Callable[[], None], every: float, watch: bool) -> None:
 
 
 def screen(overview: Overview, console: Console) -> RenderableType:
-    """All of it, one below the other, in 80 columns and 24 lines."""
+    """The whole overview; fits in 80 columns and 24 lines."""
     statistics = overview.statistics
     title = Text.assemble(
         (f"Store in schema {overview.schema}", "bold"),
@@ -109,20 +109,20 @@ def screen(overview: Overview, console: Console) -> RenderableType:
     beside = Table.grid(padding=(0, 4, 0, 0))
     beside.add_row(workflows(statistics, console), backlog(statistics, overview.time, console))
     parts: list[RenderableType] = [title, "", beside, "", tables(overview.tables, console)]
-    if abs(statistics.clock_offset) > TOLERATED_OFFSET:
+    if abs(statistics.clock_offset) > MAX_CLOCK_OFFSET:
         parts[1:1] = [clock(statistics.clock_offset)]
     return Group(*parts)
 
 
 def clock(offset: float) -> Text:
-    """That this machine's clock is off."""
+    """A warning that the local clock differs from the server's."""
     return Text(
-        f"This machine's clock is {abs(offset):.1f} s {'ahead of' if offset > 0 else 'behind'} the server's.", "yellow"
+        f"The local clock is {abs(offset):.1f} s {'ahead of' if offset > 0 else 'behind'} the server's.", "yellow"
     )
 
 
 def workflows(statistics: StoreStatistics, console: Console) -> Table:
-    """How many there are of each status."""
+    """The number of workflows by status."""
     table = make_table(console, "workflows")
     table.add_column("", justify="right")
     for status, number in statistics.workflows.items():
@@ -132,37 +132,37 @@ def workflows(statistics: StoreStatistics, console: Console) -> Table:
 
 
 def backlog(statistics: StoreStatistics, now: datetime, console: Console) -> Table:
-    """What waits for a host, and since when."""
+    """The work that waits for a host, and its age."""
     table = make_table(console, "backlog")
     table.add_column("", justify="right")
     table.add_column("oldest", justify="right")
     for name, number, oldest, style in (
-        ("workflows due", statistics.runnable_due, statistics.oldest_due, ""),
-        ("events unprocessed", statistics.unprocessed_events, statistics.oldest_unprocessed_event, ""),
-        ("commands due", statistics.due_commands, statistics.oldest_due_command, ""),
-        ("subscriptions open", statistics.open_subscriptions, None, ""),
-        ("tokens held", statistics.held_subscriptions, None, ""),
-        ("tokens expired", statistics.expired_subscriptions, None, "yellow"),
-        ("errors of steps", statistics.execution_errors, None, "red"),
+        ("due workflows", statistics.runnable_due, statistics.oldest_due, ""),
+        ("unprocessed events", statistics.unprocessed_events, statistics.oldest_unprocessed_event, ""),
+        ("due commands", statistics.due_commands, statistics.oldest_due_command, ""),
+        ("open subscriptions", statistics.open_subscriptions, None, ""),
+        ("held tokens", statistics.held_subscriptions, None, ""),
+        ("expired tokens", statistics.expired_subscriptions, None, "yellow"),
+        ("step errors", statistics.execution_errors, None, "red"),
     ):
         table.add_row(name, number_of(number, style), age(oldest, now))
     return table
 
 
 def age(oldest: datetime | None, now: datetime) -> str:
-    """How long something has waited; what is due at once has no time of its own."""
+    """The age of the oldest item; workflows that are due immediately have a time at the epoch and no age."""
     if oldest is None or oldest >= now:
         return ""
-    return span(now - oldest) if oldest > EPOCH else "at once"
+    return span(now - oldest) if oldest > EPOCH else "now"
 
 
 def tables(sizes: list[TableSize], console: Console) -> Table:
-    """How large the tables are, and when they were last cleaned of dead rows."""
+    """The sizes of the tables and the times of their last vacuum."""
     table = make_table(console, "table")
-    for name in ("rows, about", "dead", "size", "indexes", "last vacuum"):
+    for name in ("rows (est.)", "dead", "size", "indexes", "last vacuum"):
         table.add_column(name, justify="right", no_wrap=True)
     for size in sizes:
-        many = size.dead_rows > max(MANY_DEAD, size.rows / 5)
+        many = size.dead_rows > max(MANY_DEAD_ROWS, size.rows / 5)
         table.add_row(
             size.table,
             number_of(size.rows),
@@ -175,5 +175,5 @@ def tables(sizes: list[TableSize], console: Console) -> Table:
 
 
 def number_of(number: int, style: str = "") -> Text:
-    """A number, that catches the eye if it is not 0."""
+    """The number with thousands separators, styled unless it is 0."""
     return Text(f"{number:,}", style if number else "dim")

@@ -1,4 +1,4 @@
-"""From the options to a provider and a workflow, and from what goes wrong to one line and an exit code."""
+"""Create a provider from the options, find a workflow, and turn exceptions into a one-line message and an exit code."""
 
 import logging
 from collections.abc import Iterator
@@ -22,11 +22,11 @@ from wfe_postgres.cli.text import in_one_line
 from wfe_postgres.embedded import EmbeddedPostgresError
 
 RETRY_BUDGET = 2.0
-"""Seconds for a server that does not answer: somebody is sitting before the terminal."""
+"""Seconds for retries when the server does not answer; short because the command is interactive."""
 
 
 class ExitCode(IntEnum):
-    """What the exit codes mean, for every command."""
+    """The exit codes of all commands."""
 
     OK = 0
     NO = 1
@@ -37,15 +37,15 @@ class ExitCode(IntEnum):
 
 @contextmanager
 def provider_on(url: str | None, schema: str) -> Iterator[PostgresPersistenceProvider]:
-    """The provider for the options; ValueError when one of them is missing or cannot be used."""
+    """A provider for the given options. Raises `ValueError` if an option is missing or invalid."""
     if not url:
-        raise ValueError("which database? --url postgresql://user:password@host:port/name, or WFE_DATABASE_URL")
+        raise ValueError("no database: pass --url postgresql://user:password@host:port/name or set WFE_DATABASE_URL")
     with PostgresPersistenceProvider(url, schema=schema, retry_budget=RETRY_BUDGET) as provider:
         yield provider
 
 
 def find(provider: PostgresPersistenceProvider, id_or_name: str) -> WorkflowInstance:
-    """The workflow of this id; if there is none, of this name. Raises `WorkflowNotFoundError`."""
+    """The workflow with this id or, if there is none, with this name. Raises `WorkflowNotFoundError`."""
     try:
         return provider.get_workflow_instance(id_or_name)
     except WorkflowNotFoundError:
@@ -54,8 +54,8 @@ def find(provider: PostgresPersistenceProvider, id_or_name: str) -> WorkflowInst
 
 @contextmanager
 def reported_errors(url: str | None) -> Iterator[None]:
-    """Turn what people can do something about into one line and an exit code."""
-    log, log_handler = logging.getLogger("wfe_postgres"), _Complaints(logging.ERROR)
+    """Turn expected exceptions into a one-line message and an exit code."""
+    log, log_handler = logging.getLogger("wfe_postgres"), _ErrorLogHandler(logging.ERROR)
     log.addHandler(log_handler)
     try:
         yield
@@ -73,21 +73,21 @@ def reported_errors(url: str | None) -> Iterator[None]:
         log.removeHandler(log_handler)
 
 
-class _Complaints(logging.Handler):
-    """What the library logs as an error, a line each; without it, warnings of retries would be shown as well."""
+class _ErrorLogHandler(logging.Handler):
+    """Prints the library's ERROR records, one line each; without a handler Python would also print retry warnings."""
 
     def emit(self, record: logging.LogRecord) -> None:
         typer.echo(f"wfe-postgres: {in_one_line(record.getMessage())}", err=True)
 
 
-def fail(sentence: str, code: ExitCode) -> NoReturn:
-    """Say in one line what is wrong, and end."""
-    typer.echo(f"wfe-postgres: {in_one_line(sentence)}", err=True)
+def fail(message: str, code: ExitCode) -> NoReturn:
+    """Print an error message in one line and exit."""
+    typer.echo(f"wfe-postgres: {in_one_line(message)}", err=True)
     raise typer.Exit(code)
 
 
 def to_address(url: str | None) -> str:
-    """Where the URL leads, without its password; nothing if an `@` in there leaves a doubt which part that is."""
+    """The address in the URL without its password; empty if a second `@` makes the password ambiguous."""
     if not url or url.count("@") > 1:
         return ""
     parsed = make_url(url)

@@ -1,4 +1,4 @@
-"""`purge` and `purge-events`: the end of finished work, step by step, so that it can be watched and broken off."""
+"""`purge` and `purge-events`: delete finished workflows and processed events in batches, with a progress bar."""
 
 import signal
 import threading
@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from wfe_postgres import WorkflowStatus
 from wfe_postgres.cli.catalogue import Catalogue, Removable, finished_workflows, processed_events
-from wfe_postgres.cli.options import WHEN, Json, Schema, Url, moment
+from wfe_postgres.cli.options import WHEN, Json, Schema, Url, parse_timestamp
 from wfe_postgres.cli.provider import RETRY_BUDGET, ExitCode, provider_on, reported_errors
 from wfe_postgres.cli.screen import print_json
 from wfe_postgres.cli.text import at, counted
@@ -25,19 +25,19 @@ OlderThan = Annotated[
     datetime,
     typer.Option(
         "--older-than",
-        parser=moment,
+        parser=parse_timestamp,
         metavar="WHEN",
         show_default=False,
-        help=f"What ended before: {WHEN}.",
+        help=f"Only rows that ended before: {WHEN}.",
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Count, and change nothing.")]
-BatchSize = Annotated[int, typer.Option("--batch-size", metavar="N", min=1, help="How many in one transaction.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Count the rows and change nothing.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", metavar="N", min=1, help="Rows per transaction.")]
 
 
 @dataclass
 class Task:
-    """One kind of rows to remove: what they are called, which they are, and the provider's call that removes them."""
+    """Rows of one kind to remove: their name in messages, the query and the provider's method that removes them."""
 
     kind: str
     thing: str
@@ -61,21 +61,21 @@ def purge(
     batch_size: BatchSize = 1000,
     as_json: Json = False,
 ) -> None:
-    """Remove finished workflows, with all that is theirs.
+    """Remove finished workflows and their rows.
 
-    Those that are Complete or Terminated, and have been so for longer than --older-than says; with their pointers,
-    subscriptions and errors. In small transactions, with rests for the hosts' sake. Ctrl-C ends it after the
-    transaction that is under way; what is done stays done.
+    Removes workflows that have been Complete or Terminated since before --older-than, with their pointers,
+    subscriptions and errors. Rows are deleted in small transactions with pauses between them, to limit the load on
+    the server. Ctrl-C stops after the current transaction; committed batches stay removed.
 
     \b
     Example:
       wfe-postgres purge --older-than 30d --dry-run
     \b
     Exit codes:
-      0    they are removed, or counted
-      2    the store is missing, older or newer than this library
-      3    the database cannot be reached, or refuses
-      130  stopped by Ctrl-C
+      0    the rows were removed, or counted
+      2    the store is missing, or its schema revision is not this library's
+      3    the database is not reachable, or refused the operation
+      130  interrupted by Ctrl-C
     """
     statuses = [WorkflowStatus.COMPLETE, WorkflowStatus.TERMINATED]
     if status is not None and status not in statuses:
@@ -103,19 +103,19 @@ def purge_events(
 ) -> None:
     """Remove processed events.
 
-    Those whose event_time lies before --older-than. A host that subscribes late no longer finds them. In small
-    transactions, with rests for the hosts' sake. Ctrl-C ends it after the transaction that is under way; what is
-    done stays done.
+    Removes processed events with an event_time before --older-than. A host that subscribes later does not find them.
+    Rows are deleted in small transactions with pauses between them, to limit the load on the server. Ctrl-C stops
+    after the current transaction; committed batches stay removed.
 
     \b
     Example:
       wfe-postgres purge-events --older-than 30d --dry-run
     \b
     Exit codes:
-      0    they are removed, or counted
-      2    the store is missing, older or newer than this library
-      3    the database cannot be reached, or refuses
-      130  stopped by Ctrl-C
+      0    the rows were removed, or counted
+      2    the store is missing, or its schema revision is not this library's
+      3    the database is not reachable, or refused the operation
+      130  interrupted by Ctrl-C
     """
     with reported_errors(url), provider_on(url, schema) as provider:
         tasks = [Task("processed", "event", processed_events(), partial(provider.purge_events, batch_size=batch_size))]
@@ -125,7 +125,7 @@ def purge_events(
 def run(
     tasks: list[Task], catalogue: Catalogue, older_than: datetime, batch_size: int, dry_run: bool, as_json: bool
 ) -> None:
-    """Count, remove unless it is a dry run, and tell what came of it, also when it is broken off."""
+    """Count the rows, remove them unless it is a dry run, and report the result, also when interrupted."""
     for task in tasks:
         task.found = catalogue.count(task.rows, older_than)
     with interruption() as interrupted:
@@ -133,7 +133,7 @@ def run(
             if not dry_run:
                 remove(tasks, catalogue, older_than, batch_size, interrupted)
         finally:
-            tell(tasks, older_than, dry_run, interrupted.is_set(), as_json)
+            report(tasks, older_than, dry_run, interrupted.is_set(), as_json)
     if interrupted.is_set():
         raise typer.Exit(ExitCode.INTERRUPTED)
 
@@ -141,7 +141,7 @@ def run(
 def remove(
     tasks: list[Task], catalogue: Catalogue, older_than: datetime, batch_size: int, interrupted: threading.Event
 ) -> None:
-    """Work through the tasks, until the interruption."""
+    """Run the tasks until they are done or interrupted."""
     with bars() as progress:
         for task in tasks:
             bar = progress.add_task(f"{task.kind} {task.thing}s", total=task.found)
@@ -154,7 +154,7 @@ def remove(
 
 @contextmanager
 def interruption() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets; the second one breaks off what is under way."""
+    """An event that is set by the first Ctrl-C; a second Ctrl-C raises `KeyboardInterrupt`."""
     interrupted = threading.Event()
 
     def interrupt(*_: object) -> None:
@@ -169,7 +169,7 @@ def interruption() -> Iterator[threading.Event]:
 
 
 def bars() -> Progress:
-    """Progress bars on standard error, if that is a terminal."""
+    """Progress bars on standard error if it is a terminal."""
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
@@ -182,8 +182,8 @@ def bars() -> Progress:
     )
 
 
-def tell(tasks: list[Task], older_than: datetime, dry_run: bool, stopped: bool, as_json: bool) -> None:
-    """Say what was found and removed."""
+def report(tasks: list[Task], older_than: datetime, dry_run: bool, stopped: bool, as_json: bool) -> None:
+    """Print how many rows were found and removed."""
     if as_json:
         found = {task.kind: task.found for task in tasks}
         removed = {task.kind: task.removed for task in tasks}
@@ -193,11 +193,11 @@ def tell(tasks: list[Task], older_than: datetime, dry_run: bool, stopped: bool, 
     for task in tasks:
         typer.echo(sentence(task, older_than, dry_run))
     if stopped:
-        typer.echo("Stopped by Ctrl-C. What is removed stays removed.")
+        typer.echo("Interrupted by Ctrl-C. Committed batches stay removed.")
 
 
 def sentence(task: Task, older_than: datetime, dry_run: bool) -> str:
-    """What came of a task."""
+    """The result of a task as a sentence."""
     found = counted(task.found, f"{task.kind} {task.thing}")
     if dry_run:
         return f"{found} from before {at(older_than)} UTC would be removed."

@@ -1,4 +1,4 @@
-"""Where results go: a terminal, a pipe, or a program that reads JSON."""
+"""Output to a terminal or a pipe, and as JSON."""
 
 import dataclasses
 import json
@@ -14,10 +14,10 @@ from rich.table import Table
 from wfe_postgres import PointerStatus, WorkflowStatus
 
 PIPE_WIDTH = 10_000
-"""Columns for what goes into a file or a pipe: nothing is cut there."""
+"""Console width for a file or a pipe, so that nothing is truncated."""
 
 WIDE = 110
-"""Columns from which on a terminal has room for what is nice to know."""
+"""Terminal width from which optional columns are shown."""
 
 PAYLOADS = frozenset(
     {
@@ -50,15 +50,15 @@ STYLES: dict[str, str] = {
 
 
 def make_console() -> Console:
-    """Standard output, as wide as the terminal; without bounds where it is none."""
+    """A console on standard output, as wide as the terminal; `PIPE_WIDTH` if it is not a terminal."""
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # a name that the terminal cannot write shall not end the command
+        sys.stdout.reconfigure(errors="replace")  # a name outside the terminal's encoding must not fail the command
     console = Console(highlight=False, markup=False, emoji=False)
     return console if console.is_terminal else Console(highlight=False, markup=False, emoji=False, width=PIPE_WIDTH)
 
 
 def show(console: Console, *renderables: RenderableType) -> None:
-    """Print them one below the other, without the blanks that rich puts behind every line."""
+    """Print the renderables without the trailing spaces that rich adds to every line."""
     with console.capture() as captured:
         for renderable in renderables:
             console.print(renderable)
@@ -67,7 +67,7 @@ def show(console: Console, *renderables: RenderableType) -> None:
 
 
 def make_table(console: Console, *columns: str, title: str | None = None) -> Table:
-    """A table with left-hand columns of these names; in a pipe without lines."""
+    """A table with left-aligned columns of these names; without borders in a pipe."""
     box = SIMPLE_HEAD if console.is_terminal else None
     return Table(
         *columns,
@@ -82,7 +82,7 @@ def make_table(console: Console, *columns: str, title: str | None = None) -> Tab
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
-    """Print the value as JSON, and nothing else; without what the customers' data is, and without tokens."""
+    """Print the value as JSON, without payload fields and tokens."""
     typer.echo(json.dumps(value, default=_as_json, indent=indent))
 
 

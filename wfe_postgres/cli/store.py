@@ -1,4 +1,4 @@
-"""`demo`, `upgrade` and `check`: the store as a whole."""
+"""`demo`, `upgrade` and `check`: commands for the store as a whole."""
 
 import signal
 import sys
@@ -17,12 +17,12 @@ from wfe_postgres.orm import SCHEMA
 def upgrade(
     url: Url = None,
     schema: Schema = SCHEMA,
-    sql: Annotated[bool, typer.Option("--sql", help="Print the SQL for psql, and change nothing.")] = False,
+    sql: Annotated[bool, typer.Option("--sql", help="Print the SQL for psql and change nothing.")] = False,
 ) -> None:
-    """Create the store, or bring it up to date.
+    """Create the store, or upgrade it to the latest revision.
 
-    Any number of programs may do so at once, and hosts may be working. No try waits longer than 2 seconds for a
-    table.
+    The command may run concurrently with other upgrades and while hosts are working. Each attempt waits at most 2
+    seconds for a table lock.
 
     \b
     Example:
@@ -30,8 +30,8 @@ def upgrade(
     \b
     Exit codes:
       0  the store is up to date
-      2  it is newer than this library, or may not be changed
-      3  the database cannot be reached, or refuses
+      2  the store is newer than this library, or the role may not change it
+      3  the database is not reachable, or refused the operation
     """
     if sql:
         with reported_errors(url):
@@ -43,19 +43,19 @@ def upgrade(
 
 
 def check(url: Url = None, schema: Schema = SCHEMA) -> None:
-    """Compare the store with what it should be.
+    """Compare the store with the expected schema.
 
-    Columns, defaults, constraints, indexes (also whether they are valid), triggers, functions and sequences.
+    Compares columns, defaults, constraints, indexes and their validity, triggers, functions and sequences.
 
     \b
     Example:
       wfe-postgres check --url postgresql://wfe:wfe@localhost:5433/wfe_test
     \b
     Exit codes:
-      0  the store is as it should be
-      1  it differs; the differences are listed, one a line
-      2  it is missing, or older or newer than this library
-      3  the database cannot be reached, or refuses
+      0  the store matches the expected schema
+      1  the store differs; the differences are listed, one per line
+      2  the store is missing, or its schema revision is not this library's
+      3  the database is not reachable, or refused the operation
     """
     with reported_errors(url), provider_on(url, schema) as provider:
         differences = store.check(provider.engine, schema)
@@ -70,27 +70,26 @@ def demo(
     url: Url = None,
     schema: Annotated[
         str | None,
-        typer.Option("--schema", metavar="NAME", help="What to call the demo's own schema; must not exist."),
+        typer.Option("--schema", metavar="NAME", help="The schema that the demo creates; must not exist."),
     ] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the schema in the database at --url.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the schema in the database at --url.")] = False,
 ) -> None:
-    """Kill workers, and count that nothing was lost.
+    """Run a demo: kill workers and check that no step is lost.
 
-    Three worker processes run orders by an example host; one is killed and one frozen in the middle of a step.
-    Without --url it starts a PostgreSQL of its own, which is gone afterwards. With --url it works in a schema of its
-    own and drops it in the end.
+    Three worker processes run orders with an example host; one is killed and one is paused during a step. Without
+    --url the demo starts a temporary PostgreSQL server. With --url it creates a schema and drops it at the end.
 
     \b
     Example:
       wfe-postgres demo
     \b
     Exit codes:
-      0  no step's effect was lost or doubled
-      1  one was, or an order was not done in time
-      2  the demo may not make its schema there
-      3  the database cannot be reached, or refuses
+      0  every step took effect exactly once
+      1  a step was lost or duplicated, or an order was not finished in time
+      2  the role may not create the demo's schema
+      3  the database is not reachable, or refused the operation
     """
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # cleans up, as Ctrl-C does
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # run the cleanup, as on Ctrl-C
     with reported_errors(url):
         from wfe_postgres.demo.run import run
 

@@ -1,4 +1,4 @@
-"""How values are written for people: times, lengths of time, and texts that came from others."""
+"""Formatting of times, durations and untrusted texts."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -9,23 +9,23 @@ UNITS = (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1), (
 
 
 def plain(text: str) -> str:
-    """The text with what could steer a terminal, or hide in it, shown as its code."""
+    """The text with non-printable characters, such as terminal control codes, escaped."""
     return "".join(it if it.isprintable() else it.encode("unicode_escape").decode() for it in text)
 
 
 def in_one_line(text: str) -> str:
-    """The text without its line breaks, and plain."""
+    """The text in one line, with non-printable characters escaped."""
     return plain(" ".join(text.split()))
 
 
-def at(moment: datetime) -> str:
-    """A time in UTC, to the second."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+def at(timestamp: datetime) -> str:
+    """A timestamp in UTC, to the second."""
+    return timestamp.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def span(length: timedelta) -> str:
-    """A length of time, by its greatest unit and the next one."""
-    seconds = abs(length.total_seconds())
+def span(duration: timedelta) -> str:
+    """A duration in its largest unit and the next smaller one."""
+    seconds = abs(duration.total_seconds())
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 10:
@@ -36,13 +36,13 @@ def span(length: timedelta) -> str:
     return f"{whole // size:,} {unit} {rest} {smaller_unit}" if rest else f"{whole // size:,} {unit}"
 
 
-def distance(moment: datetime, now: datetime) -> str:
-    """How far a time lies back, or ahead."""
-    return f"{span(now - moment)} ago" if moment <= now else f"in {span(moment - now)}"
+def distance(timestamp: datetime, now: datetime) -> str:
+    """A timestamp relative to now."""
+    return f"{span(now - timestamp)} ago" if timestamp <= now else f"in {span(timestamp - now)}"
 
 
 def from_millis(milliseconds: int) -> datetime | None:
-    """The time so many milliseconds after the Unix epoch; `None` outside of Python's calendar."""
+    """The time from milliseconds since the Unix epoch; `None` outside the range of `datetime`."""
     try:
         return EPOCH + timedelta(milliseconds=milliseconds)
     except OverflowError:
@@ -50,7 +50,7 @@ def from_millis(milliseconds: int) -> datetime | None:
 
 
 def next_run(status: WorkflowStatus, next_execution: int | None, now: datetime) -> str:
-    """When a workflow is to be run."""
+    """When the workflow is due."""
     if status != WorkflowStatus.RUNNABLE:
         return ""
     if next_execution is None:
@@ -63,6 +63,6 @@ def next_run(status: WorkflowStatus, next_execution: int | None, now: datetime) 
     return f"due {span(now - due)}" if due > EPOCH else "due"
 
 
-def counted(number: int, thing: str) -> str:
-    """So many things, in words that fit the number."""
-    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+def counted(number: int, noun: str) -> str:
+    """A number with a noun in singular or plural."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

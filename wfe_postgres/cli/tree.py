@@ -1,7 +1,7 @@
-"""The pointers of a workflow as a tree, and what of it fits a screen.
+"""The pointers of a workflow as a tree, and the selection of nodes that are shown.
 
-A pointer stands below the one that encloses it, the last of its scope, and after its predecessor. Where several
-begin side by side, each has what follows it below itself; a mere sequence stays on one level.
+A pointer is placed below the pointer that encloses it (the last one of its scope) and after its predecessor. A
+sequence stays on one level; where several pointers start in parallel, the successors of each are placed below it.
 """
 
 from collections import Counter, defaultdict
@@ -11,50 +11,50 @@ from dataclasses import dataclass, field
 from wfe_postgres import ExecutionPointer, PointerStatus
 
 FEW = 12
-"""As many on one level are always shown."""
+"""A level with at most this many nodes is shown in full."""
 
-ALIKE = 3
-"""How many of those that are alike are shown where there are more than a few."""
+MAX_SIMILAR = 3
+"""How many similar nodes are shown on a level with more than `FEW` nodes."""
 
-DEEPEST = 8
-"""Levels that fit a screen."""
+MAX_DEPTH = 8
+"""The number of levels that are shown."""
 
-OVER = frozenset({PointerStatus.COMPLETE, PointerStatus.SKIPPED, PointerStatus.COMPENSATED, PointerStatus.CANCELLED})
-"""What has ended well enough not to be looked at singly."""
+ENDED = frozenset({PointerStatus.COMPLETE, PointerStatus.SKIPPED, PointerStatus.COMPENSATED, PointerStatus.CANCELLED})
+"""Final statuses that need no attention."""
 
 
 @dataclass(eq=False)
 class Node:
-    """A pointer, what it encloses, and what follows it if others stand beside it."""
+    """A pointer, the nodes that it encloses, and its successors if it has parallel siblings."""
 
     pointer: ExecutionPointer
     enclosed: list["Node"] = field(default_factory=list)
     following: list["Node"] = field(default_factory=list)
     statuses: frozenset[PointerStatus] = frozenset()
-    """Of the pointer and of all below it."""
+    """The statuses of the pointer and of all pointers below it."""
     size: int = 1
-    """How many pointers that are."""
+    """The number of pointers in the subtree."""
 
     @property
     def below(self) -> list["Node"]:
-        """What stands below it."""
+        """The child nodes."""
         return self.enclosed + self.following
 
     @property
-    def likeness(self) -> frozenset[PointerStatus]:
-        """Equal for nodes that look alike from afar; empty where all is over."""
-        return frozenset() if self.statuses <= OVER else self.statuses
+    def group(self) -> frozenset[PointerStatus]:
+        """Equal for similar nodes; empty if all pointers of the subtree have ended."""
+        return frozenset() if self.statuses <= ENDED else self.statuses
 
 
 @dataclass
 class Elided:
-    """Nodes that stand in one place and are not shown."""
+    """A run of siblings that are not shown."""
 
     nodes: list[Node]
 
     @property
     def statuses(self) -> Counter[PointerStatus]:
-        """How many of their pointers have which status."""
+        """The number of pointers in the subtrees, by status."""
         counts: Counter[PointerStatus] = Counter()
         waiting = list(self.nodes)
         while waiting:
@@ -65,7 +65,7 @@ class Elided:
 
 
 class Forest:
-    """All the pointers of a workflow, each of them once, whatever their scopes and predecessors say."""
+    """All pointers of a workflow, each exactly once, even if scopes or predecessors are inconsistent."""
 
     def __init__(self, pointers: Sequence[ExecutionPointer]) -> None:
         self._by_id = {pointer.id: pointer for pointer in pointers}
@@ -74,13 +74,13 @@ class Forest:
         self._group(pointers)
         self.roots: list[Node] = []
         self._grow(self._first[None], self.roots)
-        for pointer in pointers:  # scopes or predecessors that run in a circle
+        for pointer in pointers:  # cyclic scopes or predecessors
             if pointer.id not in self._seen:
                 self._grow([pointer], self.roots)
         self._sum_up()
 
     def _group(self, pointers: Sequence[ExecutionPointer]) -> None:
-        """Find who begins within which pointer, and who follows whom."""
+        """Index the pointers by enclosing pointer and by predecessor."""
         self._first: dict[str | None, list[ExecutionPointer]] = defaultdict(list)
         self._next: dict[str, list[ExecutionPointer]] = defaultdict(list)
         for pointer in pointers:
@@ -91,12 +91,12 @@ class Forest:
                 self._first[self._encloser(pointer)].append(pointer)
 
     def _encloser(self, pointer: ExecutionPointer) -> str | None:
-        """The innermost pointer of its scope that there is."""
+        """The innermost pointer of the scope that exists."""
         return next((id for id in reversed(pointer.scope) if id in self._by_id), None)
 
-    def _grow(self, beginning: list[ExecutionPointer], level: list[Node]) -> None:
-        """Place what begins on a level, with all that is within it and after it. (A loop: chains are long.)"""
-        waiting = [(beginning, level)]
+    def _grow(self, first: list[ExecutionPointer], level: list[Node]) -> None:
+        """Place the pointers, what they enclose and their successors. Iterative, since chains can be long."""
+        waiting = [(first, level)]
         while waiting:
             pointers, level = waiting.pop()
             pointers = [pointer for pointer in pointers if pointer.id not in self._seen]
@@ -115,22 +115,22 @@ class Forest:
         return node
 
     def _sum_up(self) -> None:
-        """Tell every node what is below it; the nodes below one were placed after it."""
+        """Aggregate statuses and sizes bottom-up: children were placed after their parents."""
         for node in reversed(self._placed):
             node.statuses = frozenset({node.pointer.status}).union(*(it.statuses for it in node.below))
             node.size += sum(it.size for it in node.below)
 
 
 def shown(level: Sequence[Node]) -> Iterator[Node | Elided]:
-    """Of the nodes on a level those worth a line: the first ones of each kind and the last; and what lies between."""
+    """The nodes of a level that are shown (the first of each group, and the last), and the elided ones between them."""
     if len(level) <= FEW:
         yield from level
         return
-    alike: Counter[frozenset[PointerStatus]] = Counter()
+    similar: Counter[frozenset[PointerStatus]] = Counter()
     left_out: list[Node] = []
     for index, node in enumerate(level):
-        alike[node.likeness] += 1
-        if alike[node.likeness] > ALIKE and index < len(level) - 1:
+        similar[node.group] += 1
+        if similar[node.group] > MAX_SIMILAR and index < len(level) - 1:
             left_out.append(node)
             continue
         if left_out:
