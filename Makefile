@@ -52,6 +52,9 @@ test-minimum: $(MINIMUM)/.made ## a part of the suite on the lowest declared ver
 	@$(MINIMUM)/bin/python -m pytest -n 3 --dist worksteal tests/provider tests/conformance tests/migrations \
 	  tests/protocol tests/faults/test_deadlines.py tests/faults/test_time_limits.py
 
+test-unit: $(VENV)/.made ## the tests of the pure modules, without a database, in seconds
+	@$(BIN)/python -m pytest tests/unit
+
 test-faults: $(VENV)/.made ## the fault tests in their long form, with what was injected and what became of it
 	@WFE_FAULTS=long $(BIN)/python -m pytest tests/faults
 
@@ -85,4 +88,4 @@ bench-quick: $(VENV)/.bench ## the same in small, under a minute; expect noise
 clean: ## remove the environment and everything made
 	rm -rf $(VENV) $(MINIMUM) dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
-.PHONY: help demo test test-minimum test-faults test-mutation test-walkthrough check docs format bench bench-quick clean
+.PHONY: help demo test test-unit test-minimum test-faults test-mutation test-walkthrough check docs format bench bench-quick clean
