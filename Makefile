@@ -33,6 +33,15 @@ $(MINIMUM)/.made: pyproject.toml tests/structure/minimum_versions.py
 	fi
 	@touch $@
 
+# uWSGI, for one of the fault tests; it is built from source. Where that fails, the test is skipped.
+$(VENV)/.uwsgi: $(VENV)/.made
+	@if command -v uv >/dev/null; then \
+	  uv pip install --quiet --python $(BIN)/python --editable '.[uwsgi]'; \
+	else \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[uwsgi]'; \
+	fi
+	@touch $@
+
 # The peers that the benchmark compares with.
 $(VENV)/.bench: $(VENV)/.made
 	@if command -v uv >/dev/null; then \
