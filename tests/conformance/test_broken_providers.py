@@ -72,12 +72,12 @@ BROKEN_PROVIDERS: list[tuple[type[InMemoryPersistenceProvider], str, dict[str, A
     (
         broken_events.TimesInLocalOffset,
         "a_moment_comes_back_in_utc",
-        {"moment": datetime(2024, 1, 1, tzinfo=broken_events.TOKYO)},
+        {"timestamp": datetime(2024, 1, 1, tzinfo=broken_events.TOKYO)},
     ),
     (
         broken_events.MicrosecondsTruncated,
         "a_moment_comes_back_in_utc",
-        {"moment": datetime(2024, 1, 1, 0, 0, 0, 1, broken_events.TOKYO)},
+        {"timestamp": datetime(2024, 1, 1, 0, 0, 0, 1, broken_events.TOKYO)},
     ),
     (broken_events.InvalidJsonStoredAsText, "events_and_subscriptions_that_cannot_be_stored", {"value": {1, 2}}),
     (broken_workflows.RefusedAfterWriting, "a_field_of_a_pointer", {"field": "step_id", "value": 2**31}),
@@ -87,7 +87,11 @@ BROKEN_PROVIDERS: list[tuple[type[InMemoryPersistenceProvider], str, dict[str, A
 def run(provider: InMemoryPersistenceProvider, name: str, arguments: dict[str, Any]) -> None:
     """Run one test of the suite on the provider."""
     test = getattr(PersistenceConformance(), f"test_{name}")
-    fixtures = {"provider": provider, "hasty": provider.another(command_lease=LEASE), "configure": provider.another}
+    fixtures = {
+        "provider": provider,
+        "short_lease": provider.another(command_lease=LEASE),
+        "configure": provider.another,
+    }
     parameters = inspect.signature(test).parameters
     test(**{key: value for key, value in fixtures.items() if key in parameters}, **arguments)
 

@@ -22,18 +22,18 @@ from wfe_postgres import PostgresPersistenceProvider, WorkflowStatus
 from wfe_postgres.demo.audit import differences
 from wfe_postgres.demo.host import Host
 from wfe_postgres.demo.ledger import Effects, Ledger
-from wfe_postgres.demo.narration import Story
+from wfe_postgres.demo.narration import Narration
 from wfe_postgres.demo.orders import ORDER, expected_effects, order_data
 from wfe_postgres.demo.run import WORKERS, verdict
 from wfe_postgres.demo.show import Show
 from wfe_postgres.demo.worker import Assignment
-from wfe_postgres.demo.workers import Crew
+from wfe_postgres.demo.workers import Workers
 from wfe_postgres.embedded import EmbeddedPostgresError, find_binaries
 
 LIMIT = 20.0
 """Seconds within which the demo has to end."""
 
-VERDICT = "No step's effect was lost, and none was doubled."
+VERDICT = "No effect was lost or duplicated."
 TABLES = {
     "workflows": "5   5 Complete",
     "execution_pointers": "37   37 Complete",
@@ -98,12 +98,12 @@ def assert_that_it_went_well(process: subprocess.Popen[str]) -> None:
     assert "\x1b" not in shown
     for moment in (
         "reserve stock      failed: warehouse busy; will retry",
-        "pick lines         fans out: one branch a line",
+        "pick lines         fans out: one branch per line",
         "pick line vase     kills worker-",
         "pick line vase     taken over from worker-",
-        "pick line mirror   freezes worker-",
+        "pick line mirror   pauses worker-",
         "pick line mirror   taken over from worker-",
-        "pick line mirror   refused: too late; rolled back",
+        "pick line mirror   lease expired: save rolled back",
         "await payment      waits for the payment",
         "book courier       done; alarm set for the next step",
         "ship               done",
@@ -111,7 +111,7 @@ def assert_that_it_went_well(process: subprocess.Popen[str]) -> None:
         assert any(moment in line for line in lines), moment
     for table, rows in TABLES.items():
         assert any(line.split() == [table, *rows.split()] for line in lines), table
-    assert "Effects due: 32. Recorded: 32 in demo_effects, 32 in the workflows' data." in lines
+    assert "Effects expected: 32. Recorded: 32 in demo_effects, 32 in the workflows' data." in lines
     assert lines[-1] == VERDICT
 
 
@@ -167,11 +167,11 @@ def test_a_wrong_count_is_a_failure(empty_database_url: str, database: psycopg.C
         shown, _ = rest_of(process)
     assert process.returncode == 1
     assert VERDICT not in shown
-    faults = [line for line in shown.splitlines() if line.startswith(("LOST", "DOUBLED"))]
+    faults = [line for line in shown.splitlines() if line.startswith(("LOST", "DUPLICATED"))]
     assert len(faults) == 2
-    assert any(f"{lost!r}: due 1, found 0 in demo_effects" in fault for fault in faults)
-    assert any(f"{doubled!r}: due 1, found 2 in demo_effects" in fault for fault in faults)
-    assert "It is kept. To be rid of it: DROP SCHEMA wfe_demo_spoilt CASCADE" in shown
+    assert any(f"{lost!r}: expected 1, found 0 in demo_effects" in fault for fault in faults)
+    assert any(f"{doubled!r}: expected 1, found 2 in demo_effects" in fault for fault in faults)
+    assert "The schema was kept. To remove it: DROP SCHEMA wfe_demo_spoilt CASCADE" in shown
     assert schemas(database) == {"wfe_demo_spoilt"}
 
 
@@ -187,7 +187,7 @@ def terminate(process: subprocess.Popen[str]) -> int:
     return signal.SIGTERM
 
 
-@pytest.mark.parametrize("moment", ["worker processes", "freezes"])  # the workers are starting; one is frozen
+@pytest.mark.parametrize("moment", ["worker processes", "pauses"])  # the workers are starting; one is paused
 @pytest.mark.parametrize("end", [interrupt, terminate])
 def test_an_interrupted_demo_cleans_up(
     empty_database_url: str,
@@ -209,7 +209,7 @@ def test_no_worker_outlives_a_demo_that_is_killed(
 ) -> None:
     connected = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     with demo("--url", empty_database_url) as process:
-        wait_for_line(process, "freezes")
+        wait_for_line(process, "pauses")
         process.kill()
         wait_until(lambda: database.execute(connected).fetchone() == (0,), "the end of all workers")
 
@@ -243,9 +243,9 @@ def test_differences_name_what_was_lost_and_what_was_doubled() -> None:
     due = Effects({("1", "shipped"): 1, ("1", "paid"): 1, ("2", "shipped"): 1})
     found = Effects({("1", "paid"): 2, ("2", "shipped"): 1, ("3", "shipped"): 1})
     assert list(differences(due, found, {"1": "order-1"}, "the table")) == [
-        "DOUBLED: order-1, 'paid': due 1, found 2 in the table",
-        "LOST: order-1, 'shipped': due 1, found 0 in the table",
-        "DOUBLED: 3, 'shipped': due 0, found 1 in the table",
+        "DUPLICATED: order-1, 'paid': expected 1, found 2 in the table",
+        "LOST: order-1, 'shipped': expected 1, found 0 in the table",
+        "DUPLICATED: 3, 'shipped': expected 0, found 1 in the table",
     ]
 
 
@@ -255,7 +255,7 @@ def judged(provider: PostgresPersistenceProvider, status: WorkflowStatus, crashe
     ledger.create()
     text = StringIO()
     show = Show(Console(file=text, width=80), WORKERS)
-    story = Story(provider, cast(Crew, None), show)
+    narration = Narration(provider, cast(Workers, None), show)
     data = order_data("order-1", ["tea"], busy=0)
     effects = expected_effects(data)
     id = Host(provider, [ORDER]).start(ORDER, data | {"effects": list(effects)})
@@ -265,9 +265,9 @@ def judged(provider: PostgresPersistenceProvider, status: WorkflowStatus, crashe
     with Session(provider.engine) as session, session.begin():
         for effect in effects:
             ledger.write(session, id, effect, "worker-1")
-    story.orders, story.crashed = {id: "order-1"}, crashed
-    story.expected = Effects({(id, effect): count for effect, count in effects.items()})
-    return verdict(story, provider, ledger, show), text.getvalue()
+    narration.orders, narration.crashed = {id: "order-1"}, crashed
+    narration.expected = Effects({(id, effect): count for effect, count in effects.items()})
+    return verdict(narration, provider, ledger, show), text.getvalue()
 
 
 def test_the_verdict_is_good_when_everything_is_done_once(provider: PostgresPersistenceProvider) -> None:
@@ -279,11 +279,11 @@ def test_the_verdict_is_good_when_everything_is_done_once(provider: PostgresPers
 def test_the_verdict_is_bad_when_an_order_is_not_done(provider: PostgresPersistenceProvider) -> None:
     code, shown = judged(provider, WorkflowStatus.RUNNABLE, [])
     assert code == 1
-    assert "NOT DONE: order-1" in shown
+    assert "NOT FINISHED: order-1" in shown
     assert VERDICT not in shown
 
 
 def test_the_verdict_is_bad_when_a_worker_has_crashed(provider: PostgresPersistenceProvider) -> None:
     code, shown = judged(provider, WorkflowStatus.COMPLETE, ["worker-2"])
     assert code == 1
-    assert "CRASHED: worker-2, which nobody had killed" in shown
+    assert "CRASHED: worker-2 exited unexpectedly" in shown

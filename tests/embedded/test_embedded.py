@@ -264,7 +264,7 @@ class TestRefusals:
         command = [unshare, "-r", sys.executable, "-c", code]
         done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
         assert done.returncode == 1
-        assert "this root may not become another user" in done.stderr.splitlines()[-1]
+        assert "lacks the privilege to change its user" in done.stderr.splitlines()[-1]
 
     @root_only
     def test_inaccessible_temporary_directory_is_not_used(

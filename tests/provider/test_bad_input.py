@@ -16,7 +16,7 @@ from wfe_postgres.testing.conformance.bad_input import (
     BAD_SUBSCRIPTIONS,
     BAD_WORKFLOWS,
     JSON_FIELDS,
-    PLACES,
+    NESTINGS,
     circle,
     deep,
 )
@@ -69,7 +69,7 @@ def test_json_in_workflows(provider: Provider, stored: WorkflowInstance, databas
     """Each kind of bad value, in each field that holds JSON, at each depth."""
     with nothing_sent(provider, database_url):
         for value in BAD_JSON.values():
-            for way, place in PLACES.items():
+            for way, place in NESTINGS.items():
                 for path, change in JSON_FIELDS.items():
                     refuse_workflow(provider, stored, in_field(change, place(value)), path + way)
 
@@ -78,7 +78,7 @@ def test_json_in_events_and_subscriptions(provider: Provider, stored: WorkflowIn
     """The same for what they carry."""
     with nothing_sent(provider, database_url):
         for value in BAD_JSON.values():
-            for way, place in PLACES.items():
+            for way, place in NESTINGS.items():
                 bad_event, bad = event(id="", event_data=place(value)), subscription(subscription_data=place(value))
                 with refused(f"event_data{way}", bad_event):
                     provider.create_event(bad_event)

@@ -1,5 +1,5 @@
-"""A small synchronous workflow host (`host.py`) and a demonstration of what the store promises (`run.py`).
+"""A small synchronous workflow host (`host.py`) and a demo of the store's guarantees (`run.py`).
 
-`host`, `definitions` and `pointers` need nothing but the library; `run` shows its story with rich, of the extra
-`cli`, and without a URL starts the server of the extra `embedded`.
+`host`, `definitions` and `pointers` depend on the library only. `run` needs rich (extra `cli`) and, without a URL, the
+embedded server (extra `embedded`).
 """

@@ -1,4 +1,4 @@
-"""The demo's verdict: what was recorded, counted against what was due."""
+"""Compares the recorded effects with the expected ones."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,14 +8,14 @@ from wfe_postgres.demo.ledger import Effects
 
 
 def recorded(workflows: Iterable[WorkflowInstance]) -> Effects:
-    """How often each effect stands in the workflows' data."""
+    """The number of times each effect is recorded in the data of the workflows."""
     return Counter((workflow.id, effect) for workflow in workflows for effect in workflow.data["effects"])
 
 
-def differences(due: Effects, found: Effects, names: Mapping[str, str], where: str) -> Iterator[str]:
-    """A line for each effect that was not found as often as it was due; `names` are the workflows', by id."""
-    for key in sorted(due.keys() | found.keys()):
-        if due[key] != found[key]:
+def differences(expected: Effects, found: Effects, names: Mapping[str, str], source: str) -> Iterator[str]:
+    """Yield one line for each effect whose count differs; `names` maps workflow ids to names."""
+    for key in sorted(expected.keys() | found.keys()):
+        if expected[key] != found[key]:
             id, effect = key
-            fate = "LOST" if found[key] < due[key] else "DOUBLED"
-            yield f"{fate}: {names.get(id, id)}, {effect!r}: due {due[key]}, found {found[key]} in {where}"
+            kind = "LOST" if found[key] < expected[key] else "DUPLICATED"
+            yield f"{kind}: {names.get(id, id)}, {effect!r}: expected {expected[key]}, found {found[key]} in {source}"

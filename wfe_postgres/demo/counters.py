@@ -1,4 +1,4 @@
-"""What stands in the store's seven tables, asked of the tables themselves."""
+"""Row counts of the store's seven tables."""
 
 from sqlalchemy import Engine, text
 
@@ -11,11 +11,11 @@ KINDS = {
     "execution_errors": "message",
     "definition_sequences": "'definition: ' || definition_id || ' is at ' || next_num",
 }
-"""Each table, and the SQL expression by which its rows are sorted into kinds."""
+"""Each table, and the SQL expression that groups its rows."""
 
 
-def tally(engine: Engine, schema: str) -> list[tuple[str, int, str]]:
-    """(table, number of rows, how many of which kind) for each of the seven. `schema` needs no quoting."""
+def row_counts(engine: Engine, schema: str) -> list[tuple[str, int, str]]:
+    """(table, number of rows, number of rows by kind) for each table. `schema` must not need quoting."""
     rows: list[tuple[str, int, str]] = []
     with engine.connect() as connection:
         for table, kind in KINDS.items():

@@ -1,4 +1,4 @@
-"""What a workflow is made of, for the host in `host.py`: steps, what they are given and what they answer."""
+"""Workflow definitions for the host in `host.py`: steps, their context and their outcomes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,34 +12,34 @@ ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Context:
-    """What a step is given. It may change `data`: the change is kept if the step returns, and only then."""
+    """The argument of a step. Changes of `data` are stored only if the step returns."""
 
     workflow: WorkflowInstance
     pointer: ExecutionPointer
     resources: Any = None
-    """What `Host.transaction` yields for the step: a session of the application's, say."""
+    """The resources that `Host.transaction` yields for the step, for example a session of the application."""
 
     @property
     def data(self) -> Any:
-        """The workflow's own state."""
+        """The data of the workflow."""
         return self.workflow.data
 
     @property
     def item(self) -> Any:
-        """The item that this branch of a fan-out works on."""
+        """The item of this branch of a fan-out."""
         return self.pointer.context_item
 
 
 @dataclass(frozen=True)
 class Next:
-    """The step is done, go on with the one after it; `result` is kept as the pointer's outcome."""
+    """The step is complete; continue with the next one. `result` is stored as the pointer's outcome."""
 
     result: Any = None
 
 
 @dataclass(frozen=True)
 class Branch:
-    """Run `step` once for each item, and go on with the next one when all of them have ended."""
+    """Run `step` once for each item; continue with the next step when all branches have ended."""
 
     step: "Step"
     items: Sequence[Any]
@@ -47,9 +47,9 @@ class Branch:
 
 @dataclass(frozen=True)
 class WaitFor:
-    """Run this step again when there is such an event: the pointer then has `event_published` and `event_data`.
+    """Run this step again when a matching event exists; the pointer then has `event_published` and `event_data`.
 
-    Events from `since` on count, also those that came before anybody waited for them.
+    Events with `event_time >= since` match, including those published before the step waits.
     """
 
     event_name: str
@@ -59,7 +59,7 @@ class WaitFor:
 
 @dataclass(frozen=True)
 class Delay:
-    """The step is done, go on with the one after it in so many seconds."""
+    """The step is complete; continue with the next one after a delay in seconds."""
 
     seconds: float
 
@@ -70,9 +70,9 @@ Step = Callable[[Context], Outcome]
 
 @dataclass(frozen=True)
 class Definition:
-    """A workflow: `steps` are run one after the other, `branch_steps` are those that a `Branch` names.
+    """A workflow definition: `steps` run in sequence, `branch_steps` are the steps used in a `Branch`.
 
-    The place of a step in `steps + branch_steps` is stored as its `step_id`, so another order is another version.
+    The index of a step in `steps + branch_steps` is stored as its `step_id`, so reordering requires a new version.
     """
 
     id: str
@@ -82,15 +82,15 @@ class Definition:
 
     @property
     def all_steps(self) -> tuple[Step, ...]:
-        """Every step, at the place that is its `step_id`."""
+        """All steps, indexed by `step_id`."""
         return self.steps + self.branch_steps
 
     def pointer(self, step_id: int) -> ExecutionPointer:
-        """A new pointer to the step."""
+        """Create a pointer to the step."""
         return ExecutionPointer(step_id, step_name=self.all_steps[step_id].__name__)
 
     def successor(self, pointer: ExecutionPointer) -> ExecutionPointer | None:
-        """A new pointer to what follows; `None` after the last step, and after the only one of a branch."""
+        """Create a pointer to the next step; `None` after the last step and after the step of a branch."""
         following = pointer.step_id + 1
         if pointer.scope or following >= len(self.steps):
             return None
@@ -99,7 +99,7 @@ class Definition:
         return successor
 
     def children(self, parent: ExecutionPointer, branch: Branch) -> list[ExecutionPointer]:
-        """A new pointer for each of the branch's items."""
+        """Create one pointer for each item of the branch."""
         step_id = self.all_steps.index(branch.step)
         children = [self.pointer(step_id) for _ in branch.items]
         for child, item in zip(children, branch.items, strict=True):

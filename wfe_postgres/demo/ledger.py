@@ -1,6 +1,6 @@
-"""A table of the application's own beside the store, to prove by counting that nothing is lost or doubled.
+"""An application table in the same database, used to check that no effect is lost or duplicated.
 
-It has no unique constraint: a step whose effect was committed twice would show.
+The table has no unique constraint, so an effect that is committed twice is visible.
 """
 
 from collections import Counter
@@ -9,11 +9,11 @@ from sqlalchemy import Column, Engine, Integer, MetaData, Table, Text, func, ins
 from sqlalchemy.orm import Session
 
 Effects = Counter[tuple[str, str]]
-"""How often each (workflow id, effect) was recorded."""
+"""The number of records for each (workflow id, effect)."""
 
 
 class Ledger:
-    """The table `demo_effects` in the given schema."""
+    """The table `demo_effects` in a schema."""
 
     def __init__(self, engine: Engine, schema: str) -> None:
         self.engine = engine
@@ -35,7 +35,7 @@ class Ledger:
         session.execute(insert(self._table).values(workflow_id=workflow_id, effect=effect, worker=worker))
 
     def effects(self) -> Effects:
-        """What was committed."""
+        """The committed effects."""
         columns = self._table.c.workflow_id, self._table.c.effect
         with self.engine.connect() as connection:
             rows = connection.execute(select(*columns, func.count()).group_by(*columns))

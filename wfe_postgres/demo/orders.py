@@ -1,7 +1,7 @@
 """The order workflow of the demo: a retry, a fan-out, a wait for an event, a delay.
 
-Every step leaves its effect twice: in the workflow's data, and as a row of the application's own table, written in
-the transaction that saves the step. `expected_effects` says what must stand in both in the end.
+Every step records its effect twice: in the workflow's data, and as a row of an application table, written in the
+transaction that saves the step. `expected_effects` returns the effects that both must contain in the end.
 """
 
 import time
@@ -14,68 +14,68 @@ PAYMENT = "payment"
 
 
 class WarehouseBusyError(Exception):
-    """What the first step of some orders meets, once or twice."""
+    """Raised by the first attempts of the first step of some orders."""
 
 
 FRAGILE = {"vase", "mirror"}
-"""What takes long to pick: long enough to be struck in the middle of it."""
+"""Items that take long to pick, so that the worker can be killed or paused during the step."""
 
 
 def order_data(name: str, lines: list[str], *, busy: int) -> dict[str, Any]:
-    """The data of a new order; the warehouse is busy for its first `busy` tries."""
+    """The data of a new order; the warehouse is busy for the first `busy` attempts."""
     return {"order": name, "lines": lines, "busy": busy, "effects": []}
 
 
 def expected_effects(data: dict[str, Any]) -> Counter[str]:
-    """What the steps of this order must have left behind, each exactly once."""
+    """The effects that the steps of this order must record, each exactly once."""
     picked = [f"{line} picked" for line in data["lines"]]
     return Counter(["stock reserved", *picked, "payment booked", "courier booked", "shipped"])
 
 
-def leave_effect(context: Context, effect: str) -> None:
-    """Note the effect in the workflow's data and, by the host's transaction, in the application's table."""
+def record_effect(context: Context, effect: str) -> None:
+    """Record the effect in the workflow's data and, within the host's transaction, in the application table."""
     context.data["effects"].append(effect)
     context.resources(effect)
 
 
 def reserve_stock(context: Context) -> Outcome:
-    """Fails after its effect was written: data and row must both be gone when it is tried again."""
-    leave_effect(context, "stock reserved")
+    """Fails after recording its effect: data and row must both be rolled back before the retry."""
+    record_effect(context, "stock reserved")
     if context.pointer.retry_count < context.data["busy"]:
         raise WarehouseBusyError("warehouse busy")
     return Next()
 
 
 def pick_lines(context: Context) -> Outcome:
-    """Fans out, one branch for each line of the order."""
+    """Fans out with one branch for each line of the order."""
     return Branch(pick_line, context.data["lines"])
 
 
 def pick_line(context: Context) -> Outcome:
-    """One branch of the fan-out, with one of the lines as its item."""
-    leave_effect(context, f"{context.item} picked")
+    """One branch of the fan-out; its item is one line of the order."""
+    record_effect(context, f"{context.item} picked")
     time.sleep(0.8 if context.item in FRAGILE else 0.05)
     return Next()
 
 
 def await_payment(context: Context) -> Outcome:
-    """Waits for the event, which may have come before the order was even placed."""
+    """Waits for the event, which may have been published before the order was created."""
     if not context.pointer.event_published:
         return WaitFor(PAYMENT, context.data["order"])
-    leave_effect(context, "payment booked")
+    record_effect(context, "payment booked")
     context.data["paid"] = context.pointer.event_data
     return Next()
 
 
 def book_courier(context: Context) -> Outcome:
-    """The courier comes a little later."""
-    leave_effect(context, "courier booked")
+    """Books the courier and continues after a delay."""
+    record_effect(context, "courier booked")
     return Delay(0.5)
 
 
 def ship(context: Context) -> Outcome:
-    """The last step."""
-    leave_effect(context, "shipped")
+    """Ships the order; the last step."""
+    record_effect(context, "shipped")
     return Next()
 
 

@@ -1,4 +1,4 @@
-"""What the demo looks like: a line for everything that happens, and in the end the tables."""
+"""The output of the demo: one line per event, and the row counts at the end."""
 
 import time
 from collections.abc import Sequence
@@ -13,33 +13,33 @@ DEMO = "demo"
 
 
 class Show:
-    """Writes to a console. Without a terminal, or with NO_COLOR, rich leaves the colours out."""
+    """Prints to a rich console, which omits colours without a terminal or with NO_COLOR."""
 
     def __init__(self, console: Console, workers: Sequence[str]) -> None:
         self._console = console
-        self._began = time.monotonic()
+        self._started = time.monotonic()
         self._styles = dict(zip(workers, COLOURS, strict=True)) | {DEMO: "bold"}
 
     def event(self, who: str, order: str, step: str, what: str, style: str = "") -> None:
-        """One line: when, who, of which order, at which step, what."""
-        passed = f"{time.monotonic() - self._began:6.2f}  "
+        """Print one event: elapsed time, actor, order, step and description."""
+        elapsed = f"{time.monotonic() - self._started:6.2f}  "
         line = Text.assemble(
-            (passed, "dim"), (f"{who:8}  ", self._styles[who]), f"{order:7}  ", f"{step:17}  ", (what, style)
+            (elapsed, "dim"), (f"{who:8}  ", self._styles[who]), f"{order:7}  ", f"{step:17}  ", (what, style)
         )
         self._console.print(line, soft_wrap=True)
 
-    def say(self, sentence: str, style: str = "") -> None:
-        """A line of its own."""
-        self._console.print(Text(sentence, style), soft_wrap=True)
+    def say(self, line: str, style: str = "") -> None:
+        """Print one line."""
+        self._console.print(Text(line, style), soft_wrap=True)
 
     def tables(self, schema: str, rows: Sequence[tuple[str, int, str]]) -> None:
-        """What stands in the tables: name, how many rows, and of which kind."""
+        """Print the table names with their row counts, in total and by kind."""
         self.say("")
-        title = f"What stands in the tables of schema {schema}"
+        title = f"Tables of schema {schema}"
         table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
         table.add_column("table", no_wrap=True)
         table.add_column("rows", justify="right")
-        table.add_column("of these")
+        table.add_column("rows by kind")
         for name, count, kinds in rows:
             table.add_row(name, str(count), Text(kinds))
         self._console.print(table)

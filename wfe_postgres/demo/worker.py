@@ -1,8 +1,8 @@
 """One worker process of the demo: `python -m wfe_postgres.demo.worker`.
 
-It reads its orders (a line of JSON) from standard input, so that no password stands in a list of processes, and
-works until standard input ends, as it also does when the demo is killed. What it does, it tells on standard
-output: a `Report` a line.
+It reads its assignment (one line of JSON) from standard input, so that no password appears in the process list, and
+works until standard input is closed, which also happens when the demo is killed. It prints one `Report` per line on
+standard output.
 """
 
 import json
@@ -32,7 +32,7 @@ from wfe_postgres.demo.orders import ORDER
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a worker is told at its start."""
+    """The parameters of a worker."""
 
     name: str
     url: str
@@ -42,7 +42,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Report:
-    """What a worker tells: who, what (`ready`, `starts`, `works`, `failed`, `refused`, or an ending), of which step."""
+    """A report of a worker: `what` is `ready`, `starts`, `works`, `failed`, `refused` or a value of `OUTCOMES`."""
 
     worker: str
     what: str
@@ -51,24 +51,24 @@ class Report:
     note: str = ""
 
 
-ENDINGS = {
+OUTCOMES = {
     PointerStatus.COMPLETE: "done",
     PointerStatus.RUNNING: "branches",
     PointerStatus.WAITING_FOR_EVENT: "waits",
     PointerStatus.SLEEPING: "sleeps",
 }
-"""What is told of a step that was saved, by the status that it gave its pointer."""
+"""The report for a saved step, by the status of its pointer."""
 
 
 class ReportingHost(Host):
-    """A host whose steps write into the ledger, in the transaction that saves them, and that tells what it does."""
+    """A host whose steps write to the ledger in the transaction that saves them, and that reports what it does."""
 
     def __init__(
         self,
         provider: PostgresPersistenceProvider,
         ledger: Ledger,
         name: str,
-        tell: Callable[[Report], None],
+        send: Callable[[Report], None],
         *,
         lease: float,
     ) -> None:
@@ -76,61 +76,61 @@ class ReportingHost(Host):
         self._postgres = provider
         self._ledger = ledger
         self._name = name
-        self._tell = tell
+        self._send = send
 
     @contextmanager
     def transaction(
         self, workflow: WorkflowInstance, pointer: ExecutionPointer
     ) -> Iterator[tuple[PersistenceProvider, Callable[[str], None]]]:
-        """One transaction for the step's rows and the save of its workflow."""
+        """One transaction for the rows of the step and the save of its workflow."""
         report = partial(Report, self._name, order=workflow.name, step=title(pointer))
-        self._tell(report("starts"))
+        self._send(report("starts"))
         try:
             with Session(self._ledger.engine) as session, session.begin():
 
                 def record(effect: str) -> None:
                     self._ledger.write(session, workflow.id, effect, self._name)
-                    self._tell(report("works"))
+                    self._send(report("works"))
 
                 yield self._postgres.using(session), record
         except ConcurrencyError:
-            self._tell(report("refused"))
+            self._send(report("refused"))
             raise
         except Exception as error:
-            self._tell(report("failed", note=str(error)))
+            self._send(report("failed", note=str(error)))
             raise
-        self._tell(report(ENDINGS[pointer.status]))
+        self._send(report(OUTCOMES[pointer.status]))
 
 
 def title(pointer: ExecutionPointer) -> str:
-    """What the step is called on the screen."""
+    """The step's name in the output."""
     return " ".join([str(pointer.step_name).replace("_", " "), pointer.context_item or ""]).strip()
 
 
 def main() -> None:
-    """Work until standard input ends."""
+    """Work until standard input is closed."""
     line = sys.stdin.readline()
     if not line:
         return
     assignment = Assignment(**json.loads(line))
     stop = threading.Event()
-    threading.Thread(target=set_at_end_of_input, args=[stop], daemon=True).start()
+    threading.Thread(target=stop_at_end_of_input, args=[stop], daemon=True).start()
     provider = PostgresPersistenceProvider(assignment.url, schema=assignment.schema)
     ledger = Ledger(provider.engine, assignment.schema)
-    host = ReportingHost(provider, ledger, assignment.name, tell, lease=assignment.lease)
-    tell(Report(assignment.name, "ready"))
+    host = ReportingHost(provider, ledger, assignment.name, send, lease=assignment.lease)
+    send(Report(assignment.name, "ready"))
     host.run(stop, interval=0.05)
 
 
-def set_at_end_of_input(stop: threading.Event) -> None:
-    """Tell the host to stop when the demo has closed our input, or is no more and cannot thaw whom it froze."""
+def stop_at_end_of_input(stop: threading.Event) -> None:
+    """Stop the host when standard input is closed, and resume paused workers, since the demo may have been killed."""
     sys.stdin.read()
     os.killpg(0, signal.SIGCONT)
     stop.set()
 
 
-def tell(report: Report) -> None:
-    """Print the report for the demo to read; when it is no more, the end of the input ends us in order."""
+def send(report: Report) -> None:
+    """Print the report for the demo. If the demo was killed, the worker stops when its input ends."""
     with suppress(BrokenPipeError):
         print(json.dumps(asdict(report)), flush=True)
 

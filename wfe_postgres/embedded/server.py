@@ -1,4 +1,4 @@
-"""The private server: made, started, stopped, started again."""
+"""The embedded server: create, start, stop, restart."""
 
 import contextlib
 import errno
@@ -7,7 +7,6 @@ import secrets
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,47 +15,34 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import quote
 
 from wfe_postgres.embedded import supervisor
-from wfe_postgres.embedded.binaries import EmbeddedPostgresError, find_binaries, within_reach
+from wfe_postgres.embedded.binaries import EmbeddedPostgresError, accessible_binaries, find_binaries
+from wfe_postgres.embedded.configuration import DATABASE, HBA, INITDB, PORT, USER, reserve_port, server_conf
 from wfe_postgres.embedded.data_directory import LOG, DataDirectory
 
 if TYPE_CHECKING:
     import psycopg
 
-USER = "wfe"
-DATABASE = "wfe_test"
-PORT = 5432
-
-# Nothing in here outlives the program, so nothing needs to reach the disk. The name tells `schema.ensure` so.
-DEFAULTS = {"fsync": "off", "full_page_writes": "off", "cluster_name": "wfe_postgres-embedded"}
-
-HBA = """\
-local all,replication all trust
-host all,replication all 127.0.0.1/32 scram-sha-256
-"""
-
-INITDB = (f"--username={USER}", "--encoding=UTF8", "--locale=C", "--auth=trust", "--no-sync", "--no-instructions")
-
 SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 
-# Seconds until a start or a stop is given up.
+# Seconds until a start or a stop fails.
 TIMEOUT = 60.0
 
 
 class EmbeddedPostgres:
-    """A PostgreSQL server of this process's own, in a directory of its own below the temporary one.
+    """A private PostgreSQL server of this process, in its own directory below the temporary directory.
 
         with EmbeddedPostgres() as server:
             engine = create_engine(server.url)
 
-    It has a superuser `wfe` and an empty database `wfe_test`, and listens on a unix socket that nobody but the
-    starting user and the server's can reach; with `tcp` also on 127.0.0.1, at a free port and with a password,
-    and then that is where the URLs lead. `settings` are lines of postgresql.conf; `fsync` and `full_page_writes`
-    are off unless they say otherwise. `binaries` is the directory of `initdb` and `postgres`; without it
-    `find_binaries()` chooses.
+    The server has a superuser `wfe` and an empty database `wfe_test`. It listens on a unix socket that only the
+    current user and the server's user can access. With `tcp` it also listens on 127.0.0.1, on a free port and with a
+    password, and the URLs use this address. `settings` are parameters of postgresql.conf; `fsync` and
+    `full_page_writes` are off by default. `binaries` is the directory of `initdb` and `postgres`; the default is
+    `find_binaries()`.
 
-    Started by root the server runs as `postgres` or `nobody`. Whatever way this process ends, server and
-    directory go with it; what a killed supervisor left is removed at the next start. A forked child may use the
-    URLs, but neither stops the server by its own end nor keeps it by living on. Not thread-safe.
+    Started by root, the server runs as `postgres` or `nobody`. Server and directory are removed when this process
+    ends, however it ends; if the supervisor was killed as well, they are removed at the next start. A forked child may
+    use the URLs, but its end does not stop the server, and the server does not keep running for it. Not thread-safe.
     """
 
     def __init__(self, *, settings: Mapping[str, str] = {}, tcp: bool = False, binaries: Path | None = None) -> None:
@@ -65,7 +51,7 @@ class EmbeddedPostgres:
         self._binaries = binaries
         self._password = secrets.token_urlsafe(16)
         self._owner = os.getpid()
-        self._home: DataDirectory | None = None
+        self._data_directory: DataDirectory | None = None
         self._port = PORT
         self._reserved: socket.socket | None = None
         self._command: list[str | Path] = []
@@ -82,31 +68,31 @@ class EmbeddedPostgres:
 
     @property
     def directory(self) -> Path:
-        """The private directory: `data` is the cluster, `server.log` the log. Gone after `close()`."""
-        return self._alive().directory
+        """The private directory: `data` is the cluster, `server.log` the log. Removed by `close()`."""
+        return self._started_directory().directory
 
     @property
     def url(self) -> str:
-        """Where the database `wfe_test` is, for SQLAlchemy and for libpq; the same from first start to close."""
+        """The URL of the database `wfe_test`, for SQLAlchemy and libpq; constant from the first start to `close()`."""
         return self.url_of(DATABASE)
 
     def url_of(self, database: str) -> str:
-        """Where the database of this name is."""
+        """The URL of the database with this name."""
         if self._tcp:
             return f"postgresql://{USER}:{self._password}@127.0.0.1:{self._port}/{quote(database)}"
         return self._socket_url(database)
 
     def start(self) -> None:
-        """Start the server, which the first time means make it, and return when it accepts connections.
+        """Start the server and return when it accepts connections; the first start creates the cluster.
 
-        Nothing if it runs. Raises `EmbeddedPostgresError`; then server and directory are gone.
+        Does nothing if the server is running. Raises `EmbeddedPostgresError` after removing server and directory.
         """
         try:
-            if self._home is None:
-                self._make()
+            if self._data_directory is None:
+                self._create()
                 self._launch()
-                self._furnish()
-            elif not self._is_up():
+                self._create_database()
+            elif not self._is_running():
                 self._launch()
         except OSError as error:
             self.close()
@@ -116,40 +102,40 @@ class EmbeddedPostgres:
             raise
 
     def stop(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
-        """Stop the server and keep its data; the modes are those of `pg_ctl stop`. Nothing if it doesn't run.
+        """Stop the server and keep its data; the modes are those of `pg_ctl stop`. Does nothing if it is not running.
 
-        Raises `EmbeddedPostgresError` when it has not ended after a minute.
+        Raises `EmbeddedPostgresError` if the server has not stopped after a minute.
         """
-        if self._process and self._is_up():
+        if self._process and self._is_running():
             self._process.send_signal(SIGNALS[mode])
             try:
                 self._process.wait(TIMEOUT)
             except subprocess.TimeoutExpired:
-                raise EmbeddedPostgresError(f"the embedded PostgreSQL ignored a {mode} stop") from None
+                raise EmbeddedPostgresError(f"the embedded PostgreSQL did not complete a {mode} shutdown") from None
 
     def crash(self) -> None:
-        """Stop the server as a crash would, without a checkpoint, and start it again: it recovers."""
+        """Simulate a crash: stop the server without a checkpoint and start it again, so that it recovers."""
         self.stop("immediate")
         self.start()
 
     def close(self) -> None:
-        """Stop the server and remove its directory. Nothing in a forked child, or when it is done already."""
-        if self._home and self._owner == os.getpid():
-            home, self._home = self._home, None
-            home.remove()
+        """Stop the server and remove its directory. Does nothing in a forked child or if already closed."""
+        if self._data_directory and self._owner == os.getpid():
+            directory, self._data_directory = self._data_directory, None
+            directory.remove()
             if self._process:
                 self._process.wait()
             if self._reserved:
                 self._reserved.close()
 
     def connect(self, database: str = DATABASE) -> "psycopg.Connection[tuple[Any, ...]]":
-        """A new connection in autocommit mode, as superuser, always through the socket."""
+        """Open a superuser connection in autocommit mode through the unix socket."""
         import psycopg
 
         return psycopg.connect(self._socket_url(database), autocommit=True)
 
     def create_database(self, name: str, template: str = "template0") -> str:
-        """Create a database as a copy of another, to which nobody may be connected; return its URL."""
+        """Create a database as a copy of a template, which must not have connections; return its URL."""
         from psycopg import sql
 
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
@@ -158,68 +144,56 @@ class EmbeddedPostgres:
         return self.url_of(name)
 
     def log_mark(self) -> int:
-        """How long the server's log is now, in bytes."""
+        """The current size of the server's log in bytes."""
         return (self.directory / LOG).stat().st_size
 
     def log_since(self, mark: int = 0) -> str:
-        """What the server has logged since its log was `mark` bytes long."""
+        """The server's log from position `mark`."""
         return (self.directory / LOG).read_bytes()[mark:].decode(errors="replace")
 
-    def _alive(self) -> DataDirectory:
-        if self._home is None:
+    def _started_directory(self) -> DataDirectory:
+        if self._data_directory is None:
             raise EmbeddedPostgresError("the embedded PostgreSQL has not been started")
-        return self._home
+        return self._data_directory
 
-    def _is_up(self) -> bool:
+    def _is_running(self) -> bool:
         if self._owner != os.getpid():
             raise EmbeddedPostgresError("only the process that started this PostgreSQL can start or stop it")
         return self._process is not None and self._process.poll() is None
 
     def _socket_url(self, database: str) -> str:
-        # The port is named because libpq would otherwise take it from PGPORT.
+        # The port is explicit, because libpq would otherwise use PGPORT.
         return f"postgresql://{USER}@/{quote(database)}?host={quote(str(self.directory))}&port={self._port}"
 
-    def _make(self) -> None:
-        """Make the directory and all that root may write in it, hand it over, and have the cluster made."""
+    def _create(self) -> None:
+        """Create the directory and its configuration files, hand it over to the server's user, and run initdb."""
         programs = self._binaries or find_binaries()
         self._owner = os.getpid()
-        self._home = home = DataDirectory.make()
-        if home.account:
-            programs = within_reach(programs, home.directory / "install", home.account)
+        self._data_directory = directory = DataDirectory.create()
+        if directory.account:
+            programs = accessible_binaries(programs, directory.directory / "install", directory.account)
         if self._tcp:
-            self._port, self._reserved = _reserve_port()
-        data, configuration = home.directory / "data", home.directory / "server.conf"
-        configuration.write_text(self._configuration())
-        (home.directory / "pg_hba.conf").write_text(HBA)
-        home.hand_over()
+            self._port, self._reserved = reserve_port()
+        data, configuration = directory.directory / "data", directory.directory / "server.conf"
+        server_settings = server_conf(directory.directory, self._port, tcp=self._tcp, settings=self._settings)
+        configuration.write_text(server_settings)
+        (directory.directory / "pg_hba.conf").write_text(HBA)
+        directory.hand_over()
         self._command = [programs / "postgres", "-D", data, "-c", f"config_file={configuration}"]
-        self._process = home.run(programs / "initdb", "-D", data, *INITDB)
+        self._process = directory.run(programs / "initdb", "-D", data, *INITDB)
         if self._process.wait() != 0:
             raise self._failure()
 
-    def _configuration(self) -> str:
-        """The text of server.conf. It stands outside the cluster, so that ALTER SYSTEM stands above it."""
-        own = {
-            "listen_addresses": "127.0.0.1" if self._tcp else "",
-            "port": str(self._port),
-            "unix_socket_directories": str(self.directory),
-            "hba_file": str(self.directory / "pg_hba.conf"),
-        }
-        settings = own | DEFAULTS | dict(self._settings)
-        quoted = {name: value.replace("'", "''") for name, value in settings.items()}
-        lines = [f"{name} = '{value}'" for name, value in quoted.items()]
-        return "\n".join(["include 'data/postgresql.conf'", *lines, ""])
-
     def _launch(self) -> None:
-        """Start the postmaster and wait until it says that it is ready."""
-        self._process = process = self._alive().run(*self._command)
+        """Start the postmaster and wait until it is ready."""
+        self._process = process = self._started_directory().run(*self._command)
         deadline = time.monotonic() + TIMEOUT
         while not supervisor.is_ready(self.directory, process.pid):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise self._failure()
             time.sleep(0.005)
 
-    def _furnish(self) -> None:
+    def _create_database(self) -> None:
         from psycopg import sql
 
         password = sql.SQL("ALTER ROLE {} PASSWORD {}")
@@ -228,40 +202,24 @@ class EmbeddedPostgres:
         self.create_database(DATABASE)
 
     def _failure(self) -> EmbeddedPostgresError:
-        """The error of a server that did not start, with the last that it said: as a rule the cause and its effect."""
-        said = "; ".join(self.log_since().strip().splitlines()[-2:])
-        return EmbeddedPostgresError(f"the embedded PostgreSQL did not start: {said or 'it says nothing'}")
+        """The error for a server that did not start, with the last two lines of its log."""
+        log = "; ".join(self.log_since().strip().splitlines()[-2:])
+        return EmbeddedPostgresError(f"the embedded PostgreSQL did not start: {log or 'its log is empty'}")
 
 
 def _reason(error: OSError) -> str:
-    """What the system refused; a container's root may lack root's rights, and the system only says that it may not."""
+    """The reason of an OS error; in a container, root may lack the privilege to change its user."""
     if os.geteuid() == 0 and error.errno in (errno.EPERM, errno.EINVAL):
-        return "PostgreSQL refuses to run as root, and this root may not become another user"
+        return "PostgreSQL does not run as root, and this process lacks the privilege to change its user"
     return str(error)
-
-
-def _reserve_port() -> tuple[int, socket.socket]:
-    """A free TCP port, and the socket that keeps it free for this server until it is closed.
-
-    A socket that is bound but does not listen takes the port out of the system's choice, and PostgreSQL, which
-    sets SO_REUSEADDR as well, can have it all the same. Without it a client's own end could come to sit on the
-    port while the server is down. Other systems than Linux would keep it from PostgreSQL, too.
-    """
-    reserved = socket.socket()
-    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    reserved.bind(("127.0.0.1", 0))
-    port: int = reserved.getsockname()[1]
-    if sys.platform != "linux":
-        reserved.close()
-    return port, reserved
 
 
 @contextlib.contextmanager
 def temporary_postgres(env_var: str) -> Iterator[str]:
-    """The URL of a database to work on: the environment variable's if it is set, else an embedded server's.
+    """The URL in the environment variable if it is set, else the URL of an embedded server.
 
-    The embedded one runs as long as the context; what is in the variable is neither checked nor touched.
-    Raises `EmbeddedPostgresError` when there is neither.
+    The embedded server runs as long as the context. The URL in the variable is used unchecked. Raises
+    `EmbeddedPostgresError` if the variable is not set and no server can be started.
     """
     if url := os.environ.get(env_var):
         yield url

@@ -1,7 +1,7 @@
-"""For people who write hosts or other providers: an in-memory provider, and the conformance suite it passes.
+"""Testing tools for authors of hosts and providers: an in-memory provider and a conformance suite.
 
-`wfe_postgres.testing.memory` needs nothing more than the library; `wfe_postgres.testing.conformance` needs pytest
-and hypothesis.
+`wfe_postgres.testing.memory` has no further dependencies; `wfe_postgres.testing.conformance` requires pytest and
+hypothesis.
 """
 
 from wfe_postgres.testing.memory import InMemoryPersistenceProvider

@@ -1,12 +1,12 @@
-"""The conformance suite: what any persistence provider of the WFE engine must satisfy, as pytest tests to inherit.
+"""The conformance suite for persistence providers of the WFE engine, as pytest classes to inherit from.
 
     class TestMyProvider(PersistenceConformance):
         @pytest.fixture
         def provider(self):
             return MyProvider(...)          # on an empty store
 
-`configure` may be overridden as well; see `Conformance`. The parts can be inherited alone, to run some of them again
-under another configuration; `SequentialConformance` is the one that can be run inside one transaction, too.
+`configure` can also be overridden; see `Conformance`. The parts can be inherited separately, for example to repeat some
+of them with another configuration. `SequentialConformance` can also run inside a single transaction.
 """
 
 from pkgutil import iter_modules
@@ -19,7 +19,7 @@ except ImportError as _missing:
         "the conformance suite needs pytest and hypothesis: pip install 'pytest>=8.3' 'hypothesis>=6.100'"
     ) from _missing
 
-# Before they are imported, or a failing assertion of theirs would not say what was compared.
+# Must precede the imports, so that failing assertions in these modules show the compared values.
 pytest.register_assert_rewrite(*(f"{__name__}.{part.name}" for part in iter_modules(__path__)))
 
 from wfe_postgres.testing.conformance.commands import CommandConformance, StoreConformance  # noqa: E402
@@ -46,7 +46,7 @@ class SequentialConformance(
     StoreConformance,
     ValueConformance,
 ):
-    """What one thread can see, a call after the other, inside one transaction as well as without."""
+    """Single-threaded tests, which can also run inside one transaction."""
 
 
 class PersistenceConformance(
@@ -56,7 +56,7 @@ class PersistenceConformance(
     RaceConformance,
     LeaseConformance,
 ):
-    """The whole suite."""
+    """The complete suite."""
 
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What must be refused: values JSON or PostgreSQL lacks, and arguments out of their range, each with its path."""
+"""Invalid input: values that JSON or PostgreSQL cannot represent, and arguments out of range, with their paths."""
 
 import random
 import string
@@ -13,20 +13,20 @@ from wfe_postgres.contract.models import ExecutionError, ScheduledCommand, Workf
 from wfe_postgres.testing.conformance.commands import never
 from wfe_postgres.testing.conformance.support import at, command, from_now
 
-NAIVE = datetime(2024, 1, 1)  # noqa: DTZ001 - it is here to be refused
+NAIVE = datetime(2024, 1, 1)  # noqa: DTZ001 - an invalid value
 TOO_LONG = "".join(random.Random(1).choices(string.ascii_letters, k=10_000))
 
 
-class Nowhere(tzinfo):
-    """A timezone that knows no offset: with it a datetime is as naive as without."""
+class UnknownOffset(tzinfo):
+    """A time zone without an offset; a datetime with it counts as naive."""
 
-    def utcoffset(self, moment: datetime | None) -> None:
+    def utcoffset(self, dt: datetime | None) -> None:
         return None
 
-    def dst(self, moment: datetime | None) -> None:
+    def dst(self, dt: datetime | None) -> None:
         return None
 
-    def tzname(self, moment: datetime | None) -> None:
+    def tzname(self, dt: datetime | None) -> None:
         return None
 
 
@@ -38,7 +38,7 @@ def circle() -> dict[str, Any]:
 
 
 def deep() -> list[Any]:
-    """A list too deeply nested to be read back."""
+    """A list that is nested too deeply to be decoded."""
     value: list[Any] = []
     for _ in range(100_000):
         value = [value]
@@ -76,7 +76,7 @@ BAD_JSON: dict[str, Any] = {
     "key with a surrogate": {"\ud83d": 1},
 }
 
-PLACES: dict[str, Callable[[Any], Any]] = {
+NESTINGS: dict[str, Callable[[Any], Any]] = {
     "": lambda value: value,
     ".order.lines[3].price": lambda value: {"order": {"lines": [1, 2.5, "x", {"price": value}], "more": {}}},
     "[1][0]": lambda value: [[], (value, {}), None],
@@ -85,7 +85,7 @@ PLACES: dict[str, Callable[[Any], Any]] = {
 BAD_WORKFLOWS: dict[str, tuple[str, Any]] = {
     "naive create_time": ("create_time", NAIVE),
     "naive complete_time": ("complete_time", NAIVE),
-    "create_time without offset": ("create_time", NAIVE.replace(tzinfo=Nowhere())),
+    "create_time without offset": ("create_time", NAIVE.replace(tzinfo=UnknownOffset())),
     "create_time after the year 9999": (
         "create_time",
         datetime.max.replace(tzinfo=timezone(-timedelta(hours=1))),
@@ -223,7 +223,7 @@ JSON_FIELDS: dict[str, Callable[[WorkflowInstance, Any], None]] = {
         it, "extension_attributes", {"key": value}
     ),
 }
-"""How each field of a workflow that holds users' JSON is set, by the path under which it is refused."""
+"""Setters for the JSON fields of a workflow, by the path in the error."""
 
 
 def _set(instance: WorkflowInstance, field: str, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""Scheduled commands, the log of errors and the store itself."""
+"""Scheduled commands, execution errors and `ensure_store_exists`."""
 
 from typing import NoReturn
 
@@ -10,7 +10,7 @@ from wfe_postgres.testing.conformance.support import Conformance, at, command, c
 
 
 class Recorder:
-    """A handler that remembers what it was called with."""
+    """A handler that records its commands."""
 
     def __init__(self) -> None:
         self.seen: list[ScheduledCommand] = []
@@ -20,7 +20,7 @@ class Recorder:
 
     @property
     def data(self) -> list[str]:
-        """What the commands were about."""
+        """The `data` of the recorded commands."""
         return [it.data for it in self.seen]
 
 
@@ -30,14 +30,14 @@ def never(command: ScheduledCommand) -> NoReturn:
 
 
 class CommandConformance(Conformance):
-    """`ScheduledCommandRepository`, where one host is at work."""
+    """`ScheduledCommandRepository` with a single host."""
 
     def test_commands_are_supported(self, provider: PersistenceProvider) -> None:
-        """`supports_scheduled_commands` is a property; True here."""
+        """The property `supports_scheduled_commands` is True."""
         assert provider.supports_scheduled_commands is True
 
     def test_due_commands_are_handled_earliest_first(self, provider: PersistenceProvider) -> None:
-        """Each command with `execute_time <= as_of`, earliest first; the result is how many."""
+        """Commands with `execute_time <= as_of` are handled, earliest first; the result is their number."""
         for second in (3, 1, 4, 2):
             provider.schedule_command(command(f"at {second}", second))
         handled = Recorder()
@@ -46,43 +46,43 @@ class CommandConformance(Conformance):
         assert all(type(it.command_name) is CommandName for it in handled.seen)
 
     def test_a_command_is_due_from_its_millisecond_on(self, provider: PersistenceProvider) -> None:
-        """A millisecond too early, and it stays."""
+        """A command is not handled a millisecond before its `execute_time`."""
         provider.schedule_command(ScheduledCommand.process_event("event", ms(1) + 1))
         assert provider.process_commands(at(1), never) == 0
         assert provider.process_commands(at(1.0009), never) == 0
         assert provider.process_commands(at(1.001), Recorder()) == 1
 
     def test_the_store_keeps_its_own_copy_of_a_command(self, provider: PersistenceProvider) -> None:
-        """What caller or handler does to the object they have changes nothing of what is scheduled."""
+        """Changes of the caller's or the handler's object do not affect the scheduled command."""
         mine = command("one", 1)
         provider.schedule_command(mine)
         mine.execute_time = ms(99)
 
-        def spoil(it: ScheduledCommand) -> None:
+        def change(it: ScheduledCommand) -> None:
             it.execute_time = ms(99)
             raise ValueError
 
         with pytest.raises(ExceptionGroup):
-            provider.process_commands(at(1), spoil)
+            provider.process_commands(at(1), change)
         handled = Recorder()
         assert provider.process_commands(at(1), handled) == 1
         assert handled.seen == [command("one", 1)]
 
     def test_a_handled_command_is_removed(self, provider: PersistenceProvider) -> None:
-        """A command is removed once its handler returned, whatever it returned."""
+        """A command is removed after its handler returned, whatever the result."""
         provider.schedule_command(command("once"))
         assert provider.process_commands(at(1), lambda _: False) == 1
         assert provider.process_commands(at(1), never) == 0
 
     def test_it_is_there_while_its_handler_runs(self, provider: PersistenceProvider) -> None:
-        """Removed once its handler returned, not before: who asks meanwhile gets nothing, and it counts once."""
+        """A command is removed after its handler returned, and a nested call does not handle it again."""
         provider.schedule_command(command("one"))
         inner: list[int] = []
-        assert provider.process_commands(at(1), lambda _: inner.append(_rest(provider))) == 1
+        assert provider.process_commands(at(1), lambda _: inner.append(_process_again(provider))) == 1
         assert inner == [0]
 
     def test_scheduling_is_an_upsert(self, provider: PersistenceProvider) -> None:
-        """Upsert on (command_name, data): the later call's `execute_time` stands, earlier or later."""
+        """Upsert on (command_name, data): the `execute_time` of the last call applies."""
         for second in (5, 9, 1):
             provider.schedule_command(command("sooner", second))
         for second in (5, 1, 9):
@@ -94,7 +94,7 @@ class CommandConformance(Conformance):
         assert handled.seen[1:] == [command("later", 9)]
 
     def test_name_and_data_are_the_identity(self, provider: PersistenceProvider) -> None:
-        """Two commands of one name, or of one `data`, are two."""
+        """Commands with the same name or the same `data` are different commands."""
         both = [command("same", 1, CommandName.PROCESS_EVENT), command("same", 2)]
         for it in (*both, command("other", 3)):
             provider.schedule_command(it)
@@ -103,7 +103,7 @@ class CommandConformance(Conformance):
         assert handled.seen == both
 
     def test_a_failure_does_not_stop_the_others(self, provider: PersistenceProvider) -> None:
-        """Who raises stays in place; the others run; the failures are raised together at the end."""
+        """A command whose handler raises stays; the others are handled; the exceptions are raised as a group."""
         for number in range(25):
             provider.schedule_command(command(f"{number:02}", number))
         handled = Recorder()
@@ -120,12 +120,12 @@ class CommandConformance(Conformance):
         assert list(caught.value.exceptions) == raised
         assert [str(error) for error in raised] == ["03", "17"]
         assert len(handled.seen) == 23
-        again = Recorder()
-        assert provider.process_commands(at(99), again) == 2
-        assert again.seen == [command("03", 3), command("17", 17)]
+        retried = Recorder()
+        assert provider.process_commands(at(99), retried) == 2
+        assert retried.seen == [command("03", 3), command("17", 17)]
 
     def test_one_call_handles_each_command_at_most_once(self, provider: PersistenceProvider) -> None:
-        """One that fails, or is scheduled anew in its handler, is not handled again by the same call."""
+        """A command that fails or is rescheduled by its handler is not handled again by the same call."""
         provider.schedule_command(command("fails", 1))
         provider.schedule_command(command("again", 2))
         handled = Recorder()
@@ -144,7 +144,7 @@ class CommandConformance(Conformance):
 
     @pytest.mark.parametrize("second", [0, 1, 5], ids=["earlier", "same time", "later"])
     def test_scheduled_again_by_its_own_handler(self, provider: PersistenceProvider, second: int) -> None:
-        """A command that its own handler re-schedules is not lost, for the same `execute_time` as well."""
+        """A command that is rescheduled by its handler is not lost, even with the same `execute_time`."""
         provider.schedule_command(command("again", 1))
         assert provider.process_commands(at(1), lambda _: provider.schedule_command(command("again", second))) == 1
         if second > 1:
@@ -155,7 +155,7 @@ class CommandConformance(Conformance):
         assert provider.process_commands(at(99), never) == 0
 
     def test_scheduled_again_by_a_handler_that_fails(self, provider: PersistenceProvider) -> None:
-        """What the handler scheduled stands, though it raised after that."""
+        """A command that the handler scheduled is kept, even if the handler raises afterwards."""
         provider.schedule_command(command("again", 1))
 
         def fail(_: ScheduledCommand) -> None:
@@ -168,7 +168,7 @@ class CommandConformance(Conformance):
         assert provider.process_commands(at(5), Recorder()) == 1
 
     def test_a_handler_may_schedule_others(self, provider: PersistenceProvider) -> None:
-        """What a handler schedules for another key is there afterwards, handled now or by the next call."""
+        """A command that a handler schedules is handled by the same or by the next call."""
         provider.schedule_command(command("first", 1))
         handled = Recorder()
 
@@ -183,7 +183,7 @@ class CommandConformance(Conformance):
 
     @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
     def test_an_interrupt_ends_the_run(self, provider: PersistenceProvider, interrupt: type[BaseException]) -> None:
-        """KeyboardInterrupt and SystemExit end the run at once; what was not handled is there to be handled."""
+        """KeyboardInterrupt and SystemExit end the call immediately; unhandled commands stay."""
         for number in range(5):
             provider.schedule_command(command(str(number), number))
         handled = Recorder()
@@ -202,7 +202,7 @@ class CommandConformance(Conformance):
         assert handled.data == ["1", "0", "2", "3", "4"]
 
     def test_a_handler_may_use_the_provider(self, provider: PersistenceProvider) -> None:
-        """A handler that loads and saves what its command is about does so like anybody else."""
+        """A handler can load and save workflows with the provider."""
         instance = created(provider, workflow())
         provider.schedule_command(ScheduledCommand.process_workflow(instance.id, ms(1)))
 
@@ -215,7 +215,7 @@ class CommandConformance(Conformance):
         assert provider.get_workflow_instance(instance.id).data == "handled"
 
 
-def _rest(provider: PersistenceProvider) -> int:
+def _process_again(provider: PersistenceProvider) -> int:
     return provider.process_commands(at(1), never)
 
 
@@ -223,14 +223,14 @@ class StoreConformance(Conformance):
     """`persist_errors` and `ensure_store_exists`."""
 
     def test_errors_are_stored_whole(self, provider: PersistenceProvider) -> None:
-        """Every field of every error is stored, equal ones as often as they were given."""
+        """All fields of all errors are stored, including duplicates."""
         errors = [ExecutionError("workflow", "pointer", f"no {n}", error_time=at(n)) for n in (1, 2, 2, 3)]
         provider.persist_errors(errors)
         provider.persist_errors([])
         assert self.execution_errors(provider) == errors[::-1]
 
     def test_the_store_is_ensured_any_number_of_times(self, provider: PersistenceProvider) -> None:
-        """`ensure_store_exists` on a store that is there changes nothing in it."""
+        """`ensure_store_exists` does not change an existing store."""
         instance = created(provider, workflow())
         for _ in range(3):
             provider.ensure_store_exists()

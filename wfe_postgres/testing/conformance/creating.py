@@ -1,4 +1,4 @@
-"""Creating workflows, reading them, finding those that are due, and counting per definition."""
+"""Creating and loading workflows, polling for due ones, and definition sequences."""
 
 from copy import deepcopy
 from datetime import timedelta, timezone
@@ -23,16 +23,16 @@ from wfe_postgres.testing.conformance.support import (
 
 
 class CreatingConformance(Conformance):
-    """`create_new_workflow` and the reads of workflows."""
+    """`create_new_workflow` and the methods that read workflows."""
 
     def test_a_created_workflow_is_read_back_whole(self, provider: PersistenceProvider) -> None:
-        """Every field of the instance and of its pointers is stored, the pointers in their order."""
+        """All fields of the instance and its pointers are stored; the order of the pointers is kept."""
         instance = full_workflow()
         assert provider.create_new_workflow(instance) == instance.id
         assert provider.get_workflow_instance(instance.id) == instance
 
     def test_a_workflow_without_pointers_is_read_back(self, provider: PersistenceProvider) -> None:
-        """An empty list of pointers is stored as such."""
+        """A workflow with no pointers is stored."""
         instance = WorkflowInstance("order", 1)
         instance.name = instance.id
         assert created(provider, instance) == instance
@@ -46,13 +46,13 @@ class CreatingConformance(Conformance):
         assert provider.get_workflow_instance(workflow_id) == instance
 
     def test_an_empty_name_becomes_the_id(self, provider: PersistenceProvider) -> None:
-        """An empty name becomes the id that was given; a given one stays."""
+        """An empty name becomes the id; another name is kept."""
         unnamed, named = workflow(id="one"), workflow(id="two", name="second")
         assert created(provider, unnamed).name == unnamed.name == "one"
         assert created(provider, named).name == named.name == "second"
 
     def test_creation_sets_the_revision(self, provider: PersistenceProvider) -> None:
-        """A created instance carries a stamp, under which it can be saved at once."""
+        """A created instance has a revision and can be saved without loading it."""
         instance = workflow()
         provider.create_new_workflow(instance)
         assert isinstance(instance.revision, int)
@@ -61,7 +61,7 @@ class CreatingConformance(Conformance):
         assert provider.get_workflow_instance(instance.id) == instance
 
     def test_a_loaded_workflow_can_be_created_anew_under_another_id(self, provider: PersistenceProvider) -> None:
-        """The revision that an instance brings along plays no part in its creation."""
+        """The revision of an instance is ignored when it is created."""
         first = created(provider, full_workflow(id="one", name="one"))
         second = provider.get_workflow_instance("one")
         second.id = second.name = "two"
@@ -69,7 +69,7 @@ class CreatingConformance(Conformance):
         assert provider.get_workflow_instance("one") == first
 
     def test_a_taken_id_is_refused(self, provider: PersistenceProvider) -> None:
-        """An id that is taken: `WorkflowExistsError`, and nothing is written."""
+        """A duplicate id raises `WorkflowExistsError`; nothing is written."""
         first = created(provider, workflow(id="one", name="first"))
         with pytest.raises(WorkflowExistsError) as caught:
             provider.create_new_workflow(workflow(pointer("third"), id="one", name="other"))
@@ -79,7 +79,7 @@ class CreatingConformance(Conformance):
             provider.get_workflow_instance_by_name("other")
 
     def test_a_taken_name_is_refused(self, provider: PersistenceProvider) -> None:
-        """A name that is taken: `WorkflowExistsError`, and nothing is written."""
+        """A duplicate name raises `WorkflowExistsError`; nothing is written."""
         first = created(provider, workflow(id="one", name="first"))
         with pytest.raises(WorkflowExistsError) as caught:
             provider.create_new_workflow(workflow(pointer("third"), id="two", name="first"))
@@ -88,14 +88,14 @@ class CreatingConformance(Conformance):
         assert not has_workflow(provider, "two")
 
     def test_an_id_may_not_stand_as_another_name(self, provider: PersistenceProvider) -> None:
-        """An empty name becomes the id, so an id that is another workflow's name is refused, too."""
+        """An empty name becomes the id, so an id that is the name of another workflow is rejected."""
         provider.create_new_workflow(workflow(id="one", name="two"))
         with pytest.raises(WorkflowExistsError):
             provider.create_new_workflow(workflow(id="two"))
         assert not has_workflow(provider, "two")
 
     def test_a_refused_creation_leaves_the_object(self, provider: PersistenceProvider) -> None:
-        """The caller's object changes only after success: no id, no name and no stamp before."""
+        """A failed creation does not set id, name or revision of the caller's object."""
         provider.create_new_workflow(workflow(name="taken"))
         refused = workflow(id="", name="taken")
         before = state(refused)
@@ -106,7 +106,7 @@ class CreatingConformance(Conformance):
         assert created(provider, refused) == refused
 
     def test_two_workflows_may_have_pointers_of_one_id(self, provider: PersistenceProvider) -> None:
-        """A pointer's id is unique within its workflow, not across them."""
+        """The id of a pointer is unique within its workflow only."""
         one, two = workflow(pointer("same", step_id=1)), workflow(pointer("same", step_id=2))
         provider.create_new_workflow(one)
         provider.create_new_workflow(two)
@@ -114,7 +114,7 @@ class CreatingConformance(Conformance):
         assert provider.get_workflow_instance(two.id) == two
 
     def test_the_store_keeps_its_own_copy(self, provider: PersistenceProvider) -> None:
-        """What the caller does to an object after its creation, or to a loaded one, is not stored unsaved."""
+        """Changes of a created or loaded object are not stored without a save."""
         instance = workflow(name="mine")
         stored = deepcopy(created(provider, instance))
         loads = [
@@ -129,7 +129,7 @@ class CreatingConformance(Conformance):
         assert provider.get_workflow_instance(instance.id) == stored
 
     def test_a_workflow_is_found_by_its_name(self, provider: PersistenceProvider) -> None:
-        """By the name comes the same as by the id; the id is not a name."""
+        """Loading by name returns the same workflow as loading by id; the id is not a name."""
         instance = full_workflow(name="by name")
         provider.create_new_workflow(instance)
         assert provider.get_workflow_instance_by_name("by name") == instance
@@ -137,14 +137,14 @@ class CreatingConformance(Conformance):
             provider.get_workflow_instance_by_name(instance.id)
 
     def test_an_unknown_workflow_is_an_error(self, provider: PersistenceProvider) -> None:
-        """Unknown: `WorkflowNotFoundError`, which carries what was asked for."""
+        """An unknown id or name raises `WorkflowNotFoundError` with that value."""
         for get in (provider.get_workflow_instance, provider.get_workflow_instance_by_name):
             with pytest.raises(WorkflowNotFoundError) as caught:
                 get("unknown")
             assert caught.value.workflow_id == "unknown"
 
     def test_several_come_in_the_order_of_their_ids(self, provider: PersistenceProvider) -> None:
-        """In the order of `ids`; unknown ids are left out."""
+        """The result is in the order of `ids`; unknown ids are omitted."""
         one, two, three = full_workflow(name="one"), workflow(), full_workflow(name="three")
         for instance in (one, two, three):
             provider.create_new_workflow(instance)
@@ -153,7 +153,7 @@ class CreatingConformance(Conformance):
         assert provider.get_workflow_instances([]) == []
 
     def test_one_of_several_can_be_saved(self, provider: PersistenceProvider) -> None:
-        """What comes with several, or by name, is loaded like any other: it can be changed and saved."""
+        """Workflows loaded in bulk or by name can be changed and saved."""
         ids = [provider.create_new_workflow(full_workflow(name=name)) for name in ("one", "two")]
         first, second = provider.get_workflow_instances(ids)[1], provider.get_workflow_instance_by_name("one")
         for instance in (first, second):
@@ -164,13 +164,13 @@ class CreatingConformance(Conformance):
 
     @pytest.mark.parametrize("status", WorkflowStatus)
     def test_only_runnable_ones_are_polled(self, provider: PersistenceProvider, status: WorkflowStatus) -> None:
-        """Runnable instances are those whose status is Runnable."""
+        """Only workflows with status Runnable are returned."""
         workflow_id = provider.create_new_workflow(workflow(status=status, next_execution=ms(0)))
         expected = [workflow_id] if status is WorkflowStatus.RUNNABLE else []
         assert provider.get_runnable_instances(at(0)) == expected
 
     def test_a_workflow_is_due_from_its_millisecond_on(self, provider: PersistenceProvider) -> None:
-        """`next_execution <= as_at`, in milliseconds, whatever the offset that `as_at` is written in."""
+        """A workflow is due if `next_execution <= as_at` in milliseconds, for any UTC offset of `as_at`."""
         workflow_id = provider.create_new_workflow(workflow(next_execution=ms(1)))
         nepal = timezone(timedelta(hours=5, minutes=45))
         assert provider.get_runnable_instances(at(1)) == [workflow_id]
@@ -179,14 +179,14 @@ class CreatingConformance(Conformance):
         assert provider.get_runnable_instances(at(1).astimezone(nepal) - timedelta(milliseconds=1)) == []
 
     def test_a_workflow_without_next_execution_waits(self, provider: PersistenceProvider) -> None:
-        """`next_execution` None: waiting, never polled; a new instance's own 0 is due at once."""
+        """A workflow with `next_execution` None is never due; the default 0 is due immediately."""
         waiting, new = workflow(next_execution=None), workflow()
         provider.create_new_workflow(waiting)
         provider.create_new_workflow(new)
         assert provider.get_runnable_instances(at(10**9)) == [new.id]
 
     def test_the_earliest_come_first(self, provider: PersistenceProvider) -> None:
-        """The earliest first, and no more than `limit`."""
+        """Earliest first, at most `limit`."""
         ids = {second: provider.create_new_workflow(workflow(next_execution=ms(second))) for second in (3, 1, 4, 2)}
         assert provider.get_runnable_instances(at(3)) == [ids[1], ids[2], ids[3]]
         assert provider.get_runnable_instances(at(9), limit=2) == [ids[1], ids[2]]
@@ -194,7 +194,7 @@ class CreatingConformance(Conformance):
         assert provider.get_runnable_instances(at(9), limit=0) == []
 
     def test_a_save_moves_a_workflow_among_the_runnable(self, provider: PersistenceProvider) -> None:
-        """What is runnable is judged by the workflow as it was last saved."""
+        """The poll uses the last saved state of the workflow."""
         instance = created(provider, workflow(next_execution=ms(1)))
         instance.next_execution = ms(2)
         provider.persist_workflow(instance)

@@ -1,4 +1,4 @@
-"""Events: stored, found by name, key and time, and taken off the runnable ones."""
+"""Events: storing them, finding them by name, key and time, and marking them as processed."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -24,20 +24,20 @@ class EventConformance(Conformance):
     """`EventRepository`."""
 
     def test_a_created_event_is_read_back_whole(self, provider: PersistenceProvider) -> None:
-        """Every field is stored, `is_processed` included."""
+        """All fields are stored, including `is_processed`."""
         for it in (event(event_data={"amount": 10}), event(is_processed=True)):
             assert provider.create_event(it) == it.id
             assert provider.get_event(it.id) == it
 
     def test_an_event_without_id_gets_a_uuid(self, provider: PersistenceProvider) -> None:
-        """An event whose id is empty gets a new UUID, also set on the object."""
+        """An empty id becomes a new UUID, which is also set on the object."""
         new = event(id="")
         event_id = provider.create_event(new)
         assert str(UUID(event_id)) == event_id == new.id
         assert provider.get_event(event_id) == new
 
     def test_the_store_keeps_its_own_copy_of_an_event(self, provider: PersistenceProvider) -> None:
-        """What the caller does to an event that was stored or read changes nothing in the store."""
+        """Changes of a created or loaded event do not affect the store."""
         mine = event(event_data={"amounts": [1]})
         provider.create_event(mine)
         stored = deepcopy(provider.get_event(mine.id))
@@ -48,7 +48,7 @@ class EventConformance(Conformance):
 
     @pytest.mark.parametrize("call", UNKNOWN)
     def test_an_unknown_event_is_an_error(self, provider: PersistenceProvider, call: str) -> None:
-        """Unknown id in any of these: `EventNotFoundError`."""
+        """An unknown id raises `EventNotFoundError`."""
         known = event()
         provider.create_event(known)
         with pytest.raises(EventNotFoundError) as caught:
@@ -57,7 +57,7 @@ class EventConformance(Conformance):
         assert provider.get_event(known.id) == known
 
     def test_events_are_marked_and_unmarked(self, provider: PersistenceProvider) -> None:
-        """Marked, an event is off the runnable ones; unmarked, it is back; twice is as good as once."""
+        """A processed event is not runnable, an unprocessed one is; both calls are idempotent."""
         one, two = (provider.create_event(event(event_time=at(second))) for second in (1, 2))
         for _ in range(2):
             provider.mark_event_processed(one)
@@ -70,7 +70,7 @@ class EventConformance(Conformance):
             assert not provider.get_event(one).is_processed
 
     def test_unprocessed_events_are_runnable_from_their_time_on(self, provider: PersistenceProvider) -> None:
-        """Unprocessed, `event_time <= as_at`, to the microsecond, in whatever offset `as_at` is written."""
+        """Unprocessed events with `event_time <= as_at` are runnable, for any UTC offset of `as_at`."""
         event_id = provider.create_event(event(event_time=at(1)))
         provider.create_event(event(event_time=at(0), is_processed=True))
         assert provider.get_runnable_events(at(1)) == [event_id]
@@ -78,7 +78,7 @@ class EventConformance(Conformance):
         assert provider.get_runnable_events(at(1) - MICROSECOND) == []
 
     def test_the_oldest_are_runnable_first(self, provider: PersistenceProvider) -> None:
-        """Oldest first, and no more than `limit`."""
+        """Oldest first, at most `limit`."""
         ids = {second: provider.create_event(event(event_time=at(second))) for second in (3, 1, 4, 2)}
         assert provider.get_runnable_events(at(3)) == [ids[1], ids[2], ids[3]]
         assert provider.get_runnable_events(at(9), limit=2) == [ids[1], ids[2]]
@@ -86,7 +86,7 @@ class EventConformance(Conformance):
         assert provider.get_runnable_events(at(9), limit=0) == []
 
     def test_matching_events_up_to_a_moment(self, provider: PersistenceProvider) -> None:
-        """Matching, processed or not, `event_time <= as_of`, oldest first."""
+        """All matching events with `event_time <= as_of`, processed or not, oldest first."""
         ids = {second: provider.create_event(event(event_time=at(second))) for second in (3, 1, 2)}
         provider.mark_event_processed(ids[1])
         assert provider.get_events("paid", "order-1", at(2)) == [ids[1], ids[2]]
@@ -94,7 +94,7 @@ class EventConformance(Conformance):
         assert provider.get_events("paid", "order-1", at(9).astimezone(TOKYO)) == [ids[1], ids[2], ids[3]]
 
     def test_matching_events_since_a_moment(self, provider: PersistenceProvider) -> None:
-        """Matching, processed or not, `event_time >= since`, oldest first."""
+        """All matching events with `event_time >= since`, processed or not, oldest first."""
         ids = {second: provider.create_event(event(event_time=at(second))) for second in (3, 1, 2)}
         provider.mark_event_processed(ids[3])
         assert provider.get_events_since("paid", "order-1", at(2)) == [ids[2], ids[3]]
@@ -106,7 +106,7 @@ class EventConformance(Conformance):
         ]
 
     def test_an_event_matches_by_name_and_key(self, provider: PersistenceProvider) -> None:
-        """Both must be the same, exactly: neither part, nor case, nor pattern, nor one with the other's place."""
+        """Name and key must be equal: no prefix, case-insensitive, pattern or swapped matches."""
         event_id = provider.create_event(event(event_name="paid", event_key="order-1"))
         others = [("paid", "order-2"), ("sent", "order-1"), ("Paid", "order-1"), ("paid", "order"), ("", "")]
         for name, key in others:

@@ -1,6 +1,6 @@
-"""What happens to a command beside and after the handler that runs it: other hosts, and hosts that died.
+"""Leases of commands: concurrent hosts, and hosts that died.
 
-A killed host is a thread whose handler does not come back before the test lets it.
+A killed host is simulated by a thread whose handler blocks until the test releases it.
 """
 
 import threading
@@ -22,11 +22,11 @@ from wfe_postgres.testing.conformance.support import (
 )
 
 LEASE = 0.3
-"""Seconds of the short lease: long enough for a database to answer in between."""
+"""Seconds of the short lease; longer than a database call takes."""
 
 
 class Host:
-    """A thread in `process_commands`, held up in its first handler until it is let go."""
+    """A thread in `process_commands` that blocks in its first handler until it is released."""
 
     def __init__(self, provider: PersistenceProvider, fails: bool = False) -> None:
         self.handled: Recorder = Recorder()
@@ -50,31 +50,31 @@ class Host:
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        """The block runs while the host's first handler does; after it the host has ended."""
+        """Run the block while the first handler is running; the host has ended afterwards."""
         self._thread.start()
-        assert self._busy.wait(TIMEOUT), "the host has begun with a command"
+        assert self._busy.wait(TIMEOUT), "the host has not started a command"
         try:
             yield
         finally:
             self.end()
 
     def end(self) -> None:
-        """Let the handler go, and wait for the host."""
+        """Release the handler and wait for the host to end."""
         self._released.set()
         self._thread.join(TIMEOUT)
         assert not self._thread.is_alive()
 
 
 class LeaseConformance(Conformance):
-    """`process_commands`, where a second host is at work."""
+    """`process_commands` with concurrent hosts."""
 
     @pytest.fixture
-    def hasty(self, configure: Configure) -> PersistenceProvider:
-        """A provider on the same store whose leases are over soon."""
+    def short_lease(self, configure: Configure) -> PersistenceProvider:
+        """A provider on the same store with a short lease."""
         return configure(command_lease=LEASE)
 
     def test_nobody_handles_what_is_being_handled(self, provider: PersistenceProvider) -> None:
-        """None is handled by two of them while both live; who finds nothing else to do waits on nobody."""
+        """A command under a valid lease is not handled by another host, and the other host does not block."""
         provider.schedule_command(command("one"))
         host = Host(provider)
         with host.busy():
@@ -84,7 +84,7 @@ class LeaseConformance(Conformance):
 
     @pytest.mark.parametrize("second", [0, 5], ids=["same time", "later"])
     def test_scheduled_again_while_a_handler_runs(self, provider: PersistenceProvider, second: int) -> None:
-        """The new occurrence is not lost, and can be claimed once the running handler has ended."""
+        """The new occurrence is not lost and can be claimed after the running handler has ended."""
         provider.schedule_command(command("one"))
         host = Host(provider)
         with host.busy():
@@ -97,57 +97,57 @@ class LeaseConformance(Conformance):
         assert provider.process_commands(at(9), never) == 0
 
     def test_scheduled_again_while_a_handler_fails(self, provider: PersistenceProvider) -> None:
-        """One command remains, at the later call's time."""
+        """One command remains, with the `execute_time` of the last call."""
         provider.schedule_command(command("one"))
         with Host(provider, fails=True).busy():
             provider.schedule_command(command("one", 5))
         assert provider.process_commands(at(4), never) == 0
         assert provider.process_commands(at(5), Recorder()) == 1
 
-    def test_a_killed_hosts_commands_come_back(self, hasty: PersistenceProvider) -> None:
-        """When the lease runs out another host may have them, all that were not handled."""
+    def test_a_killed_hosts_commands_come_back(self, short_lease: PersistenceProvider) -> None:
+        """After the lease expires, another host can claim the unhandled commands."""
         for number in range(3):
-            hasty.schedule_command(command(str(number), number))
+            short_lease.schedule_command(command(str(number), number))
         handled = Recorder()
-        with Host(hasty).busy():
+        with Host(short_lease).busy():
             counts = 0
             while len(handled.seen) < 3:
-                counts += eventually(lambda: hasty.process_commands(at(9), handled))
+                counts += eventually(lambda: short_lease.process_commands(at(9), handled))
         assert counts == 3
         assert sorted(handled.data) == ["0", "1", "2"]
 
     def test_a_late_host_cannot_undo_its_successor(
-        self, provider: PersistenceProvider, hasty: PersistenceProvider
+        self, provider: PersistenceProvider, short_lease: PersistenceProvider
     ) -> None:
-        """A handler that returns after its lease neither removes nor sets free what another host has claimed."""
-        hasty.schedule_command(command("one"))
-        late, successor = Host(hasty), Host(provider, fails=True)
+        """A handler that returns after its lease expired neither removes nor releases the claim of another host."""
+        short_lease.schedule_command(command("one"))
+        late, successor = Host(short_lease), Host(provider, fails=True)
         with late.busy():
-            eventually(lambda: hasty.process_commands(at(9), Recorder()))
-            hasty.schedule_command(command("one", 1))
+            eventually(lambda: short_lease.process_commands(at(9), Recorder()))
+            short_lease.schedule_command(command("one", 1))
             with successor.busy():
                 late.end()
-                assert hasty.process_commands(at(9), never) == 0
+                assert short_lease.process_commands(at(9), never) == 0
         handled = Recorder()
         assert provider.process_commands(at(9), handled) == 1
         assert successor.handled.seen == handled.seen == [command("one", 1)]
 
-    def test_a_late_host_leaves_a_new_occurrence(self, hasty: PersistenceProvider) -> None:
-        """What was scheduled while nobody held the command any more is handled, by whoever comes."""
-        hasty.schedule_command(command("one"))
-        with Host(hasty).busy():
-            eventually(lambda: hasty.process_commands(at(9), Recorder()))
-            hasty.schedule_command(command("one"))
+    def test_a_late_host_leaves_a_new_occurrence(self, short_lease: PersistenceProvider) -> None:
+        """A command that was rescheduled after the lease expired is handled."""
+        short_lease.schedule_command(command("one"))
+        with Host(short_lease).busy():
+            eventually(lambda: short_lease.process_commands(at(9), Recorder()))
+            short_lease.schedule_command(command("one"))
         handled = Recorder()
-        assert hasty.process_commands(at(9), handled) == 1
+        assert short_lease.process_commands(at(9), handled) == 1
         assert handled.seen == [command("one")]
 
-    def test_scheduled_again_and_the_host_killed(self, hasty: PersistenceProvider) -> None:
-        """The new occurrence can be claimed once the lease of the running handler has ended."""
-        hasty.schedule_command(command("one"))
+    def test_scheduled_again_and_the_host_killed(self, short_lease: PersistenceProvider) -> None:
+        """The new occurrence can be claimed after the lease of the running handler expires."""
+        short_lease.schedule_command(command("one"))
         handled = Recorder()
-        with Host(hasty).busy():
-            hasty.schedule_command(command("one", 1))
-            assert eventually(lambda: hasty.process_commands(at(9), handled)) == 1
+        with Host(short_lease).busy():
+            short_lease.schedule_command(command("one", 1))
+            assert eventually(lambda: short_lease.process_commands(at(9), handled)) == 1
         assert handled.seen == [command("one", 1)]
-        assert hasty.process_commands(at(9), never) == 0
+        assert short_lease.process_commands(at(9), never) == 0

@@ -1,4 +1,4 @@
-"""Round trips of whatever hypothesis thinks of."""
+"""Property-based tests of round trips, with hypothesis."""
 
 from datetime import UTC
 from typing import Any
@@ -19,7 +19,7 @@ on_one_store: settings = settings(
         HealthCheck.too_slow,
     ],
 )
-"""The examples of one test share its store: each makes workflows of its own."""
+"""The examples of a test share one store; each creates its own workflows."""
 
 texts: st.SearchStrategy[str] = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 numbers: st.SearchStrategy[Any] = (
@@ -31,19 +31,19 @@ json_values: st.SearchStrategy[Any] = st.recursive(
     max_leaves=30,
 )
 pointer_ids: st.SearchStrategy[str] = st.sampled_from("abcdef")
-places: st.SearchStrategy[int] = st.integers(0, 6)
+indexes: st.SearchStrategy[int] = st.integers(0, 6)
 operations: st.SearchStrategy[Any] = st.one_of(
-    st.tuples(st.just("add"), pointer_ids, places),
-    st.tuples(st.just("change"), places, json_values),
-    st.tuples(st.just("remove"), places, st.none()),
-    st.tuples(st.just("move"), places, places),
+    st.tuples(st.just("add"), pointer_ids, indexes),
+    st.tuples(st.just("change"), indexes, json_values),
+    st.tuples(st.just("remove"), indexes, st.none()),
+    st.tuples(st.just("move"), indexes, indexes),
     st.tuples(st.just("save"), st.none(), st.none()),
     st.tuples(st.just("load"), st.none(), st.none()),
 )
 
 
 def apply(pointers: list[ExecutionPointer], operation: str, first: Any, second: Any) -> None:
-    """Do to the list what the operation says, where it can be done."""
+    """Apply the operation to the list if possible."""
     if operation == "add" and all(it.id != first for it in pointers):
         pointers.insert(second, pointer(first))
     elif operation == "change" and first < len(pointers):
@@ -55,19 +55,19 @@ def apply(pointers: list[ExecutionPointer], operation: str, first: Any, second: 
 
 
 class PropertyConformance(Conformance):
-    """Whatever the value, and whatever the history."""
+    """Arbitrary values and arbitrary histories."""
 
     @on_one_store
     @given(value=json_values)
     def test_any_json_comes_back_equal(self, provider: PersistenceProvider, value: Any) -> None:
-        """Any JSON value, in any field that holds one, comes back equal to what went in."""
+        """Any JSON value is returned unchanged from any JSON field."""
         for found in store_everywhere(provider, value):
             assert_same(found, value)
 
     @on_one_store
     @given(before=json_values, after=json_values)
     def test_any_change_of_json_is_stored(self, provider: PersistenceProvider, before: Any, after: Any) -> None:
-        """From any value to any other: what is stored is the other."""
+        """A change from any JSON value to any other is stored."""
         instance = created(provider, workflow(pointer("a", outcome=before), data=before))
         instance.data = instance.execution_pointers[0].outcome = after
         provider.persist_workflow(instance)
@@ -75,20 +75,20 @@ class PropertyConformance(Conformance):
         assert_same([stored.data, stored.execution_pointers[0].outcome], [after, after])
 
     @on_one_store
-    @given(moment=st.datetimes(timezones=st.timezones() | st.just(UTC)))
-    def test_any_moment_comes_back(self, provider: PersistenceProvider, moment: Any) -> None:
-        """Any moment that UTC has a name for comes back as the same instant."""
+    @given(timestamp=st.datetimes(timezones=st.timezones() | st.just(UTC)))
+    def test_any_moment_comes_back(self, provider: PersistenceProvider, timestamp: Any) -> None:
+        """Any timestamp that UTC can represent is returned as the same instant."""
         try:
-            expected = moment.astimezone(UTC)
+            expected = timestamp.astimezone(UTC)
         except OverflowError:
             return
-        stored = provider.get_event(provider.create_event(event(event_time=moment)))
+        stored = provider.get_event(provider.create_event(event(event_time=timestamp)))
         assert (stored.event_time, stored.event_time.utcoffset()) == (expected, expected.utcoffset())
 
     @on_one_store
     @given(history=st.lists(operations, max_size=25))
     def test_any_history_of_pointers(self, provider: PersistenceProvider, history: Any) -> None:
-        """Pointers come back as they were, after any sequence of adding, changing, removing and moving."""
+        """Pointers are stored correctly after any sequence of additions, changes, removals and moves."""
         instance = workflow(pointer("a"), pointer("b"))
         provider.create_new_workflow(instance)
         for operation, first, second in [*history, ("save", None, None)]:

@@ -1,37 +1,31 @@
-"""Many at once: threads that race for one thing, readers beside writers, hosts that share commands."""
+"""Concurrency: competing threads, readers and writers, and hosts that share commands."""
 
 import threading
 from collections import Counter
 from functools import partial
 
-import pytest
-
-from wfe_postgres.contract.errors import ConcurrencyError, PersistenceError, WorkflowExistsError
+from wfe_postgres.contract.errors import ConcurrencyError, WorkflowExistsError
 from wfe_postgres.contract.interfaces import PersistenceProvider
 from wfe_postgres.contract.models import ScheduledCommand, WorkflowInstance
 from wfe_postgres.testing.conformance.commands import Recorder, never
 from wfe_postgres.testing.conformance.support import (
     TIMEOUT,
-    Conformance,
     at,
     command,
-    created,
-    event,
     from_now,
-    has_subscription,
     pointer,
     race,
     results,
-    state,
     subscription,
     workflow,
 )
+from wfe_postgres.testing.conformance.uniqueness import UniquenessConformance
 
 THREADS = 8
 
 
 def _generation(number: int) -> list[tuple[str, int]]:
-    """Which pointers a workflow of this generation has: ids and step ids, three to seven of them."""
+    """The ids and step ids of the three to seven pointers in this generation of the workflow."""
     return [(f"{number % 2}-{index}", number) for index in range(3 + number % 5)]
 
 
@@ -44,11 +38,11 @@ def _is_one_generation(instance: WorkflowInstance) -> bool:
     return [(it.id, it.step_id) for it in instance.execution_pointers] == _generation(instance.data)
 
 
-class RaceConformance(Conformance):
-    """What holds however many threads use one provider at once."""
+class RaceConformance(UniquenessConformance):
+    """Concurrent use of one provider by several threads, and unique constraints."""
 
     def test_a_sequence_never_gives_a_number_twice(self, provider: PersistenceProvider) -> None:
-        """Never the same number twice, however many ask at once."""
+        """Concurrent calls never return the same number."""
 
         def take() -> list[int]:
             return [provider.next_definition_sequence("order") for _ in range(10)]
@@ -57,7 +51,7 @@ class RaceConformance(Conformance):
         assert sorted(taken) == list(range(1, 10 * THREADS + 1))
 
     def test_one_of_many_creates(self, provider: PersistenceProvider) -> None:
-        """Of many creations under one name one succeeds; the others get `WorkflowExistsError`."""
+        """Of concurrent creations with one name, one succeeds; the others raise `WorkflowExistsError`."""
         rivals = [workflow(pointer("a"), data=number, name="wanted") for number in range(THREADS)]
         outcomes = race([partial(provider.create_new_workflow, it) for it in rivals])
         errors = [it.error for it in outcomes if it.error]
@@ -68,7 +62,7 @@ class RaceConformance(Conformance):
         assert provider.get_workflow_instances([it.id for it in rivals]) == [winner]
 
     def test_one_of_many_loads_is_saved(self, provider: PersistenceProvider) -> None:
-        """Of many saves under one stamp one succeeds; the others get `ConcurrencyError`."""
+        """Of concurrent saves with the same revision, one succeeds; the others raise `ConcurrencyError`."""
         target = provider.create_new_workflow(workflow())
         for _ in range(5):
             loads = [provider.get_workflow_instance(target) for _ in range(THREADS)]
@@ -83,7 +77,7 @@ class RaceConformance(Conformance):
             assert provider.get_workflow_instance(target) == winner
 
     def test_no_update_is_lost(self, provider: PersistenceProvider) -> None:
-        """Who loads, changes, saves and starts again on `ConcurrencyError` overwrites nobody."""
+        """With a retry on `ConcurrencyError`, no update is lost."""
         target = provider.create_new_workflow(workflow(data=0))
 
         def add(name: int) -> None:
@@ -104,7 +98,7 @@ class RaceConformance(Conformance):
         assert len(stored.execution_pointers) == 5 * THREADS + 2
 
     def test_unconditional_saves_are_not_mixed(self, provider: PersistenceProvider) -> None:
-        """Of several complete saves at once the stored workflow is one, with its pointers and no other's."""
+        """After concurrent unconditional saves, the stored workflow and its pointers are those of one save."""
         target = provider.create_new_workflow(workflow(name="one"))
 
         def save(number: int) -> None:
@@ -117,7 +111,7 @@ class RaceConformance(Conformance):
         assert _is_one_generation(provider.get_workflow_instance(target))
 
     def test_a_load_is_one_snapshot(self, provider: PersistenceProvider) -> None:
-        """Whoever reads while another writes sees one state, whole."""
+        """A load during concurrent saves returns one consistent state."""
         target = provider.create_new_workflow(workflow(*map(pointer, "abc"), name="one"))
         instance = provider.get_workflow_instance(target)
         _become(instance, 0)
@@ -143,10 +137,10 @@ class RaceConformance(Conformance):
         _, *reads = results(race([write, read, read]))
         loads = [load for each in reads for load in each]
         assert all(map(_is_one_generation, loads))
-        assert len({load.data for load in loads}) > 1, "the readers have seen more than one state"
+        assert len({load.data for load in loads}) > 1, "the readers saw only one state"
 
     def test_one_of_many_gets_the_token(self, provider: PersistenceProvider) -> None:
-        """Of any number of callers racing for an open subscription exactly one gets True."""
+        """Exactly one of several callers obtains the token of an open subscription."""
         for expired in (False, True, False, True):
             target = provider.create_event_subscription(subscription())
             if expired:
@@ -161,7 +155,7 @@ class RaceConformance(Conformance):
             assert (held.external_token, held.external_worker_id) == (winner, f"of {winner}")
 
     def test_open_subscriptions_are_shared(self, provider: PersistenceProvider) -> None:
-        """Threads that take what is open until nothing is take each subscription once."""
+        """Threads that take open subscriptions until none is left obtain each one exactly once."""
         ids = [provider.create_event_subscription(subscription()) for _ in range(20)]
         expiry = from_now(3600)
 
@@ -176,7 +170,7 @@ class RaceConformance(Conformance):
         assert sorted(taken) == sorted(ids)
 
     def test_many_schedule_one_command(self, provider: PersistenceProvider) -> None:
-        """An upsert from many threads leaves one command, at a time that one of them asked for."""
+        """Concurrent upserts leave one command, with the `execute_time` of one of the calls."""
 
         def schedule(second: int) -> None:
             for turn in range(5):
@@ -188,7 +182,7 @@ class RaceConformance(Conformance):
         assert handled.seen[0] in [command("one", 10 * n + 4) for n in range(THREADS)]
 
     def test_two_hosts_share_the_commands(self, provider: PersistenceProvider) -> None:
-        """A few at a time: both get some, none is handled by two, and the results add up."""
+        """Both hosts handle some commands, no command is handled twice, and the results add up."""
         names = [f"{number:03}" for number in range(100)]
         for number, name in enumerate(names):
             provider.schedule_command(command(name, number))
@@ -210,53 +204,5 @@ class RaceConformance(Conformance):
         assert provider.process_commands(at(999), never) == 0
 
     def test_threads_boot_at_once(self, provider: PersistenceProvider) -> None:
-        """`ensure_store_exists` may be called by any number at once."""
+        """`ensure_store_exists` can be called concurrently."""
         assert results(race([provider.ensure_store_exists] * 4)) == [None] * 4
-
-    def test_an_id_is_stored_once(self, provider: PersistenceProvider) -> None:
-        """An event or subscription whose id is already stored is a `PersistenceError` with its constraint."""
-        happened, waiting = event(), subscription()
-        provider.create_event(happened)
-        provider.create_event_subscription(waiting)
-        with pytest.raises(PersistenceError) as caught:
-            provider.create_event(event(id=happened.id, event_data="other"))
-        assert caught.value.constraint
-        with pytest.raises(PersistenceError) as caught:
-            provider.create_event_subscription(subscription(id=waiting.id, step_id=2))
-        assert caught.value.constraint
-        assert provider.get_event(happened.id) == happened
-        assert provider.get_subscription(waiting.id) == waiting
-
-    def test_a_save_does_not_take_anothers_name(self, provider: PersistenceProvider) -> None:
-        """Names are unique: a save under another workflow's name is an error, and nothing is written."""
-        provider.create_new_workflow(workflow(name="taken"))
-        instance = created(provider, workflow(name="mine"))
-        stored = provider.get_workflow_instance(instance.id)
-        instance.name, instance.data = "taken", "changed"
-        before = state(instance)
-        with pytest.raises(PersistenceError) as caught:
-            provider.persist_workflow(instance)
-        assert caught.value.constraint
-        assert state(instance) == before
-        assert provider.get_workflow_instance_by_name("mine") == stored
-
-    def test_a_subscription_that_is_stored_stops_the_save(self, provider: PersistenceProvider) -> None:
-        """One transaction: when a subscription's id is taken, workflow and other subscriptions stay unsaved."""
-        taken = subscription()
-        provider.create_event_subscription(taken)
-        instance = created(provider, workflow())
-        stored = provider.get_workflow_instance(instance.id)
-        instance.data = "changed"
-        instance.execution_pointers.pop(0)
-        empty, rival = subscription(id="", event_key="other"), subscription(id=taken.id, step_id=2)
-        before = state(instance)
-        with pytest.raises(PersistenceError) as caught:
-            provider.persist_workflow_with_subscriptions(instance, [empty, rival])
-        assert caught.value.constraint
-        assert (state(instance), empty.id) == (before, "")
-        assert provider.get_workflow_instance(instance.id) == stored
-        assert provider.get_subscriptions("paid", "other", at(0)) == []
-        assert provider.get_subscription(taken.id) == taken
-        provider.persist_workflow_with_subscriptions(instance, [empty])
-        assert provider.get_workflow_instance(instance.id) == instance
-        assert has_subscription(provider, empty.id)

@@ -1,4 +1,4 @@
-"""Bad input is refused with the path to it, before anything is written, and the object stays as it was."""
+"""Invalid input raises `SerializationError` with its path; nothing is written and the object is unchanged."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from wfe_postgres.testing.conformance.bad_input import (
     BAD_SUBSCRIPTIONS,
     BAD_WORKFLOWS,
     JSON_FIELDS,
-    PLACES,
+    NESTINGS,
     TOO_LONG,
     circle,
     deep,
@@ -43,7 +43,7 @@ Change = Callable[[WorkflowInstance], object]
 
 @contextmanager
 def refused(path: str, *objects: Any) -> Iterator[None]:
-    """The block raises `SerializationError` with this path, and leaves the objects as they were."""
+    """Check that the block raises `SerializationError` with this path and does not change the objects."""
     before = [state(it) for it in objects]
     with pytest.raises(SerializationError) as caught:
         yield
@@ -52,13 +52,13 @@ def refused(path: str, *objects: Any) -> Iterator[None]:
 
 
 def check_workflow(provider: PersistenceProvider, change: Change, path: str) -> None:
-    """The change makes a new workflow, and a loaded one, such that both are refused under the path."""
+    """Check that the changed workflow is rejected with the path, as a new and as a loaded one."""
     new = workflow()
-    given = new.id
+    original_id = new.id
     change(new)
     with refused(path, new):
         provider.create_new_workflow(new)
-    assert not has_workflow(provider, given)
+    assert not has_workflow(provider, original_id)
 
     stored = created(provider, workflow())
     loaded = provider.get_workflow_instance(stored.id)
@@ -74,36 +74,36 @@ def check_workflow(provider: PersistenceProvider, change: Change, path: str) -> 
 
 
 class RefusalConformance(Conformance):
-    """`SerializationError`: it names the field and the path in it, and nothing has happened."""
+    """`SerializationError` contains the field and the path in it; nothing is written."""
 
     @pytest.mark.parametrize("value", BAD_JSON.values(), ids=BAD_JSON)
     def test_json_that_cannot_be_stored(self, provider: PersistenceProvider, value: Any) -> None:
-        """NaN, NUL, surrogates, keys that are no text, types JSON lacks, 4,001 digits: at any depth."""
+        """NaN, NUL, surrogates, non-string keys, types unknown to JSON and integers of 4,001 digits, at any depth."""
         stored = created(provider, workflow())
-        for way, place in PLACES.items():
+        for suffix, nest in NESTINGS.items():
             for path, change in JSON_FIELDS.items():
                 new, loaded = workflow(), provider.get_workflow_instance(stored.id)
                 for it in (new, loaded):
-                    change(it, place(value))
-                with refused(path + way, new):
+                    change(it, nest(value))
+                with refused(path + suffix, new):
                     provider.create_new_workflow(new)
-                with refused(path + way, loaded):
+                with refused(path + suffix, loaded):
                     provider.persist_workflow(loaded)
                 assert not has_workflow(provider, new.id)
         assert provider.get_workflow_instance(stored.id) == stored
 
     @pytest.mark.parametrize("value", BAD_JSON.values(), ids=BAD_JSON)
     def test_events_and_subscriptions_that_cannot_be_stored(self, provider: PersistenceProvider, value: Any) -> None:
-        """The same holds for what events and subscriptions carry."""
+        """The same values in the data of events and subscriptions."""
         stored = created(provider, workflow())
-        for way, place in PLACES.items():
-            bad = place(value)
+        for suffix, nest in NESTINGS.items():
+            bad = nest(value)
             happened, waiting, good = event(event_data=bad), subscription(subscription_data=bad), subscription()
-            with refused(f"event_data{way}", happened):
+            with refused(f"event_data{suffix}", happened):
                 provider.create_event(happened)
-            with refused(f"subscription_data{way}", waiting):
+            with refused(f"subscription_data{suffix}", waiting):
                 provider.create_event_subscription(waiting)
-            with refused(f"subscriptions[1].subscription_data{way}", stored, good, waiting):
+            with refused(f"subscriptions[1].subscription_data{suffix}", stored, good, waiting):
                 provider.persist_workflow_with_subscriptions(stored, [good, waiting])
         assert provider.get_events("paid", "order-1", at(0)) == []
         assert provider.get_subscriptions("paid", "order-1", at(0)) == []
@@ -112,7 +112,7 @@ class RefusalConformance(Conformance):
     def test_a_bad_value_that_looks_like_the_stored_one(
         self, provider: PersistenceProvider, good: Any, bad: Any
     ) -> None:
-        """What some encoders write alike is told apart: it is a change, and refused."""
+        """A value that some encoders write like the stored one is detected as a change and rejected."""
         stored = created(provider, workflow(pointer("a"), pointer("b", outcome={"x": good}), data={"x": good}))
         for field, path in (("data", "data.x"), ("outcome", "execution_pointers[1].outcome.x")):
             loaded = provider.get_workflow_instance(stored.id)
@@ -124,7 +124,7 @@ class RefusalConformance(Conformance):
 
     @pytest.mark.parametrize("make", [circle, deep])
     def test_json_without_end(self, provider: PersistenceProvider, make: Callable[[], Any]) -> None:
-        """A circular reference, and what is nested too deeply to be read back."""
+        """A circular reference, and nesting too deep to be decoded."""
         for path in ("data", "execution_pointers[1].outcome"):
             new = workflow()
             JSON_FIELDS[path](new, make())
@@ -135,17 +135,17 @@ class RefusalConformance(Conformance):
 
     @pytest.mark.parametrize(("field", "value"), BAD_WORKFLOWS.values(), ids=BAD_WORKFLOWS)
     def test_a_field_of_a_workflow(self, provider: PersistenceProvider, field: str, value: Any) -> None:
-        """Naive times, numbers out of range, text that is none: refused under the field's name."""
+        """Naive times, numbers out of range and wrong types are rejected with the field's name."""
         check_workflow(provider, lambda it: setattr(it, field, value), field)
 
     @pytest.mark.parametrize(("field", "value"), BAD_POINTERS.values(), ids=BAD_POINTERS)
     def test_a_field_of_a_pointer(self, provider: PersistenceProvider, field: str, value: Any) -> None:
-        """As for the workflow, under the pointer's place in the list."""
+        """As for the workflow; the path contains the pointer's index."""
         path = f"execution_pointers[1].{field}"
         check_workflow(provider, lambda it: setattr(it.execution_pointers[1], field, value), path)
 
     def test_ids_in_a_pointers_lists(self, provider: PersistenceProvider) -> None:
-        """`children` and `scope` hold ids, which are text."""
+        """`children` and `scope` must contain strings."""
         for field in ("children", "scope"):
             for value in (1, None, "\0"):
                 path = f"execution_pointers[1].{field}[1]"
@@ -158,11 +158,11 @@ class RefusalConformance(Conformance):
                 )
 
     def test_two_pointers_of_one_id(self, provider: PersistenceProvider) -> None:
-        """Two pointers of one id in one workflow: refused under the second one's."""
+        """Two pointers with the same id in one workflow; the path is that of the second one."""
         check_workflow(provider, lambda it: it.execution_pointers.append(pointer("first")), "execution_pointers[2].id")
 
     def test_two_subscriptions_of_one_id(self, provider: PersistenceProvider) -> None:
-        """Two subscriptions of one id in one call: nothing of the call is written."""
+        """Two subscriptions with the same id in one call; nothing is written."""
         instance = created(provider, workflow())
         stored = provider.get_workflow_instance(instance.id)
         instance.data = "changed"
@@ -173,7 +173,7 @@ class RefusalConformance(Conformance):
         assert provider.get_subscriptions("paid", "order-1", at(0)) == []
 
     def test_several_subscriptions_without_id(self, provider: PersistenceProvider) -> None:
-        """Empty ids are none, so several of them are no two of one id: each gets its own."""
+        """Subscriptions with empty ids are not duplicates: each gets its own id."""
         instance = created(provider, workflow())
         empty = [subscription(id=""), subscription(id="")]
         provider.persist_workflow_with_subscriptions(instance, empty)
@@ -182,36 +182,36 @@ class RefusalConformance(Conformance):
 
     @pytest.mark.parametrize(("field", "value"), BAD_EVENTS.values(), ids=BAD_EVENTS)
     def test_a_field_of_an_event(self, provider: PersistenceProvider, field: str, value: Any) -> None:
-        """An event's fields are checked like a workflow's."""
+        """The fields of an event are checked like those of a workflow."""
         happened = event()
-        given = happened.id
+        original_id = happened.id
         setattr(happened, field, value)
         with refused(field, happened):
             provider.create_event(happened)
-        assert not has_event(provider, given)
+        assert not has_event(provider, original_id)
         assert provider.get_runnable_events(at(9)) == []
 
     @pytest.mark.parametrize(("field", "value"), BAD_SUBSCRIPTIONS.values(), ids=BAD_SUBSCRIPTIONS)
     def test_a_field_of_a_subscription(self, provider: PersistenceProvider, field: str, value: Any) -> None:
-        """A subscription's fields are checked alike, alone or with a workflow."""
+        """The fields of a subscription are checked, alone and with a workflow."""
         instance = created(provider, workflow())
         stored = provider.get_workflow_instance(instance.id)
         instance.data = "changed"
         waiting = subscription()
-        given = waiting.id
+        original_id = waiting.id
         setattr(waiting, field, value)
         with refused(field, waiting):
             provider.create_event_subscription(waiting)
         with refused(f"subscriptions[0].{field}", instance, waiting):
             provider.persist_workflow_with_subscriptions(instance, [waiting])
-        assert not has_subscription(provider, given)
+        assert not has_subscription(provider, original_id)
         assert provider.get_workflow_instance(instance.id) == stored
 
     @pytest.mark.parametrize(("path", "call"), BAD_ARGUMENTS.values(), ids=BAD_ARGUMENTS)
     def test_an_argument(
         self, provider: PersistenceProvider, path: str, call: Callable[[PersistenceProvider], object]
     ) -> None:
-        """A naive `as_at`, `as_of` or `expiry`, an id that is no text: refused in the same way."""
+        """Arguments are checked as well: naive `as_at`, `as_of` and `expiry`, invalid ids."""
         held = subscription(id="held", external_token="mine")
         provider.create_event_subscription(held)
         with refused(path, held):
@@ -222,7 +222,7 @@ class RefusalConformance(Conformance):
         assert provider.next_definition_sequence("order") == 1
 
     def test_an_id_too_long_to_be_indexed(self, provider: PersistenceProvider) -> None:
-        """An id too long to be indexed, of a workflow or of a pointer."""
+        """The id of a workflow or pointer exceeds the size of an index entry."""
         new = workflow(id=TOO_LONG, name="short")
         with refused("id", new):
             provider.create_new_workflow(new)
@@ -233,7 +233,7 @@ class RefusalConformance(Conformance):
         )
 
     def test_a_value_that_is_too_big(self, provider: PersistenceProvider, configure: Configure) -> None:
-        """A JSON value that encodes to more than `max_payload_bytes`, counted in bytes, not in characters."""
+        """The encoding of a JSON value exceeds `max_payload_bytes`, counted in bytes, not in characters."""
         frugal = configure(max_payload_bytes=100)
         fields = {path: change for path, change in JSON_FIELDS.items() if not path.endswith(".key")}
         for character, count in (("x", 98), ("\u00e9", 49), ("\U0001f600", 24)):

@@ -1,4 +1,4 @@
-"""Optimistic concurrency: who saves what was changed in the meantime is refused, and nothing is lost."""
+"""Optimistic locking: a save of a workflow that was changed since the load is rejected."""
 
 import copy
 import dataclasses
@@ -35,10 +35,10 @@ TWINS: dict[str, Callable[[WorkflowInstance], WorkflowInstance]] = {
 
 
 class RevisionConformance(Conformance):
-    """`revision`, the stamp under which a save is made."""
+    """`revision` and the conditional save."""
 
     def test_every_load_and_save_sets_it(self, provider: PersistenceProvider) -> None:
-        """`None` on an instance that was never loaded or saved; set by every load and save."""
+        """`None` on a new instance; set by every load and save."""
         instance = workflow(name="named")
         assert instance.revision is None
         provider.create_new_workflow(instance)
@@ -53,17 +53,17 @@ class RevisionConformance(Conformance):
         assert isinstance(instance.revision, int)
 
     def test_a_stamp_is_never_used_twice(self, provider: PersistenceProvider) -> None:
-        """Each save gives another stamp, though the workflow returns to what it was, or is another one."""
+        """Each save sets a new revision, unique across workflows, even if the state is the same as before."""
         instance, other = workflow(), workflow()
-        stamps = [provider.create_new_workflow(it) and it.revision for it in (instance, other)]
+        revisions = [provider.create_new_workflow(it) and it.revision for it in (instance, other)]
         for turn in range(20):
             instance.data = {"turn": turn % 2}
             provider.persist_workflow(instance)
-            stamps.append(instance.revision)
-        assert len(set(stamps)) == 22
+            revisions.append(instance.revision)
+        assert len(set(revisions)) == 22
 
     def test_it_is_no_part_of_equality(self, provider: PersistenceProvider) -> None:
-        """Two instances of one state are equal, though their stamps differ."""
+        """Instances with equal state and different revisions are equal."""
         instance = workflow()
         provider.create_new_workflow(instance)
         first = provider.get_workflow_instance(instance.id)
@@ -73,7 +73,7 @@ class RevisionConformance(Conformance):
         assert first == second
 
     def test_who_comes_second_is_refused(self, provider: PersistenceProvider) -> None:
-        """Changed by another since the load: `ConcurrencyError` with both stamps, and nothing is written."""
+        """If another save happened since the load: `ConcurrencyError` with both revisions, and nothing is written."""
         late = created(provider, full_workflow())
         winner = provider.get_workflow_instance(late.id)
         winner.data = {"winner": True}
@@ -91,20 +91,20 @@ class RevisionConformance(Conformance):
         assert state(late) == before
 
     def test_who_was_refused_stays_refused(self, provider: PersistenceProvider) -> None:
-        """The object keeps its stamp, so trying again is no way around; loading again is."""
+        """The rejected object keeps its revision, so a repeated save fails; a new load is required."""
         late = created(provider, workflow())
         provider.persist_workflow(provider.get_workflow_instance(late.id))
         late.data = {"late": True}
         for _ in range(2):
             with pytest.raises(ConcurrencyError):
                 provider.persist_workflow(late)
-        again = provider.get_workflow_instance(late.id)
-        again.data = {"late": True}
-        provider.persist_workflow(again)
+        reloaded = provider.get_workflow_instance(late.id)
+        reloaded.data = {"late": True}
+        provider.persist_workflow(reloaded)
         assert provider.get_workflow_instance(late.id) == late
 
     def test_a_change_of_a_pointer_alone_counts(self, provider: PersistenceProvider) -> None:
-        """A save that changed one pointer and nothing else makes every other load stale."""
+        """A save that only changed a pointer makes other loaded instances stale."""
         late = created(provider, workflow())
         winner = provider.get_workflow_instance(late.id)
         winner.execution_pointers[1].retry_count = 1
@@ -115,7 +115,7 @@ class RevisionConformance(Conformance):
         assert provider.get_workflow_instance(late.id) == winner
 
     def test_two_workflows_do_not_disturb_each_other(self, provider: PersistenceProvider) -> None:
-        """A stamp is compared with that of its own workflow alone."""
+        """A save of one workflow does not affect the revision of another."""
         instance, other = workflow(), workflow()
         for it in (instance, other):
             provider.create_new_workflow(it)
@@ -124,7 +124,7 @@ class RevisionConformance(Conformance):
         assert provider.get_workflow_instance(instance.id) == instance
 
     def test_another_workflows_stamp_is_of_no_use(self, provider: PersistenceProvider) -> None:
-        """A stamp that this workflow never had is refused."""
+        """A revision that this workflow never had is rejected."""
         instance, other = workflow(), workflow()
         for it in (instance, other):
             provider.create_new_workflow(it)
@@ -135,7 +135,7 @@ class RevisionConformance(Conformance):
         assert provider.get_workflow_instance(instance.id) == stored
 
     def test_without_a_stamp_the_save_is_unconditional(self, provider: PersistenceProvider) -> None:
-        """`revision` None: the write is unconditional and complete, whatever others wrote meanwhile."""
+        """With `revision` None, the save is unconditional and writes the complete workflow."""
         instance = created(provider, workflow(pointer("a"), pointer("b"), pointer("c")))
         winner = provider.get_workflow_instance(instance.id)
         winner.data, winner.description = {"winner": True}, "winner"
@@ -150,7 +150,7 @@ class RevisionConformance(Conformance):
             provider.persist_workflow(winner)
 
     def test_a_new_object_without_a_stamp_replaces_all(self, provider: PersistenceProvider) -> None:
-        """An instance made by hand, without a revision, becomes the stored workflow."""
+        """A new instance without a revision replaces the stored workflow."""
         old = created(provider, full_workflow())
         new = workflow(pointer("new"), pointer("a"), id=old.id, name=old.name)
         provider.persist_workflow(new)
@@ -158,7 +158,7 @@ class RevisionConformance(Conformance):
 
     @pytest.mark.parametrize("twin", TWINS)
     def test_a_twin_is_saved_complete(self, provider: PersistenceProvider, twin: str) -> None:
-        """Came by copy, pickle or hand: saved complete, changes made before and after the copying included."""
+        """A copied or unpickled instance is saved completely, with changes made before and after the copy."""
         original = created(provider, workflow(*map(pointer, "abcd")))
         original.execution_pointers[0].outcome = {"before": "the copying"}
         original.execution_pointers.reverse()
@@ -171,7 +171,7 @@ class RevisionConformance(Conformance):
 
     @pytest.mark.parametrize("twin", TWINS)
     def test_a_twin_is_saved_under_its_stamp(self, provider: PersistenceProvider, twin: str) -> None:
-        """The revision that came along still guards: after another's save the twin is refused."""
+        """A copy keeps the revision: it is rejected after another save."""
         original = created(provider, workflow(*map(pointer, "abcd")))
         other = TWINS[twin](original)
         other.data = {"late": True}
@@ -183,7 +183,7 @@ class RevisionConformance(Conformance):
         assert provider.get_workflow_instance(original.id) == winner
 
     def test_a_twins_save_makes_the_original_stale(self, provider: PersistenceProvider) -> None:
-        """Original and copy are two loads: whoever saves second is refused."""
+        """After a save of the copy, a save of the original is rejected."""
         original = created(provider, workflow())
         other = copy.deepcopy(original)
         other.execution_pointers.pop()
@@ -194,7 +194,7 @@ class RevisionConformance(Conformance):
         assert provider.get_workflow_instance(original.id) == other
 
     def test_loads_may_share_their_pointers(self, provider: PersistenceProvider) -> None:
-        """What is stored is what the instance holds, though its pointers came with another load."""
+        """Pointers from another loaded instance are saved correctly."""
         first = created(provider, workflow(pointer("a"), pointer("b")))
         second = provider.get_workflow_instance(first.id)
         first.execution_pointers[0].outcome = "changed"
@@ -203,7 +203,7 @@ class RevisionConformance(Conformance):
         assert provider.get_workflow_instance(first.id) == second
 
     def test_an_object_turned_into_another_workflow(self, provider: PersistenceProvider) -> None:
-        """An object whose id and revision were set to another workflow's is saved complete, as that one."""
+        """An object with the id and revision of another workflow is saved completely as that workflow."""
         first, second = full_workflow(name="one"), workflow(pointer("z"), name="two")
         for it in (first, second):
             provider.create_new_workflow(it)
@@ -214,7 +214,7 @@ class RevisionConformance(Conformance):
         assert provider.get_workflow_instance(first.id) == first
 
     def test_a_changed_id_is_not_found(self, provider: PersistenceProvider) -> None:
-        """A workflow is known by its id: an object whose id was changed is another, unknown one."""
+        """An object whose id was changed to an unknown one raises `WorkflowNotFoundError`."""
         instance = created(provider, workflow())
         stored = provider.get_workflow_instance(instance.id)
         instance.id = "another"

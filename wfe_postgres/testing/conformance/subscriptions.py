@@ -1,6 +1,6 @@
-"""Subscriptions and their tokens: who may deliver an event, one at a time.
+"""Event subscriptions and their tokens.
 
-Expiry is judged by the store's own clock, so nearly all tests stay an hour away from the present moment.
+Tokens expire by the store's clock, so most tests use times that differ from the current time by an hour.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ UNKNOWN: dict[str, Callable[[PersistenceProvider], object]] = {
 def _open(provider: PersistenceProvider) -> list[EventSubscription]:
     found = provider.get_subscriptions("paid", "order-1", at(9))
     first = provider.get_first_open_subscription("paid", "order-1", at(9))
-    assert first == (found[0] if found else None), "the first open one is the first of the open ones"
+    assert first == (found[0] if found else None), "the first open subscription differs from the list"
     return found
 
 
@@ -37,7 +37,7 @@ class SubscriptionConformance(Conformance):
     """`SubscriptionRepository`."""
 
     def test_a_created_subscription_is_read_back_whole(self, provider: PersistenceProvider) -> None:
-        """Every field is stored, a token that it brings along included."""
+        """All fields are stored, including a token."""
         held = subscription(
             subscription_data={"wants": ["all"]},
             external_token="token",
@@ -49,14 +49,14 @@ class SubscriptionConformance(Conformance):
             assert provider.get_subscription(it.id) == it
 
     def test_a_subscription_without_id_gets_a_uuid(self, provider: PersistenceProvider) -> None:
-        """A subscription whose id is empty gets a new UUID, also set on the object."""
+        """An empty id becomes a new UUID, which is also set on the object."""
         new = subscription(id="")
         subscription_id = provider.create_event_subscription(new)
         assert str(UUID(subscription_id)) == subscription_id == new.id
         assert provider.get_subscription(subscription_id) == new
 
     def test_the_store_keeps_its_own_copy_of_a_subscription(self, provider: PersistenceProvider) -> None:
-        """What the caller does to a subscription that was stored or read changes nothing in the store."""
+        """Changes of a created or loaded subscription do not affect the store."""
         mine = subscription(subscription_data={"wants": [1]})
         provider.create_event_subscription(mine)
         stored = deepcopy(provider.get_subscription(mine.id))
@@ -67,7 +67,7 @@ class SubscriptionConformance(Conformance):
 
     @pytest.mark.parametrize("call", UNKNOWN)
     def test_an_unknown_subscription_is_an_error(self, provider: PersistenceProvider, call: str) -> None:
-        """Unknown id in any of these: `SubscriptionNotFoundError`."""
+        """An unknown id raises `SubscriptionNotFoundError`."""
         known = subscription()
         provider.create_event_subscription(known)
         with pytest.raises(SubscriptionNotFoundError) as caught:
@@ -76,7 +76,7 @@ class SubscriptionConformance(Conformance):
         assert provider.get_subscription(known.id) == known
 
     def test_open_ones_come_oldest_first(self, provider: PersistenceProvider) -> None:
-        """Open ones with `subscribe_as_of <= as_of`, oldest first, in whatever offset `as_of` is written."""
+        """Open subscriptions with `subscribe_as_of <= as_of`, oldest first, for any UTC offset of `as_of`."""
         known = {second: subscription(subscribe_as_of=at(second)) for second in (3, 1, 2)}
         for it in known.values():
             provider.create_event_subscription(it)
@@ -88,7 +88,7 @@ class SubscriptionConformance(Conformance):
         assert provider.get_first_open_subscription("paid", "order-1", at(1) - MICROSECOND) is None
 
     def test_a_subscription_matches_by_name_and_key(self, provider: PersistenceProvider) -> None:
-        """Both must be the same, exactly."""
+        """Name and key must be equal."""
         wanted = subscription()
         provider.create_event_subscription(wanted)
         for name, key in (("paid", "order-2"), ("sent", "order-1"), ("Paid", "order-1"), ("order-1", "paid")):
@@ -97,7 +97,7 @@ class SubscriptionConformance(Conformance):
         assert provider.get_subscriptions("p%", "order-1", at(9)) == []
 
     def test_a_held_one_is_not_open(self, provider: PersistenceProvider) -> None:
-        """Open is what carries no token, or one that has expired; the next open one is then the first."""
+        """A subscription is open if it has no token or an expired one; held subscriptions are skipped."""
         one, two = subscription(subscribe_as_of=at(1)), subscription(subscribe_as_of=at(2))
         for it in (one, two):
             provider.create_event_subscription(it)
@@ -107,7 +107,7 @@ class SubscriptionConformance(Conformance):
         assert _open(provider) == [one, two]
 
     def test_a_token_is_stored_with_worker_and_expiry(self, provider: PersistenceProvider) -> None:
-        """The subscription tells who holds it and until when; given back, it tells nothing."""
+        """Token, worker and expiry are stored, and cleared together."""
         expected = subscription()
         provider.create_event_subscription(expected)
         expiry = from_now(HOUR)
@@ -120,7 +120,7 @@ class SubscriptionConformance(Conformance):
         assert provider.get_subscription(expected.id) == expected
 
     def test_another_token_does_not_get_it(self, provider: PersistenceProvider) -> None:
-        """Compare and set: False while another token holds it, and holder and expiry stay."""
+        """Compare-and-set: False while another token holds the subscription; holder and expiry are unchanged."""
         subscription_id = provider.create_event_subscription(subscription())
         assert provider.set_subscription_token(subscription_id, "mine", "worker", from_now(HOUR)) is True
         held = provider.get_subscription(subscription_id)
@@ -128,7 +128,7 @@ class SubscriptionConformance(Conformance):
         assert provider.get_subscription(subscription_id) == held
 
     def test_the_same_token_renews(self, provider: PersistenceProvider) -> None:
-        """Setting the token that already holds it renews the expiry and is True, expired or not."""
+        """Setting the same token again renews the expiry and returns True, even after it expired."""
         subscription_id = provider.create_event_subscription(subscription())
         for hours in (1, 2, -1, 1):
             expiry = from_now(hours * HOUR)
@@ -137,13 +137,13 @@ class SubscriptionConformance(Conformance):
         assert provider.set_subscription_token(subscription_id, "other", "rival", from_now(HOUR)) is False
 
     def test_an_expired_one_is_open(self, provider: PersistenceProvider) -> None:
-        """A token whose expiry has passed no longer holds the subscription."""
+        """A subscription with an expired token is open."""
         subscription_id = provider.create_event_subscription(subscription())
         assert provider.set_subscription_token(subscription_id, "mine", "worker", from_now(-HOUR)) is True
         assert [it.id for it in _open(provider)] == [subscription_id]
 
     def test_a_token_expires_while_one_waits(self, provider: PersistenceProvider) -> None:
-        """Judged by the clock as it is at that moment, not as it was when a surrounding transaction began."""
+        """Expiry is compared with the current time, not with the start time of a surrounding transaction."""
         subscription_id = provider.create_event_subscription(subscription())
         provider.set_subscription_token(subscription_id, "mine", "worker", from_now(0.1))
         found = eventually(lambda: provider.get_subscriptions("paid", "order-1", at(9)))
@@ -151,7 +151,7 @@ class SubscriptionConformance(Conformance):
         assert provider.set_subscription_token(subscription_id, "other", "rival", from_now(HOUR)) is True
 
     def test_an_expired_token_may_be_taken_over(self, provider: PersistenceProvider) -> None:
-        """Another may take it then, and who held it before has no part in it any more."""
+        """Another token can replace an expired one; the previous token is no longer valid."""
         subscription_id = provider.create_event_subscription(subscription())
         provider.set_subscription_token(subscription_id, "dead", "worker", from_now(-HOUR))
         expiry = from_now(HOUR)
@@ -169,7 +169,7 @@ class SubscriptionConformance(Conformance):
         assert provider.get_subscription(subscription_id) == held
 
     def test_a_token_without_expiry_never_expires(self, provider: PersistenceProvider) -> None:
-        """Held without an expiry: not open, and nobody else's, until it is cleared."""
+        """A token without expiry holds the subscription until it is cleared."""
         subscription_id = provider.create_event_subscription(subscription(external_token="mine"))
         assert _open(provider) == []
         assert provider.set_subscription_token(subscription_id, "other", "rival", from_now(HOUR)) is False
@@ -177,13 +177,13 @@ class SubscriptionConformance(Conformance):
         assert [it.id for it in _open(provider)] == [subscription_id]
 
     def test_an_expiry_without_token_holds_nothing(self, provider: PersistenceProvider) -> None:
-        """What carries no token is open, whatever else stands there."""
+        """A subscription without a token is open, even if it has an expiry."""
         subscription_id = provider.create_event_subscription(subscription(external_token_expiry=from_now(HOUR)))
         assert [it.id for it in _open(provider)] == [subscription_id]
         assert provider.set_subscription_token(subscription_id, "mine", "worker", from_now(HOUR)) is True
 
     def test_a_wrong_token_clears_nothing(self, provider: PersistenceProvider) -> None:
-        """Wrong or no token held: `SubscriptionTokenError`, and the lock stays as it was."""
+        """A wrong token, or no held token, raises `SubscriptionTokenError`; the holder is unchanged."""
         subscription_id = provider.create_event_subscription(subscription())
         with pytest.raises(SubscriptionTokenError) as caught:
             provider.clear_subscription_token(subscription_id, "mine")
@@ -196,14 +196,14 @@ class SubscriptionConformance(Conformance):
         assert provider.get_subscription(subscription_id) == held
 
     def test_a_late_holder_may_still_clear(self, provider: PersistenceProvider) -> None:
-        """An expired token that nobody took over is still the one that is held."""
+        """An expired token that was not replaced can be cleared."""
         subscription_id = provider.create_event_subscription(subscription())
         provider.set_subscription_token(subscription_id, "late", "worker", from_now(-HOUR))
         provider.clear_subscription_token(subscription_id, "late")
         assert provider.get_subscription(subscription_id).external_token is None
 
     def test_a_terminated_one_is_gone(self, provider: PersistenceProvider) -> None:
-        """Terminated, held or not, it is unknown, and no other goes with it."""
+        """A terminated subscription is removed, held or not; others are unchanged."""
         gone, kept = subscription(), subscription()
         for it in (gone, kept):
             provider.create_event_subscription(it)

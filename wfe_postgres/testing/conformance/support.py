@@ -1,4 +1,4 @@
-"""What the parts of the suite share: the fixtures to override, and makers of things to store."""
+"""Shared parts of the suite: fixtures to override, and factories for test objects."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -30,49 +30,49 @@ from wfe_postgres.contract.models import (
 _Result = TypeVar("_Result")
 
 TIMEOUT = 30.0
-"""Seconds after which a thread that has not come is a failure; a test that passes never waits so long."""
+"""Seconds after which a waiting test fails."""
 
 EPOCH = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
-"""Second 0 of the tests' own time."""
+"""The reference time of the tests; `at(0)`."""
 
 
 class Configure(Protocol):
-    """Makes a provider on the same store, with other settings."""
+    """Creates a provider on the same store with other settings."""
 
     def __call__(self, *, command_lease: float = ..., max_payload_bytes: int = ...) -> PersistenceProvider: ...
 
 
 class Conformance:
-    """What a host's or a provider's author overrides to run the suite on a provider of their own."""
+    """Base class of the suite. Override `provider`, and optionally the other members, to test a provider."""
 
     @pytest.fixture
     def provider(self) -> PersistenceProvider:
-        """The provider under test, on an empty store. To be overridden."""
-        raise NotImplementedError("override the fixture `provider`: it gives a provider on an empty store")
+        """The provider under test, on an empty store. Must be overridden."""
+        raise NotImplementedError("override the fixture `provider` to return a provider on an empty store")
 
     @pytest.fixture
     def configure(self) -> Configure:
-        """A factory of further providers on the store of `provider`, with the keywords of `Configure`.
+        """A factory for further providers on the same store, with the keyword arguments of `Configure`.
 
-        To be overridden where a provider has these settings; the tests that need them are skipped otherwise.
+        Override it if the provider has these settings; otherwise the tests that need them are skipped.
         """
         pytest.skip("the fixture `configure` is not overridden")
 
     def execution_errors(self, provider: PersistenceProvider) -> list[ExecutionError]:
-        """All stored errors, newest first. To be overridden where there is no `get_execution_errors`."""
+        """All stored errors, newest first. Override it if the provider has no method `get_execution_errors`."""
         return cast(Any, provider).get_execution_errors()  # type: ignore[no-any-return]
 
 
 @dataclass
 class Outcome:
-    """What one call of a race came to: its result, or what it raised."""
+    """The outcome of a concurrent call: its result or its exception."""
 
     result: Any = None
     error: BaseException | None = None
 
 
 def race(calls: Sequence[Callable[[], Any]]) -> list[Outcome]:
-    """Run the calls at the same moment, a thread each, and return their outcomes in the calls' order."""
+    """Run the calls concurrently, each in its own thread, and return their outcomes in the same order."""
     outcomes = [Outcome() for _ in calls]
     start = threading.Barrier(len(calls))
 
@@ -88,12 +88,12 @@ def race(calls: Sequence[Callable[[], Any]]) -> list[Outcome]:
         thread.start()
     for thread in threads:
         thread.join(TIMEOUT)
-        assert not thread.is_alive(), f"a call has not come back after {TIMEOUT} seconds"
+        assert not thread.is_alive(), f"a call did not return within {TIMEOUT} seconds"
     return outcomes
 
 
 def results(outcomes: Sequence[Outcome]) -> list[Any]:
-    """The results of a race in which no call may fail."""
+    """The results of the outcomes; raises the first exception."""
     for outcome in outcomes:
         if outcome.error is not None:
             raise outcome.error
@@ -101,16 +101,16 @@ def results(outcomes: Sequence[Outcome]) -> list[Any]:
 
 
 def eventually(call: Callable[[], _Result]) -> _Result:
-    """The call's first result that is neither 0 nor empty; it is asked for again and again."""
+    """Repeat the call until its result is truthy."""
     deadline = monotonic() + TIMEOUT
     while not (result := call()):
-        assert monotonic() < deadline, f"nothing has come in {TIMEOUT} seconds"
+        assert monotonic() < deadline, f"no result within {TIMEOUT} seconds"
         sleep(0.01)
     return result
 
 
 def at(seconds: float) -> datetime:
-    """The moment so many seconds after `EPOCH`."""
+    """The time `seconds` after `EPOCH`."""
     return EPOCH + timedelta(seconds=seconds)
 
 
@@ -120,12 +120,12 @@ def ms(seconds: float) -> int:
 
 
 def from_now(seconds: float) -> datetime:
-    """So many seconds after the present moment; before it, if negative."""
+    """The current time plus `seconds`."""
     return datetime.now(UTC) + timedelta(seconds=seconds)
 
 
 def workflow(*pointers: ExecutionPointer, **values: Any) -> WorkflowInstance:
-    """A new workflow with these pointers; two without, if none is given."""
+    """Create a workflow with the given pointers, or with two default ones."""
     return WorkflowInstance(
         **{
             "workflow_definition_id": "order",
@@ -139,12 +139,12 @@ def workflow(*pointers: ExecutionPointer, **values: Any) -> WorkflowInstance:
 
 
 def pointer(id: str, **values: Any) -> ExecutionPointer:
-    """A pointer with something in its `persistence_data` to change."""
+    """Create a pointer with mutable `persistence_data`."""
     return ExecutionPointer(**{"step_id": 1, "id": id, "persistence_data": {"tries": [1]}, **values})
 
 
 def full_pointer(id: str) -> ExecutionPointer:
-    """A pointer with another value than the default in every field."""
+    """Create a pointer with a non-default value in every field."""
     return ExecutionPointer(
         7,
         id=id,
@@ -170,7 +170,7 @@ def full_pointer(id: str) -> ExecutionPointer:
 
 
 def full_workflow(**values: Any) -> WorkflowInstance:
-    """A workflow with another value than the default in every field, and three pointers."""
+    """Create a workflow with a non-default value in every field and three pointers."""
     return workflow(
         full_pointer("b"),
         pointer("a"),
@@ -190,12 +190,12 @@ def full_workflow(**values: Any) -> WorkflowInstance:
 
 
 def event(**values: Any) -> Event:
-    """A new event."""
+    """Create an event."""
     return Event(**{"event_name": "paid", "event_key": "order-1", "event_time": at(0), **values})
 
 
 def subscription(**values: Any) -> EventSubscription:
-    """A new subscription, open."""
+    """Create an open subscription."""
     return EventSubscription(
         **{
             "workflow_id": "workflow-1",
@@ -210,17 +210,17 @@ def subscription(**values: Any) -> EventSubscription:
 
 
 def command(data: str, seconds: float = 0, name: CommandName = CommandName.PROCESS_WORKFLOW) -> ScheduledCommand:
-    """A command that is due at `at(seconds)`."""
+    """Create a command that is due at `at(seconds)`."""
     return ScheduledCommand(name, data, ms(seconds))
 
 
 def created(provider: PersistenceProvider, instance: WorkflowInstance) -> WorkflowInstance:
-    """The instance as the store gives it back after its creation."""
+    """Store the instance and load it."""
     return provider.get_workflow_instance(provider.create_new_workflow(instance))
 
 
 def state(model: Any) -> dict[str, Any]:
-    """The object's fields, those that are no part of its equality included, and its pointers' fields."""
+    """All fields of the object, including those excluded from equality, and the fields of its pointers."""
     values = {field.name: getattr(model, field.name) for field in fields(model)}
     if "execution_pointers" in values:
         values["execution_pointers"] = [state(it) for it in values["execution_pointers"]]
@@ -228,17 +228,17 @@ def state(model: Any) -> dict[str, Any]:
 
 
 def has_workflow(provider: PersistenceProvider, id: str) -> bool:
-    """Whether the store has it."""
+    """Whether the store contains the workflow."""
     return _found(provider.get_workflow_instance, id, WorkflowNotFoundError)
 
 
 def has_event(provider: PersistenceProvider, id: str) -> bool:
-    """Whether the store has it."""
+    """Whether the store contains the event."""
     return _found(provider.get_event, id, EventNotFoundError)
 
 
 def has_subscription(provider: PersistenceProvider, id: str) -> bool:
-    """Whether the store has it."""
+    """Whether the store contains the subscription."""
     return _found(provider.get_subscription, id, SubscriptionNotFoundError)
 
 

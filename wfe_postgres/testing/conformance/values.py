@@ -1,15 +1,14 @@
-"""Values that go in and come back equal: JSON of every kind, text of any script, moments, numbers."""
+"""Round trips of values: JSON, text, timestamps and numbers."""
 
 from dataclasses import fields
-from datetime import UTC, datetime, timedelta, timezone
-from functools import reduce
-from typing import Any, cast
-from zoneinfo import ZoneInfo
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from wfe_postgres.contract.interfaces import PersistenceProvider
 from wfe_postgres.contract.models import ExecutionPointer, PointerStatus, WorkflowStatus
+from wfe_postgres.testing.conformance.sample_values import HOSTILE_TEXTS, JSON_VALUES, TIMESTAMPS
 from wfe_postgres.testing.conformance.support import (
     TIMEOUT,
     Conformance,
@@ -24,93 +23,9 @@ from wfe_postgres.testing.conformance.support import (
     workflow,
 )
 
-BIGGEST = 10**4000 - 1
-"""The biggest integer of 4,000 digits."""
-
-JSON_VALUES: dict[str, Any] = {
-    "null": None,
-    "true": True,
-    "false": False,
-    "0": 0,
-    "-1": -1,
-    "2**31": 2**31,
-    "2**53 + 1": 2**53 + 1,
-    "-2**63": -(2**63),
-    "2**64 + 1": 2**64 + 1,
-    "4,000 digits": BIGGEST,
-    "4,000 digits, negative": -BIGGEST,
-    "0.1": 0.1,
-    "-2.5": -2.5,
-    "1.0": 1.0,
-    "-0.0": -0.0,
-    "1e15": 1e15,
-    "1e16": 1e16,
-    "123456789012345678.0": 123456789012345678.0,
-    "1e22": 1e22,
-    "1e23": 1e23,
-    "-1e23": -1e23,
-    "1e308": 1e308,
-    "greatest float": 1.7976931348623157e308,
-    "least normal float": 2.2250738585072014e-308,
-    "5e-324": 5e-324,
-    "1e-7": 1e-7,
-    "empty text": "",
-    "text that is JSON": '{"not": "an object"}',
-    "text with 1e+16": "1e+16, or 1e23",
-    "text of digits": "7" * 5000,
-    "quotes and backslashes": '"\'\\ \\" /',
-    "escape of a NUL": "\\u0000",
-    "escape of an escape of a NUL": "\\\\u0000",
-    "escape of a surrogate": "\\ud83d",
-    "control characters": "".join(map(chr, [*range(1, 32), 127, 128, 159])),
-    "line separators": "\r\n\u2028\u2029\u0085",
-    "composed and decomposed": "\u00e9 e\u0301",
-    "right to left": "\u05d0\u0628\u202e",
-    "noncharacters": "\ufdd0\uffff\ufeff\U0001ffff",
-    "every plane": "".join(chr(plane * 0x10000 + offset) for plane in range(17) for offset in (0x41, 0xFFFD)),
-    "emoji of several characters": "\U0001f469\u200d\U0001f4bb",
-    "empty list": [],
-    "empty object": {},
-    "empty inside": [{}, [], {"": {}}, [[]], {"a": None}, ""],
-    "mixed": [None, True, 0, 1.5, "text", [1, [2, [3]]], {"a": {"b": [{"c": None}]}}],
-    "null in containers": {"null": None, "list": [None, [None]]},
-    "odd keys": {"": 1, " ": 2, "a.b": 3, "\\u0000": 4, "\U0001f600": 5, '"': 6, "1": 7, "__proto__": 8},
-    "what looks like an instruction": {"py/object": "os.system", "$type": "x", "__class__": "y"},
-    "fifty deep": reduce(lambda inner, _: [inner], range(50), cast(Any, {})),
-    "many keys": {str(number): number for number in range(500)},
-}
-
-HOSTILE_TEXTS = {
-    "percent": "100% %s %(x)s %%",
-    "colon": ":x ::text :1",
-    "quotes": "'; DROP TABLE workflows; --",
-    "double quotes": '"a"',
-    "backslash": "\\ \\n \\x41 \\",
-    "lines": "a\nb\r\nc\t",
-    "braces": "{} {0} {x} ${y}",
-    "emoji": "\U0001f600 \U0010fffd",
-    "spaces": "  a  ",
-    "one space": " ",
-}
-
-MOMENTS: dict[str, datetime] = {
-    "UTC": datetime(2024, 2, 29, 23, 59, 59, 999999, UTC),
-    "one microsecond": datetime(2000, 1, 1, 0, 0, 0, 1, UTC),
-    "no microseconds": datetime(2000, 1, 1, tzinfo=UTC),
-    "east": datetime(2024, 1, 1, 1, 2, 3, 456789, timezone(timedelta(hours=14))),
-    "west": datetime(2024, 12, 31, 23, 2, 3, 456789, timezone(-timedelta(hours=11, minutes=30))),
-    "odd offset": datetime(1890, 1, 1, 12, 0, 0, 5, timezone(timedelta(hours=0, minutes=19, seconds=32))),
-    "daylight saving": datetime(2024, 7, 1, 12, tzinfo=ZoneInfo("America/New_York")),
-    "first of two": datetime(2024, 10, 27, 2, 30, tzinfo=ZoneInfo("Europe/Berlin")),
-    "second of two": datetime(2024, 10, 27, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"), fold=1),
-    "before 1970": datetime(1969, 12, 31, 23, 59, 59, 999999, UTC),
-    "long ago": datetime(1, 1, 1, tzinfo=UTC),
-    "far away": datetime.max.replace(tzinfo=UTC),
-}
-
 
 def assert_same(found: Any, expected: Any) -> None:
-    """Equal, and a bool where a bool was; a tuple comes back as a list."""
+    """Check that the values are equal, including bool types; a tuple is returned as a list."""
     if isinstance(expected, dict):
         assert isinstance(found, dict)
         assert found.keys() == expected.keys()
@@ -127,7 +42,7 @@ def assert_same(found: Any, expected: Any) -> None:
 
 
 def store_everywhere(provider: PersistenceProvider, value: Any) -> list[Any]:
-    """Store the value in each field that holds users' JSON, and return what came back from each."""
+    """Store the value in each JSON field and return the loaded values."""
     full = ExecutionPointer(
         1,
         persistence_data=value,
@@ -157,16 +72,16 @@ def _times(model: Any) -> dict[str, datetime]:
 
 
 class ValueConformance(Conformance):
-    """What can be stored comes back equal to what went in."""
+    """Valid values are returned unchanged."""
 
     @pytest.mark.parametrize("value", JSON_VALUES.values(), ids=JSON_VALUES)
     def test_json_comes_back_equal(self, provider: PersistenceProvider, value: Any) -> None:
-        """Text of any script, integers and floats come back equal to what went in, in every JSON field."""
+        """Text, integers, floats and containers are returned unchanged from every JSON field."""
         for found in store_everywhere(provider, value):
             assert_same(found, value)
 
     def test_json_is_saved_equal(self, provider: PersistenceProvider) -> None:
-        """A save stores values as exactly as a creation does."""
+        """A save stores JSON values unchanged."""
         instance = created(provider, workflow(*(pointer(name) for name in JSON_VALUES)))
         instance.data = JSON_VALUES
         for it in instance.execution_pointers:
@@ -178,7 +93,7 @@ class ValueConformance(Conformance):
             assert_same([it.persistence_data, it.outcome], [JSON_VALUES[it.id]] * 2)
 
     def test_a_tuple_is_stored_as_a_list(self, provider: PersistenceProvider) -> None:
-        """A tuple is stored as a list, at any depth; the caller's own stays a tuple."""
+        """A tuple is stored as a list at any depth; the caller's object is unchanged."""
         value = (1, (2, [3, (4,)]), {"a": (), "b": ("c",)})
         for found in store_everywhere(provider, value):
             assert_same(found, [1, [2, [3, [4]]], {"a": [], "b": ["c"]}])
@@ -192,7 +107,7 @@ class ValueConformance(Conformance):
 
     @pytest.mark.parametrize("text", HOSTILE_TEXTS.values(), ids=HOSTILE_TEXTS)
     def test_any_text_may_be_an_id(self, provider: PersistenceProvider, text: str) -> None:
-        """Ids, names, keys and tokens are text like any other, whatever some language reads in them."""
+        """Ids, names, keys and tokens may contain characters that are special in SQL or templates."""
         ours = workflow(pointer(text, step_name=text, scope=[text]), id=text, name=f"{text}!", reference=text)
         assert created(provider, ours) == ours
         ours.execution_pointers[0].outcome = text
@@ -212,25 +127,25 @@ class ValueConformance(Conformance):
         assert handled == [text]
         assert provider.next_definition_sequence(text) == 1
 
-    @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
-    def test_a_moment_comes_back_in_utc(self, provider: PersistenceProvider, moment: datetime) -> None:
-        """The same instant, in UTC, to the microsecond, from any offset, in every field that holds a time."""
-        pointers = [pointer("a", sleep_until=moment, start_time=moment, end_time=moment)]
-        loaded = created(provider, workflow(*pointers, create_time=moment, complete_time=moment))
-        happened = provider.get_event(provider.create_event(event(event_time=moment)))
-        waiting = subscription(subscribe_as_of=moment, external_token="t", external_token_expiry=moment)
+    @pytest.mark.parametrize("timestamp", TIMESTAMPS.values(), ids=TIMESTAMPS)
+    def test_a_moment_comes_back_in_utc(self, provider: PersistenceProvider, timestamp: datetime) -> None:
+        """Every datetime field returns the same instant in UTC, to the microsecond, for any UTC offset."""
+        pointers = [pointer("a", sleep_until=timestamp, start_time=timestamp, end_time=timestamp)]
+        loaded = created(provider, workflow(*pointers, create_time=timestamp, complete_time=timestamp))
+        happened = provider.get_event(provider.create_event(event(event_time=timestamp)))
+        waiting = subscription(subscribe_as_of=timestamp, external_token="t", external_token_expiry=timestamp)
         subscribed = provider.get_subscription(provider.create_event_subscription(waiting))
         counts = {}
         for model in (loaded, *loaded.execution_pointers, happened, subscribed):
             times = _times(model)
             counts[type(model).__name__] = len(times)
             for name, found in times.items():
-                assert found == moment.astimezone(UTC), name
+                assert found == timestamp.astimezone(UTC), name
                 assert found.utcoffset() == timedelta(0), name
         assert counts == {"WorkflowInstance": 2, "ExecutionPointer": 3, "Event": 1, "EventSubscription": 2}
 
     def test_integers_reach_the_ends_of_their_columns(self, provider: PersistenceProvider) -> None:
-        """32 bits for `version`, `step_id` and `retry_count`, 64 for milliseconds."""
+        """`version`, `step_id` and `retry_count` have 32 bits, `next_execution` has 64."""
         for small, big in ((2**31 - 1, 2**63 - 1), (-(2**31), -(2**63))):
             instance = workflow(pointer("a", step_id=small, retry_count=small), version=small, next_execution=big)
             assert created(provider, instance) == instance
@@ -238,7 +153,7 @@ class ValueConformance(Conformance):
             assert provider.get_subscription(provider.create_event_subscription(waiting)) == waiting
 
     def test_statuses_come_back_as_members(self, provider: PersistenceProvider) -> None:
-        """Every status is stored, and comes back as a member of its enum."""
+        """Every status is stored and returned as an enum member."""
         pointers = [pointer(status.name, status=status) for status in PointerStatus]
         for status in WorkflowStatus:
             loaded = created(provider, workflow(*pointers, status=status))
@@ -247,7 +162,7 @@ class ValueConformance(Conformance):
             assert all(type(it.status) is PointerStatus for it in loaded.execution_pointers)
 
     def test_long_lists_of_pointers(self, provider: PersistenceProvider) -> None:
-        """A thousand pointers come back in their order, and so they do after a save in the reverse order."""
+        """The order of a thousand pointers is kept, also after a save in reverse order."""
         instance = full_workflow(execution_pointers=[pointer(f"{n % 10}-{n}", retry_count=n) for n in range(1000)])
         provider.create_new_workflow(instance)
         assert provider.get_workflow_instance(instance.id) == instance

@@ -1,4 +1,4 @@
-"""A persistence provider in this process's memory, for the tests of hosts: no database, the same semantics."""
+"""An in-memory persistence provider for tests, with the semantics of the PostgreSQL provider."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -21,10 +21,10 @@ __all__ = ["InMemoryPersistenceProvider"]
 class InMemoryPersistenceProvider(
     InMemoryWorkflows, InMemoryEvents, InMemorySubscriptions, InMemoryCommands, PersistenceProvider
 ):
-    """A complete `PersistenceProvider`, thread-safe, whose store is gone with the last object that uses it.
+    """A complete, thread-safe `PersistenceProvider` that keeps its data in memory.
 
-    `clock` tells the time by which tokens and commands' leases expire. `command_lease`: for how many seconds a
-    command belongs to the host that runs it. `max_payload_bytes` limits one JSON value, in bytes of its encoding.
+    `clock` returns the time that is used for the expiry of tokens and leases. `command_lease` is the duration of a
+    command's lease in seconds. `max_payload_bytes` limits the encoded size of a JSON value in bytes.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class InMemoryPersistenceProvider(
     def another(
         self, *, command_lease: float = 30.0, max_payload_bytes: int = MAX_PAYLOAD_BYTES
     ) -> "InMemoryPersistenceProvider":
-        """A second host's provider: on the same store and clock, with settings of its own."""
+        """A second provider on the same store and clock, with its own settings."""
         other = copy.copy(self)
         other._configure(command_lease, max_payload_bytes)
         return other
@@ -54,27 +54,27 @@ class InMemoryPersistenceProvider(
             self._store.errors.extend(map(kept, errors))
 
     def ensure_store_exists(self) -> None:
-        """Nothing to do: the store is there from the start."""
+        """Does nothing: the store always exists."""
 
     def get_execution_errors(
         self, workflow_id: str | None = None, *, since: datetime | None = None, limit: int = 100
     ) -> list[ExecutionError]:
-        """The errors, of one workflow if it is given, with `error_time >= since` if it is given, newest first."""
+        """Errors, newest first, optionally of one workflow and with `error_time >= since`."""
         if workflow_id is not None:
             text(workflow_id, "workflow_id")
         if since is not None:
             timestamp(since, "since")
-        most = count(limit, "limit")
+        maximum = count(limit, "limit")
         with self._store.lock:
             found = [
                 it
                 for it in reversed(self._store.errors)
                 if workflow_id in (None, it.workflow_id) and (since is None or it.error_time >= since)
             ]
-            return copy.deepcopy(sorted(found, key=lambda it: it.error_time, reverse=True)[:most])
+            return copy.deepcopy(sorted(found, key=lambda it: it.error_time, reverse=True)[:maximum])
 
     def _configure(self, command_lease: float, max_payload_bytes: int) -> None:
         if not command_lease > 0:
-            raise ValueError("command_lease is a number of seconds greater than 0")
+            raise ValueError("command_lease must be greater than 0")
         self._lease = timedelta(seconds=command_lease)
         self._limit = max_payload_bytes

@@ -1,4 +1,4 @@
-"""Scheduled commands in memory: claimed by lease, run without the lock, removed if nobody asked again."""
+"""Scheduled commands in memory: claimed with a lease, handled without the lock, removed unless rescheduled."""
 
 import secrets
 from collections.abc import Callable, Iterable
@@ -14,7 +14,7 @@ from wfe_postgres.testing.memory.store import CommandEntry, InMemoryPart, kept
 
 @dataclass(frozen=True)
 class _Claim:
-    """A command that this host may run, until its lease is over."""
+    """A claimed command; other hosts may claim it after the lease expires."""
 
     number: int
     key: tuple[str, str]
@@ -60,13 +60,13 @@ class InMemoryCommands(InMemoryPart, ScheduledCommandRepository):
             raise ExceptionGroup(f"{len(failures)} scheduled commands failed", failures)
         return len(handled)
 
-    def _claim(self, due: int, done: Iterable[_Claim]) -> _Claim | None:
-        had = {claim.key for claim in done}
+    def _claim(self, due: int, finished: Iterable[_Claim]) -> _Claim | None:
+        excluded = {claim.key for claim in finished}
         with self._store.lock:
             free = [
                 (entry.command.execute_time, key)
                 for key, entry in self._store.commands.items()
-                if entry.command.execute_time <= due and key not in had and self._is_free(entry)
+                if entry.command.execute_time <= due and key not in excluded and self._is_free(entry)
             ]
             if not free:
                 return None

@@ -18,7 +18,7 @@ class InMemoryEvents(InMemoryPart, EventRepository):
     """`EventRepository` on a `Store`."""
 
     def create_event(self, event: Event) -> str:
-        """See `EventRepository`. An id that is stored already: `PersistenceError` with its `constraint`."""
+        """See `EventRepository`. A duplicate id raises `PersistenceError` with the `constraint`."""
         new = replace(event, id=id_or_new(event.id))
         event_record(new, new.id, self._limit)
         with self._store.lock:
@@ -34,8 +34,8 @@ class InMemoryEvents(InMemoryPart, EventRepository):
     def get_runnable_events(self, as_at: datetime, limit: int | None = None) -> list[str]:
         """See `EventRepository`."""
         timestamp(as_at, "as_at")
-        most = count(limit, "limit")
-        return self._ids(lambda it: not it.is_processed and it.event_time <= as_at)[:most]
+        maximum = count(limit, "limit")
+        return self._ids(lambda it: not it.is_processed and it.event_time <= as_at)[:maximum]
 
     def get_events(self, event_name: str, event_key: str, as_of: datetime) -> list[str]:
         """See `EventRepository`."""

@@ -1,4 +1,4 @@
-"""What is stored, and how a thing becomes what the store keeps: checked like the database's, copied, plain."""
+"""The data of the in-memory provider, and the normalization of stored objects."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -28,7 +28,7 @@ _JSON: tuple[Any, ...] = (Any, list[str], dict[str, Any])
 
 @dataclass
 class CommandEntry:
-    """A scheduled command; while a host runs it, by which claim and until when."""
+    """A scheduled command with its claim and the end of its lease."""
 
     command: ScheduledCommand
     claim: int | None = None
@@ -38,7 +38,7 @@ class CommandEntry:
 
 @dataclass
 class Store:
-    """All that is kept. Whoever reads or writes holds the lock; what is handed out is a copy."""
+    """All stored data. Access requires the lock; callers receive copies."""
 
     lock: RLock = field(default_factory=RLock)
     workflows: dict[str, WorkflowInstance] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Store:
 
 
 class InMemoryPart:
-    """What the provider's parts have in common."""
+    """Attributes that the parts of the provider share."""
 
     _store: Store
     _clock: Callable[[], datetime]
@@ -59,7 +59,7 @@ class InMemoryPart:
 
 
 def kept(model: _Model) -> _Model:
-    """A copy of a checked model, as a load gives it back: JSON as JSON, times in UTC, enums as members."""
+    """A normalized copy of a validated model, as returned by a load: JSON round-tripped, times in UTC, enum members."""
     return replace(model, **{it.name: _kept_value(getattr(model, it.name), it.type) for it in fields(model)})
 
 
@@ -76,17 +76,17 @@ def _kept_value(value: Any, kind: Any) -> Any:
 
 
 def check_distinct(ids: Iterable[str], path: str) -> None:
-    """`SerializationError` under the path of the second one, if two of the ids are the same."""
+    """Raise `SerializationError` with the path of the second one if two ids are equal."""
     seen: set[str] = set()
     for index, it in enumerate(ids):
         if it in seen:
-            raise SerializationError(f"{path}[{index}].id", "two have the same id")
+            raise SerializationError(f"{path}[{index}].id", "duplicate id")
         seen.add(it)
 
 
 def add(table: dict[str, _Identified], new: Iterable[_Identified], constraint: str) -> None:
-    """Put all of them into the table, or none: `PersistenceError` with the constraint if an id is taken."""
+    """Add all objects or none. A duplicate id raises `PersistenceError` with the constraint."""
     added = {it.id: it for it in new}
     if added.keys() & table.keys():
-        raise PersistenceError("the id is taken", "23505", constraint)
+        raise PersistenceError("duplicate id", "23505", constraint)
     table.update(added)

@@ -1,4 +1,4 @@
-"""Event subscriptions in memory, locked by token."""
+"""Event subscriptions and their tokens in memory."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -15,7 +15,7 @@ from wfe_postgres.testing.memory.store import InMemoryPart, add, kept
 
 
 def checked_subscription(subscription: EventSubscription, prefix: str, limit: int) -> EventSubscription:
-    """What is kept of the subscription, with a new id if it has none; or `SerializationError`."""
+    """The normalized subscription, with a new id if it is empty. Raises `SerializationError`."""
     new = replace(subscription, id=id_or_new(subscription.id))
     encode_subscription(new, new.id, prefix, limit)
     return kept(new)
@@ -25,7 +25,7 @@ class InMemorySubscriptions(InMemoryPart, SubscriptionRepository):
     """`SubscriptionRepository` on a `Store`."""
 
     def create_event_subscription(self, subscription: EventSubscription) -> str:
-        """See `SubscriptionRepository`. An id that is stored already: `PersistenceError` with its `constraint`."""
+        """See `SubscriptionRepository`. A duplicate id raises `PersistenceError` with the `constraint`."""
         new = checked_subscription(subscription, "", self._limit)
         with self._store.lock:
             add(self._store.subscriptions, [new], "event_subscriptions_pkey")
@@ -50,7 +50,7 @@ class InMemorySubscriptions(InMemoryPart, SubscriptionRepository):
         return next(iter(self.get_subscriptions(event_name, event_key, as_of)), None)
 
     def get_workflow_subscriptions(self, workflow_id: str) -> list[EventSubscription]:
-        """What the workflow waits for, oldest first: its subscriptions, held ones too."""
+        """All subscriptions of a workflow, including held ones, oldest first."""
         wanted = text(workflow_id, "workflow_id")
         return self._find(lambda it: it.workflow_id == wanted)
 

@@ -22,8 +22,8 @@ class InMemoryWorkflows(InMemoryPart, WorkflowRepository):
 
     def create_new_workflow(self, instance: WorkflowInstance) -> str:
         """See `WorkflowRepository`."""
-        given_id = id_or_new(instance.id)
-        new = self._checked(replace(instance, id=given_id, name=given_id if instance.name == "" else instance.name))
+        new_id = id_or_new(instance.id)
+        new = self._checked(replace(instance, id=new_id, name=new_id if instance.name == "" else instance.name))
         with self._store.lock:
             if new.id in self._store.workflows or self._named(new.name):
                 raise WorkflowExistsError(new.id, new.name)
@@ -47,23 +47,23 @@ class InMemoryWorkflows(InMemoryPart, WorkflowRepository):
         with self._store.lock:
             self._check_unchanged(instance)
             if (rival := self._named(changed.name)) and rival.id != changed.id:
-                raise PersistenceError("the name is taken", "23505", "workflows_name_key")
+                raise PersistenceError("duplicate name", "23505", "workflows_name_key")
             add(self._store.subscriptions, new, "event_subscriptions_pkey")
             self._store.workflows[changed.id] = changed
         instance.revision = changed.revision
-        for given, stored in zip(subscriptions, new, strict=True):
-            given.id = stored.id
+        for subscription, stored in zip(subscriptions, new, strict=True):
+            subscription.id = stored.id
 
     def get_runnable_instances(self, as_at: datetime, limit: int | None = None) -> list[str]:
         """See `WorkflowRepository`."""
-        due, most = milliseconds(as_at, "as_at"), count(limit, "limit")
+        due, maximum = milliseconds(as_at, "as_at"), count(limit, "limit")
         with self._store.lock:
             runnable = [
                 (it.next_execution, it.id)
                 for it in self._store.workflows.values()
                 if it.status is WorkflowStatus.RUNNABLE and it.next_execution is not None and it.next_execution <= due
             ]
-        return [workflow_id for _, workflow_id in sorted(runnable)[:most]]
+        return [workflow_id for _, workflow_id in sorted(runnable)[:maximum]]
 
     def get_workflow_instance(self, id: str) -> WorkflowInstance:
         """See `WorkflowRepository`."""
@@ -91,7 +91,7 @@ class InMemoryWorkflows(InMemoryPart, WorkflowRepository):
         return number
 
     def _checked(self, instance: WorkflowInstance) -> WorkflowInstance:
-        """What is kept of the instance, under a new stamp; or `SerializationError`."""
+        """The normalized instance with a new revision. Raises `SerializationError`."""
         workflow_record(instance, instance.id, instance.name)
         data = encode(instance.data, "data", self._limit)
         pointers = [
@@ -104,7 +104,7 @@ class InMemoryWorkflows(InMemoryPart, WorkflowRepository):
 
     def _check_unchanged(self, instance: WorkflowInstance) -> None:
         found = self._workflow(instance.id).revision
-        assert found is not None, "what is stored has a stamp"
+        assert found is not None, "a stored workflow has a revision"
         if instance.revision is not None and instance.revision != found:
             raise ConcurrencyError(instance.id, instance.revision, found)
 
