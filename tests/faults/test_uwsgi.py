@@ -22,19 +22,20 @@ WORKERS = 3
 
 APPLICATION = """
 import os
-from urllib.parse import parse_qs
 
-from wfe_postgres import Event, PostgresPersistenceProvider
+from wfe_postgres import Event, PostgresPersistenceProvider, WorkflowInstance
 
 provider = PostgresPersistenceProvider(os.environ["WFE_DATABASE_URL"])
-provider.get_statistics()  # a connection of the master's, which the workers inherit
+for number in range(20):  # on a connection of the master's, which the workers inherit
+    provider.create_new_workflow(WorkflowInstance("order", 1, {"number": number}, id=str(number)))
 
 
 def application(environ, start_response):
     name = environ["QUERY_STRING"]
-    id = provider.create_event(Event(name, "1", {"name": name}))
-    event = provider.get_event(id)
-    right = (event.id, event.event_name, event.event_data) == (id, name, {"name": name})
+    number = int(name) % 20
+    right = all(provider.get_workflow_instance(str(number)).data == {"number": number} for _ in range(10))
+    event = provider.get_event(provider.create_event(Event(name, "1", {"name": name})))
+    right = right and event.event_data == {"name": name}
     start_response("200 OK" if right else "500 Wrong answer", [("Content-Type", "text/plain")])
     return [str(os.getpid()).encode()]
 """
@@ -87,7 +88,7 @@ def wait_until_it_answers(port: int, server: "subprocess.Popen[bytes]", log: Pat
 def request(port: int, number: int) -> tuple[int, str]:
     """The status of a request, and the process that answered it."""
     with closing(HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
-        connection.request("GET", f"/?event-{number}")
+        connection.request("GET", f"/?{number}")
         response = connection.getresponse()
         return response.status, response.read().decode()
 
