@@ -1,8 +1,8 @@
-"""How fast the provider is: against the floor, the Rust provider's algorithm, the plain ORM way, and its peers.
+"""Benchmarks: the provider compared with a baseline, the Rust provider's algorithm, the plain ORM and other libraries.
 
-`make bench` runs all of it, `make bench-quick` a small form; see `python -m benchmarks --help`.
+`make bench` runs all benchmarks, `make bench-quick` a short version; see `python -m benchmarks --help`.
 
-    ways/       the ways of doing the same work: floor, rust, orm, ours
-    peers/      other libraries that keep workflows in PostgreSQL
-    sections/   what is measured, a module each
+    implementations/   implementations of the same operations: baseline, rust, orm, ours
+    peers/             other libraries that store workflows in PostgreSQL
+    sections/          the benchmarks, one module per section
 """

@@ -14,22 +14,24 @@ from benchmarks.run import run
 from benchmarks.sections import SECTIONS
 from benchmarks.server import durable_server
 
-WIDTH = 130  # characters, in a file or a pipe
+WIDTH = 130  # characters, if the output is not a terminal
 COLOURS = {None: "", True: "green", False: "red"}
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run, show the table, and write `benchmarks/results/<name>.json`, `.md` and `.svg`."""
+    """Run the benchmarks, print a table, and write `benchmarks/results/<name>.json`, `.md` and `.svg`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small sizes, under a minute; expect noise")
-    parser.add_argument("--only", action="append", default=[], choices=[*SECTIONS], help="this section (repeatable)")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where the results go")
+    parser.add_argument("--quick", action="store_true", help="small sizes, less than a minute; results are noisy")
+    parser.add_argument(
+        "--only", action="append", default=[], choices=[*SECTIONS], help="run only this section (repeatable)"
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS, help="directory for the results")
     chosen = parser.parse_args(arguments)
     console = Console()
     if not console.is_terminal:
         console.width = WIDTH
     if missing := {"DBOS", "LangGraph"} - installed_peers().keys():
-        console.print(f"not installed, so left out: {', '.join(sorted(missing))} (the extra `bench`)")
+        console.print(f"skipped, because not installed: {', '.join(sorted(missing))} (extra `bench`)")
     with durable_server() as server, bars(console, len(chosen.only or SECTIONS)) as progress:
         report = run(QUICK if chosen.quick else FULL, server, progress, chosen.only)
     console.print(_table(report))
@@ -38,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _table(report: Report) -> Table:
-    table = Table(title=f"{report.name} form, {report.seconds:.0f} s: {report.machine['machine']}")
+    table = Table(title=f"{report.name} run, {report.seconds:.0f} s: {report.machine['machine']}")
     for heading in ("work", "measured"):
         table.add_column(heading)
     for heading in ("value", "target"):

@@ -1,12 +1,12 @@
-"""Fills a store with hundreds of thousands of workflows that are not the ones looked for."""
+"""Fills a store with hundreds of thousands of unrelated workflows."""
 
 import json
 
-from benchmarks.implementations.floor import connect
+from benchmarks.implementations.baseline import connect
 from benchmarks.plan import Plan
 from wfe_postgres import PostgresPersistenceProvider
 
-# Of ten workflows six are complete and one is suspended, both with times that have passed; three will be due one day.
+# Of ten workflows, six are complete and one is suspended, with times in the past; three are due in the far future.
 _WORKFLOWS = """
 INSERT INTO wfc.workflows (id, name, definition_id, version, status, data, next_execution, create_time, complete_time)
 SELECT 'crowd-' || n, 'crowd-' || n, 'order', 1,
@@ -36,19 +36,19 @@ SELECT now(), 'crowd-' || n, n || '-1', 'ValueError: the card was declined'
   FROM generate_series(1, %(count)s::int, 5) AS n
 """
 
-# Checked for all rows together at the end, which takes a fraction of the time.
-_FREE = "ALTER TABLE wfc.execution_pointers DROP CONSTRAINT execution_pointers_workflow_id_fkey"
-_BIND = """
+# Dropped during the load and validated once at the end, which is much faster.
+_DROP_FOREIGN_KEY = "ALTER TABLE wfc.execution_pointers DROP CONSTRAINT execution_pointers_workflow_id_fkey"
+_ADD_FOREIGN_KEY = """
 ALTER TABLE wfc.execution_pointers ADD CONSTRAINT execution_pointers_workflow_id_fkey
   FOREIGN KEY (workflow_id) REFERENCES wfc.workflows (id)
 """
 
 
 def fill(url: str, plan: Plan) -> None:
-    """Make the store, fill it, and leave it as autovacuum would: vacuumed and analysed."""
+    """Create the store and fill it; vacuum and analyze it, as autovacuum would."""
     with PostgresPersistenceProvider(url) as provider:
         provider.ensure_store_exists()
-    given = {
+    params = {
         "count": plan.crowd,
         "pointers": plan.pointers_in_crowd,
         "data": json.dumps({"customer": "C-10021", "lines": [{"sku": "A-1", "quantity": 2, "price": 1995}]}),
@@ -56,9 +56,9 @@ def fill(url: str, plan: Plan) -> None:
         "outcome": json.dumps({"charged": {"amount": 1995, "currency": "EUR"}, "note": "as ordered"}),
     }
     with connect(url) as connection:
-        connection.execute(_FREE)
+        connection.execute(_DROP_FOREIGN_KEY)
         for statement in (_WORKFLOWS, _POINTERS, _SUBSCRIPTIONS, _ERRORS):
-            connection.execute(statement, given)
-        connection.execute(_BIND)
+            connection.execute(statement, params)
+        connection.execute(_ADD_FOREIGN_KEY)
         connection.execute("VACUUM (ANALYZE)")
         connection.execute("CHECKPOINT")

@@ -1,4 +1,4 @@
-"""Races: several ways of doing the same work, timed in turn, so that what else the machine does meets all of them."""
+"""Races: several implementations of an operation, timed alternately, so that other load affects all of them equally."""
 
 import gc
 import random
@@ -10,34 +10,34 @@ from typing import Protocol
 
 Call = Callable[[], object]
 Prepare = Callable[[], Call]
-"""Brings about the state before the call, which is not timed, and gives the call, which is."""
+"""Prepares the state (not timed) and returns the call that is timed."""
 
 Timings = dict[str, list[float]]
 
 WARM_UP = 12
-"""Calls before the first timed one: psycopg prepares at the fifth, the server settles on a plan after five more."""
+"""Calls before the first timed one: psycopg prepares at the fifth call, the server chooses a plan after five more."""
 
-_UNEVEN = 1.5
-_ENOUGH = 10
+_MAX_SHARE = 1.5
+_EXTRA_CALLS = 10
 _RESAMPLES = 200
 
 
 class Progress(Protocol):
-    """Who is told how far it is."""
+    """Receives progress notifications."""
 
     def section(self, name: str) -> None:
-        """A section begins."""
+        """A section starts."""
 
     def race(self, title: str) -> None:
-        """A race begins; the one before has ended."""
+        """A race starts; the previous one has ended."""
 
-    def advance(self, part: float) -> None:
-        """This part of the race is over, from 0 to 1."""
+    def advance(self, fraction: float) -> None:
+        """The completed fraction of the race, from 0 to 1."""
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """How one way's median stands to another's, and where it lies in 95 of 100 resamples of the same timings."""
+    """The ratio of two medians, with a 95 % bootstrap confidence interval."""
 
     value: float
     low: float
@@ -46,74 +46,78 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Race:
-    """The timings of one race: seconds, by way."""
+    """The timings of a race in seconds, by implementation."""
 
     title: str
     times: Mapping[str, Sequence[float]]
     cpu: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """The part of each in which this thread was computing, not waiting for the server."""
+    """The CPU time of this thread for each call, without the time spent waiting for the server."""
     round_trips: dict[str, int] = field(default_factory=dict)
-    """How often one call waits for the server, by way; counted behind the proxy only."""
+    """Round trips per call, by implementation; counted with the proxy only."""
 
-    def median(self, way: str) -> float:
-        """The way's median, in seconds."""
-        return statistics.median(self.times[way])
+    def median(self, implementation: str) -> float:
+        """The median of an implementation in seconds."""
+        return statistics.median(self.times[implementation])
 
-    def ratio(self, way: str, against: str) -> Ratio:
-        """How many times as long the way takes."""
+    def ratio(self, implementation: str, against: str) -> Ratio:
+        """The ratio of the medians of two implementations."""
         medians = sorted(
-            statistics.median(_resample(self.times[way], draw))
+            statistics.median(_resample(self.times[implementation], draw))
             / statistics.median(_resample(self.times[against], draw))
             for draw in map(random.Random, range(_RESAMPLES))
         )
         edge = _RESAMPLES // 40
-        return Ratio(self.median(way) / self.median(against), medians[edge], medians[-edge - 1])
+        return Ratio(self.median(implementation) / self.median(against), medians[edge], medians[-edge - 1])
 
 
-def race(title: str, ways: Mapping[str, Prepare], seconds: float, fewest: int, progress: Progress) -> Race:
-    """Time the ways in turn, A B C, B C A, C A B ..., for so many seconds, and each at least `fewest` times.
+def race(
+    title: str, implementations: Mapping[str, Prepare], seconds: float, min_calls: int, progress: Progress
+) -> Race:
+    """Time the implementations alternately (A B C, B C A, C A B, ...) for `seconds`, each at least `min_calls` times.
 
-    A way that has taken much more than its even share of the time sits out rounds, so that a slow one does not take the
-    others' rounds away; and where the fewest calls of a slow one have taken all the time, the others get some more.
-    The garbage collector stays on, as it is in a real program, but does not look at what was there before the race
-    (`gc.freeze`; whoever runs races unfreezes when all are done).
+    An implementation that has used much more than its share of the time skips rounds, so that a slow one does not
+    reduce the number of calls of the others. If the minimum calls of a slow one have used all the time, the others get
+    more. The garbage collector is enabled, as in a real program, but ignores objects created before the race
+    (`gc.freeze`; the caller must call `gc.unfreeze` after the last race).
     """
     progress.race(title)
-    for prepare in ways.values():
-        _warm_up(prepare, seconds / 10 / len(ways))
+    for prepare in implementations.values():
+        _warm_up(prepare, seconds / 10 / len(implementations))
     gc.collect()
     gc.freeze()
-    return Race(title, *_run(ways, seconds, fewest, progress))
+    return Race(title, *_run(implementations, seconds, min_calls, progress))
 
 
-def _run(ways: Mapping[str, Prepare], seconds: float, fewest: int, progress: Progress) -> tuple[Timings, Timings]:
-    """The times of all calls and their computing times, by way."""
-    times: Timings = {name: [] for name in ways}
-    computing: Timings = {name: [] for name in ways}
-    spent = dict.fromkeys(ways, 0.0)
-    order = list(ways)
-    share = 1 / len(ways)
+def _run(
+    implementations: Mapping[str, Prepare], seconds: float, min_calls: int, progress: Progress
+) -> tuple[Timings, Timings]:
+    """The wall-clock and CPU times of all calls, by implementation."""
+    times: Timings = {name: [] for name in implementations}
+    cpu_times: Timings = {name: [] for name in implementations}
+    spent = dict.fromkeys(implementations, 0.0)
+    order = list(implementations)
+    share = 1 / len(implementations)
     begin = now = time.perf_counter()
 
-    def wants(name: str) -> bool:
+    def is_next(name: str) -> bool:
         calls, elapsed = len(times[name]), now - begin
-        if calls < fewest:
+        if calls < min_calls:
             return True
         if elapsed > seconds:
-            return calls < _ENOUGH * fewest and spent[name] < share * seconds
-        return spent[name] <= _UNEVEN * share * elapsed
+            return calls < _EXTRA_CALLS * min_calls and spent[name] < share * seconds
+        return spent[name] <= _MAX_SHARE * share * elapsed
 
-    while now < begin + seconds or any(map(wants, order)):
-        for name in filter(wants, tuple(order)):
+    while now < begin + seconds or any(map(is_next, order)):
+        for name in filter(is_next, tuple(order)):
             before = now
-            took, computed = _time(ways[name]())
+            took, computed = _time(implementations[name]())
             times[name].append(took)
-            computing[name].append(computed)
+            cpu_times[name].append(computed)
             now = time.perf_counter()
             spent[name] += now - before
         order.append(order.pop(0))
         progress.advance(min(1.0, (now - begin) / seconds))
-    return times, computing
+    return times, cpu_times
 
 
 def _time(call: Call) -> tuple[float, float]:

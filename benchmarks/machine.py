@@ -1,4 +1,4 @@
-"""What the numbers were measured on: the machine, the versions, the server's settings, what a commit takes."""
+"""The environment of a run: machine, versions, server settings, and the durations of a round trip and a commit."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks.implementations.floor import connect
+from benchmarks.implementations.baseline import connect
 from benchmarks.server import Server
 
 PACKAGES = ("wfe-postgres", "SQLAlchemy", "psycopg", "dbos", "langgraph-checkpoint-postgres")
@@ -21,9 +21,9 @@ _REPEATS = 200
 
 
 def describe(server: Server, delayed_url: str) -> dict[str, Any]:
-    """Everything one has to know to compare these numbers with others; times are in milliseconds.
+    """The environment that is needed to compare results; times are in milliseconds.
 
-    `delayed_url`: the server's, by way of the proxy.
+    `delayed_url` is the URL of the server through the proxy.
     """
     return {
         "machine": f"{os.cpu_count()} x {_processor()}, {_memory()}, {platform.system()} {platform.release()}",
@@ -66,7 +66,7 @@ def _round_trip(url: str) -> float:
 
 
 def _commit(url: str) -> float:
-    """How long one row's change takes until it is on disk."""
+    """The duration of an update of one row, including the commit."""
     with connect(url) as connection:
         connection.execute("CREATE TABLE wfe_bench_pace AS SELECT 0 AS value")
         try:

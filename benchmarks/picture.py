@@ -1,7 +1,7 @@
-"""The picture of a run: an SVG, written by hand, readable on a light page and on a dark one.
+"""The chart of a run as an SVG, with colours for light and dark backgrounds.
 
-Left: how long a save takes, by the size of the workflow, on two logarithmic axes. Right: durable steps a second, over
-the direct line and over one with a delay.
+Left: the duration of a save by the size of the workflow, with logarithmic axes. Right: durable steps per second, with a
+direct and with a delayed connection.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import Any
 WIDTH, HEIGHT = 920, 400
 SIZES = (1, 10, 100, 1000, 3000)
 
-# What is drawn in each colour: on a light page, on a dark one.
+# Colours by role: for a light and for a dark background.
 _COLOURS = {
     "page": ("#ffffff", "#0d1117"),
     "ink": ("#1f2328", "#e6edf3"),
@@ -34,20 +34,20 @@ polyline { fill: none; stroke-width: 2.5; stroke-linejoin: round; stroke-linecap
 .dashed { stroke-dasharray: 1 6; }
 """
 
-# way: (what it is called here, its colour, whether its line is dashed)
+# implementation: (label, colour, dashed line)
 _LINES = {
     "Rust algorithm": ("the Rust provider's algorithm", "rust", False),
     "plain ORM": ("plain SQLAlchemy ORM", "orm", False),
     "wfe_postgres": ("wfe_postgres", "ours", False),
-    "floor": ("the floor: psycopg by hand", "ink", True),
-    "told floor": ("the same, told what changed", "other", True),
+    "baseline": ("baseline: hand-written psycopg", "ink", True),
+    "baseline, known changes": ("the same with known changes", "other", True),
 }
 _BARS = ("wfe_postgres", "wfe_postgres, reloading each step", "LangGraph", "DBOS")
 
 
 @dataclass(frozen=True)
 class Box:
-    """A part of the picture, in its pixels."""
+    """An area of the chart, in pixels."""
 
     x: float
     y: float
@@ -57,29 +57,32 @@ class Box:
 
 @dataclass(frozen=True)
 class Axis:
-    """Values to pixels, logarithmically."""
+    """A logarithmic axis that maps values to pixels."""
 
-    least: float
-    most: float
+    minimum: float
+    maximum: float
     begin: float
     end: float
 
-    def place(self, value: float) -> float:
-        """Where the value stands."""
-        part = math.log(value / self.least) / math.log(self.most / self.least)
+    def position(self, value: float) -> float:
+        """The pixel of a value."""
+        part = math.log(value / self.minimum) / math.log(self.maximum / self.minimum)
         return self.begin + part * (self.end - self.begin)
 
 
-def draw(document: Mapping[str, Any]) -> str:
-    """The SVG of a report's document; what was not measured is left out."""
-    medians = {race["title"]: {way: it["median"] for way, it in race["ways"].items()} for race in document["races"]}
-    steps = next((row["work"] for row in document["rows"] if row["unit"] == "/s"), "workflow of 20 durable steps")
+def draw(report: Mapping[str, Any]) -> str:
+    """The SVG of a report; values that were not measured are omitted."""
+    medians = {
+        race["title"]: {implementation: it["median"] for implementation, it in race["implementations"].items()}
+        for race in report["races"]
+    }
+    steps = next((row["work"] for row in report["rows"] if row["unit"] == "/s"), "workflow of 20 durable steps")
     parts = [
         *_saves(Box(64, 64, 360, 236), medians),
-        *_steps(Box(500, 50, 396, 110), "Durable steps a second", medians.get(steps, {}), steps),
+        *_steps(Box(500, 50, 396, 110), "Durable steps per second", medians.get(steps, {}), steps),
         *_steps(Box(500, 216, 396, 110), "with 1 ms each way", medians.get(f"{steps}, 1 ms each way", {}), steps),
-        _text(16, HEIGHT - 14, f"{document['machine']}; a commit takes {document['commit']:.1f} ms", "small"),
-        _text(WIDTH - 16, HEIGHT - 14, str(document["date"]), "small end"),
+        _text(16, HEIGHT - 14, f"{report['machine']}; a commit takes {report['commit']:.1f} ms", "small"),
+        _text(WIDTH - 16, HEIGHT - 14, str(report["date"]), "small end"),
     ]
     body = "\n".join(parts)
     size = f'width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}"'
@@ -89,7 +92,7 @@ def draw(document: Mapping[str, Any]) -> str:
 
 
 def _rules(scheme: int) -> str:
-    """For each colour a class that fills and one that strokes. (CSS variables are unknown to many a renderer.)"""
+    """A fill class and a stroke class for each colour. (Many SVG renderers do not support CSS variables.)"""
     return "".join(
         f".f-{name} {{ fill: {colours[scheme]}; }}\n.s-{name} {{ stroke: {colours[scheme]}; }}\n"
         for name, colours in _COLOURS.items()
@@ -100,21 +103,25 @@ def _saves(box: Box, medians: Mapping[str, Mapping[str, float]]) -> Iterator[str
     races = {size: medians[f"save, {size} pointers"] for size in SIZES if f"save, {size} pointers" in medians}
     if len(races) < 2:
         return
-    times = [race[way] for race in races.values() for way in _LINES if way in race]
+    times = [race[implementation] for race in races.values() for implementation in _LINES if implementation in race]
     across = Axis(min(races), max(races), box.x, box.x + box.width)
     up = Axis(
         10 ** math.floor(math.log10(min(times))), 10 ** math.ceil(math.log10(max(times))), box.y + box.height, box.y
     )
     yield _text(16, 36, "One save after one step, milliseconds", "title")
-    for exponent in range(round(math.log10(up.least)), round(math.log10(up.most)) + 1):
-        y = up.place(10**exponent)
+    for exponent in range(round(math.log10(up.minimum)), round(math.log10(up.maximum)) + 1):
+        y = up.position(10**exponent)
         yield f'<line class="s-grid" x1="{box.x}" y1="{y:.1f}" x2="{box.x + box.width}" y2="{y:.1f}"/>'
         yield _text(box.x - 8, y + 4, f"{10**exponent:g}", "small end")
     for size in races:
-        yield _text(across.place(size), box.y + box.height + 18, f"{size:,}", "small middle")
+        yield _text(across.position(size), box.y + box.height + 18, f"{size:,}", "small middle")
     yield _text(box.x + box.width / 2, box.y + box.height + 36, "pointers in the workflow", "small middle")
-    for way, (_, colour, dashed) in _LINES.items():
-        points = [(across.place(size), up.place(race[way])) for size, race in races.items() if way in race]
+    for implementation, (_, colour, dashed) in _LINES.items():
+        points = [
+            (across.position(size), up.position(race[implementation]))
+            for size, race in races.items()
+            if implementation in race
+        ]
         yield _polyline(points, colour, dashed=dashed)
     yield from _legend(Box(box.x + 8, box.y - 4, 0, 0))
 
@@ -128,16 +135,18 @@ def _legend(box: Box) -> Iterator[str]:
 
 def _steps(box: Box, title: str, times: Mapping[str, float], work: str) -> Iterator[str]:
     count = int(work.split(" of ")[1].split()[0])
-    speeds = {way: 1000 * count / times[way] for way in _BARS if way in times}
+    speeds = {
+        implementation: 1000 * count / times[implementation] for implementation in _BARS if implementation in times
+    }
     if not speeds:
         return
     yield _text(box.x, box.y - 14, title, "title")
     room = 70
-    for index, (way, speed) in enumerate(speeds.items()):
+    for index, (implementation, speed) in enumerate(speeds.items()):
         y = box.y + index * 30
         length = (box.width - 170 - room) * speed / max(speeds.values())
-        colour = "ours" if way.startswith("wfe_postgres") else "other"
-        first, _, second = way.partition(", ")
+        colour = "ours" if implementation.startswith("wfe_postgres") else "other"
+        first, _, second = implementation.partition(", ")
         yield _text(box.x, y + 15, f"... {second}" if second else first)
         yield f'<rect x="{box.x + 170}" y="{y}" width="{length:.1f}" height="20" rx="2" class="f-{colour}"/>'
         yield _text(box.x + 170 + length + 8, y + 15, f"{speed:,.0f}")

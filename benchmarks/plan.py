@@ -1,43 +1,43 @@
-"""How much is measured: sizes, counts and seconds of the full form and of the quick one."""
+"""Sizes, counts and durations of the full and the quick run."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The size of a run. Times are in seconds, of the wall clock."""
+    """The size of a run. Durations are in seconds."""
 
     name: str
     sizes: tuple[int, ...] = (1, 10, 100, 1000, 3000)
-    """Pointers of the workflows that are saved and loaded."""
+    """Numbers of pointers of the workflows that are saved and loaded."""
     race: float = 6.0
-    """How long one race lasts, unless its slowest way needs longer for `fewest` rounds."""
-    fewest: int = 3
-    """How often even the slowest way is timed."""
+    """The duration of a race, unless the slowest implementation needs longer for `min_calls` calls."""
+    min_calls: int = 3
+    """The minimum number of calls of each implementation."""
     slow_behind_delay: int = 3000
-    """Up to how many round trips the ways that need one for each pointer or error are timed behind the proxy, too."""
+    """Maximum round trips per call up to which slow implementations are also timed through the proxy."""
     growth: tuple[int, int] = (10, 1000)
-    """The pointers of the two workflows whose saves are held against each other."""
+    """Numbers of pointers of the two workflows whose saves are compared."""
     crowd: int = 200_000
-    """Workflows of the crowded store; a tenth of them is suspended, six tenths are complete."""
+    """Workflows in the filled store; one tenth of them is suspended, six tenths are complete."""
     pointers_in_crowd: int = 5
-    """Pointers of each of them."""
+    """Pointers of each workflow in the filled store."""
     purged: int = 100_000
-    """How many of the complete ones are old enough to be purged."""
+    """The number of complete workflows that are old enough to be purged."""
     listed: int = 100
-    """Ids of one `get_workflow_instances`."""
+    """The number of ids in a call of `get_workflow_instances`."""
     errors: int = 1000
-    """Errors of one `persist_errors`."""
+    """The number of errors in a call of `persist_errors`."""
     steps: int = 20
-    """Steps of the durable workflow."""
+    """The number of steps of the durable workflow."""
     threads: int = 8
     slice: float = 1.0
-    """How long the threads work on one side before it is the other's turn."""
+    """The duration of one turn of the threads with one implementation."""
     slices: int = 5
     remembered: int = 3000
-    """Pointers of the workflow whose memory is measured."""
+    """The number of pointers of the workflow whose memory is measured."""
     imports: int = 15
-    """How often each import is timed."""
+    """The number of timed imports."""
 
 
 FULL = Plan("full")
@@ -45,7 +45,7 @@ QUICK = Plan(
     "quick",
     sizes=(1, 10, 1000),
     race=0.3,
-    fewest=2,
+    min_calls=2,
     slow_behind_delay=10,
     crowd=20_000,
     purged=10_000,

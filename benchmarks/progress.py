@@ -1,4 +1,4 @@
-"""The progress bar: the sections above, the race that is on below."""
+"""Progress bars: one for the sections, one for the current race."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,24 +14,24 @@ class Bars:
         self._bars = bars
         self._sections: TaskID = bars.add_task("", total=sections)
         self._race: TaskID = bars.add_task("", total=1.0)
-        self._begun = 0
+        self._started = 0
 
     def section(self, name: str) -> None:
         """See `harness.Progress`."""
-        self._bars.update(self._sections, description=name, completed=self._begun)
-        self._begun += 1
+        self._bars.update(self._sections, description=name, completed=self._started)
+        self._started += 1
 
     def race(self, title: str) -> None:
         """See `harness.Progress`."""
         self._bars.update(self._race, description=title, completed=0.0)
 
-    def advance(self, part: float) -> None:
+    def advance(self, fraction: float) -> None:
         """See `harness.Progress`."""
-        self._bars.update(self._race, completed=part)
+        self._bars.update(self._race, completed=fraction)
 
 
 class Silent:
-    """See `harness.Progress`: nobody is told."""
+    """See `harness.Progress`. Shows nothing."""
 
     def section(self, name: str) -> None:
         """See `harness.Progress`."""
@@ -39,13 +39,13 @@ class Silent:
     def race(self, title: str) -> None:
         """See `harness.Progress`."""
 
-    def advance(self, part: float) -> None:
+    def advance(self, fraction: float) -> None:
         """See `harness.Progress`."""
 
 
 @contextmanager
 def bars(console: Console, sections: int) -> Iterator[Bars]:
-    """Bars on the console, gone afterwards. They are drawn four times a second, to disturb nothing."""
+    """Transient progress bars. The refresh rate is low, so that the measurements are not affected."""
     columns = (BarColumn(bar_width=24), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, refresh_per_second=4) as shown:
         yield Bars(shown, sections)

@@ -1,7 +1,7 @@
-"""A TCP proxy before the server, in a process of its own: it adds a delay each way and counts round trips.
+"""A TCP proxy in a separate process that adds a delay in each direction and counts round trips.
 
-Whatever arrives goes on after the delay, in order, and does not wait for what came before to have gone on; so a
-pipeline of statements pays the delay once, as on a real network.
+Data is forwarded in order after the delay, independently of earlier data. A pipeline of statements is therefore delayed
+once, as in a real network.
 """
 
 import multiprocessing
@@ -22,19 +22,19 @@ MILLISECOND = 0.001
 
 
 class DelayProxy:
-    """Leads to the server of `target`, a libpq URL; `delay` is in seconds, each way."""
+    """A proxy to the server of the libpq URL `target`; `delay` is in seconds, per direction."""
 
     def __init__(self, target: str, delay: float = MILLISECOND) -> None:
         with psycopg.connect(target) as connection:
-            place = connection.info.host, connection.info.port
+            address = connection.info.host, connection.info.port
         context = multiprocessing.get_context("spawn")
         near, far = context.Pipe(duplex=False)
         self._round_trips: Synchronized[int] = context.Value("q", 0)
-        self._process = context.Process(target=_serve, args=(place, delay, self._round_trips, far), daemon=True)
+        self._process = context.Process(target=_serve, args=(address, delay, self._round_trips, far), daemon=True)
         self._process.start()
         far.close()
         with near:
-            self._place = {"host": "127.0.0.1", "port": str(near.recv())}
+            self._address = {"host": "127.0.0.1", "port": str(near.recv())}
 
     def __enter__(self) -> Self:
         return self
@@ -47,23 +47,23 @@ class DelayProxy:
         self._process.close()
 
     def through(self, url: str) -> str:
-        """The URL of a database of the server, by way of this proxy."""
-        parsed = make_url(url).set(host=None, port=None).update_query_dict(self._place)
+        """The URL of a database of the server through this proxy."""
+        parsed = make_url(url).set(host=None, port=None).update_query_dict(self._address)
         return parsed.render_as_string(hide_password=False)
 
     @property
     def round_trips(self) -> int:
-        """How often a client has spoken after the server had, on all connections together."""
+        """The number of round trips on all connections: client messages that follow a server message."""
         return self._round_trips.value
 
 
-def _serve(place: tuple[str, int], delay: float, round_trips: "Synchronized[int]", answer: Any) -> None:
+def _serve(address: tuple[str, int], delay: float, round_trips: "Synchronized[int]", ready: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        answer.send(listener.getsockname()[1])
-        answer.close()
+        ready.send(listener.getsockname()[1])
+        ready.close()
         while True:
             client, _ = listener.accept()
-            _Connection(client, _connect(*place), delay, round_trips)
+            _Connection(client, _connect(*address), delay, round_trips)
 
 
 def _connect(host: str, port: int) -> socket.socket:
@@ -75,21 +75,21 @@ def _connect(host: str, port: int) -> socket.socket:
 
 
 class _Connection:
-    """One client's connection: for each direction a thread that reads and one that writes when it is time."""
+    """A client connection, with a reading and a writing thread for each direction."""
 
     def __init__(
         self, client: socket.socket, server: socket.socket, delay: float, round_trips: "Synchronized[int]"
     ) -> None:
         self._delay = delay
         self._round_trips = round_trips
-        self._server_spoke = True
+        self._server_sent = True
         for end in (client, server):
             if end.family != socket.AF_UNIX:
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._pass_on(client, server, self._count)
-        self._pass_on(server, client, self._note)
+        self._forward(client, server, self._on_client_data)
+        self._forward(server, client, self._on_server_data)
 
-    def _pass_on(self, source: socket.socket, target: socket.socket, notice: Callable[[], None]) -> None:
+    def _forward(self, source: socket.socket, target: socket.socket, on_data: Callable[[], None]) -> None:
         waiting: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
 
         def read() -> None:
@@ -101,7 +101,7 @@ class _Connection:
                     chunk = b""
                 waiting.put((time.monotonic() + self._delay, chunk))
                 if chunk:
-                    notice()
+                    on_data()
 
         def write() -> None:
             with suppress(OSError):
@@ -115,11 +115,11 @@ class _Connection:
         for work in (read, write):
             threading.Thread(target=work, daemon=True).start()
 
-    def _count(self) -> None:
-        if self._server_spoke:
-            self._server_spoke = False
+    def _on_client_data(self) -> None:
+        if self._server_sent:
+            self._server_sent = False
             with self._round_trips.get_lock():
                 self._round_trips.value += 1
 
-    def _note(self) -> None:
-        self._server_spoke = True
+    def _on_server_data(self) -> None:
+        self._server_sent = True

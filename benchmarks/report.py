@@ -1,4 +1,4 @@
-"""What a run found, as JSON, as a table for people, and from both a picture."""
+"""The results of a run as JSON, Markdown and SVG."""
 
 import json
 import statistics
@@ -13,16 +13,16 @@ from benchmarks.scenario import Row, Target
 
 RESULTS = Path(__file__).with_name("results")
 
-_FLOOR = (
-    "The floor is the same work hand-written in psycopg: one prepared statement in autocommit on an open connection,"
-    " the same objects out and the same rows in, and nothing else: no pool, no deadline, no retry, no check of the"
-    " input. It finds out what a save has to send by encoding every pointer and comparing; the stricter floor is told."
+_BASELINE = (
+    "The baseline is a hand-written psycopg implementation: one prepared statement in autocommit on an open connection,"
+    " with the same objects and rows, but without pool, timeout, retry and validation. It detects the changes of a save"
+    " by encoding and comparing every pointer; the baseline with known changes is told what has changed."
 )
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that a run found."""
+    """The results of a run."""
 
     name: str
     date: str
@@ -31,23 +31,23 @@ class Report:
     rows: Sequence[Row]
     races: Sequence[Race]
     sections: Mapping[str, float]
-    """How many seconds each section took."""
+    """The duration of each section in seconds."""
 
     def write(self, directory: Path = RESULTS) -> list[Path]:
-        """Write `<name>.json`, `.md` and `.svg`; give their paths."""
+        """Write `<name>.json`, `.md` and `.svg`; return their paths."""
         directory.mkdir(exist_ok=True)
-        document = self.document()
+        content = self.as_dict()
         contents = {
-            "json": json.dumps(document, indent=1, ensure_ascii=False) + "\n",
+            "json": json.dumps(content, indent=1, ensure_ascii=False) + "\n",
             "md": self.markdown(),
-            "svg": draw(document),
+            "svg": draw(content),
         }
         paths = [directory / f"{self.name}.{kind}" for kind in contents]
-        for path, content in zip(paths, contents.values(), strict=True):
-            path.write_text(content, encoding="utf-8")
+        for path, text in zip(paths, contents.values(), strict=True):
+            path.write_text(text, encoding="utf-8")
         return paths
 
-    def document(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """The report as JSON; times are in milliseconds."""
         return {
             "name": self.name,
@@ -56,18 +56,18 @@ class Report:
             "sections": {name: round(seconds, 1) for name, seconds in self.sections.items()},
             **self.machine,
             "rows": [asdict(row) | {"met": row.met} for row in self.rows],
-            "races": [_race_document(race) for race in self.races],
+            "races": [_race_dict(race) for race in self.races],
         }
 
     def markdown(self) -> str:
-        """The targets, what was measured, and the medians behind it."""
+        """The targets, the measured values and the medians."""
         return "\n".join((*self._head(), *_targets(self.rows), "", *_medians(self.races), ""))
 
     def _head(self) -> Iterator[str]:
         machine = self.machine
         packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
         settings = ", ".join(f"{name} {value}" for name, value in machine["server"].items() if name != "server_version")
-        yield f"# Benchmark, {self.name} form, {self.date}"
+        yield f"# Benchmark, {self.name} run, {self.date}"
         yield ""
         yield f"{machine['machine']}. Python {machine['python']}, {packages}."
         yield ""
@@ -77,24 +77,24 @@ class Report:
             f" a commit {machine['commit']:.2f} ms."
         )
         yield ""
-        yield _FLOOR
+        yield _BASELINE
         yield ""
 
 
 def show_value(row: Row) -> str:
-    """The measured value and its interval, for people."""
+    """The formatted value with its interval."""
     value = _number(row.value)
     shown = f"{value}x" if row.unit == "x" else f"{value} {row.unit}".strip()
     return shown if row.low is None or row.high is None else f"{shown} ({_number(row.low)}-{_number(row.high)})"
 
 
 def show_target(target: Target | None) -> str:
-    """What was asked, for people."""
+    """The formatted target."""
     return "" if target is None else f"{'≥' if target.at_least else '≤'} {target.limit:g}"
 
 
 def show_met(row: Row) -> str:
-    """Whether it is so, for people."""
+    """Whether the target is met, as text."""
     return {None: "", True: "met", False: "not met"}[row.met]
 
 
@@ -123,29 +123,30 @@ def _targets(rows: Sequence[Row]) -> Iterator[str]:
 def _medians(races: Sequence[Race]) -> Iterator[str]:
     yield "## Medians"
     yield ""
-    yield "In milliseconds: the median, the range from the 10th to the 90th of 100 calls, what Python computed."
+    yield "In milliseconds: the median, the 10th and 90th percentile, and the CPU time of the client."
     for race in races:
         yield ""
         yield f"**{race.title}**"
         yield ""
-        yield "| way | median | 10-90 | client's CPU | calls | round trips |"
+        yield "| implementation | median | 10-90 | client's CPU | calls | round trips |"
         yield "| --- | ---: | ---: | ---: | ---: | ---: |"
-        for way, it in _race_document(race)["ways"].items():
+        for implementation, it in _race_dict(race)["implementations"].items():
             trips = it.get("round_trips", "")
             spread = f"{it['p10']:.3f}-{it['p90']:.3f}"
-            yield f"| {way} | {it['median']:.3f} | {spread} | {it.get('cpu', '')} | {it['calls']} | {trips} |"
+            cells = (implementation, f"{it['median']:.3f}", spread, it.get("cpu", ""), it["calls"], trips)
+            yield f"| {' | '.join(map(str, cells))} |"
 
 
-def _race_document(race: Race) -> dict[str, Any]:
-    ways = {way: _way_document(times) for way, times in race.times.items()}
-    for way, computing in race.cpu.items():
-        ways[way]["cpu"] = round(statistics.median(computing) * 1000, 3)
-    for way, trips in race.round_trips.items():
-        ways[way]["round_trips"] = trips
-    return {"title": race.title, "ways": ways}
+def _race_dict(race: Race) -> dict[str, Any]:
+    implementations = {implementation: _timing_dict(times) for implementation, times in race.times.items()}
+    for implementation, computing in race.cpu.items():
+        implementations[implementation]["cpu"] = round(statistics.median(computing) * 1000, 3)
+    for implementation, trips in race.round_trips.items():
+        implementations[implementation]["round_trips"] = trips
+    return {"title": race.title, "implementations": implementations}
 
 
-def _way_document(times: Sequence[float]) -> dict[str, Any]:
+def _timing_dict(times: Sequence[float]) -> dict[str, Any]:
     tenths = statistics.quantiles(times, n=10, method="inclusive") if len(times) > 1 else [times[0]] * 9
     return {
         "median": round(statistics.median(times) * 1000, 4),

@@ -1,4 +1,4 @@
-"""A run: sections on a stage, their rows and races as a report."""
+"""Runs the sections and returns a report."""
 
 import gc
 import time
@@ -9,29 +9,29 @@ from benchmarks.harness import Progress
 from benchmarks.machine import describe
 from benchmarks.plan import Plan
 from benchmarks.report import Report
-from benchmarks.scenario import Stage, open_stage
+from benchmarks.scenario import Scenario, open_scenario
 from benchmarks.sections import SECTIONS
 from benchmarks.server import Server
 
 
 def run(plan: Plan, server: Server, progress: Progress, only: Sequence[str] = ()) -> Report:
-    """Run the sections of these names, or all, and give what they found."""
+    """Run the sections with these names, or all, and return the report."""
     begin = time.monotonic()
     date = datetime.now(UTC).date().isoformat()
-    with open_stage(plan, server, progress) as stage:
-        machine = describe(server, stage.far.through(server.url))
+    with open_scenario(plan, server, progress) as scenario:
+        machine = describe(server, scenario.far.through(server.url))
         try:
-            sections = {name: _time(stage, name) for name in only or SECTIONS}
+            sections = {name: _time(scenario, name) for name in only or SECTIONS}
         finally:
             gc.unfreeze()
     name = "-".join((plan.name, *only))
-    return Report(name, date, time.monotonic() - begin, machine, stage.rows, stage.races, sections)
+    return Report(name, date, time.monotonic() - begin, machine, scenario.rows, scenario.races, sections)
 
 
-def _time(stage: Stage, section: str) -> float:
-    """Run the section; how many seconds it took."""
+def _time(scenario: Scenario, section: str) -> float:
+    """Run the section and return its duration in seconds."""
     begin = time.monotonic()
-    stage.section = section
-    stage.progress.section(section)
-    SECTIONS[section](stage)
+    scenario.section = section
+    scenario.progress.section(section)
+    SECTIONS[section](scenario)
     return time.monotonic() - begin

@@ -1,4 +1,4 @@
-"""The workflows that are stored: an order whose steps are done one after the other."""
+"""The sample workflow: an order with sequential steps."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -8,7 +8,7 @@ BEGIN = datetime(2026, 1, 1, 8, 0, tzinfo=UTC)
 
 
 def order(pointers: int, *, id: str = "") -> WorkflowInstance:
-    """An order at its step `pointers`: all before it are complete, it is running. Ids are made from `id`, if given."""
+    """An order with `pointers` pointers: the last one is running, the others are complete."""
     data = {"customer": "C-10021", "currency": "EUR", "lines": [{"sku": "A-1", "quantity": 2, "price": 1995}]}
     instance = WorkflowInstance("order", 1, data, reference="O-4711", create_time=BEGIN)
     if id:
@@ -21,7 +21,7 @@ def order(pointers: int, *, id: str = "") -> WorkflowInstance:
 
 
 def take_step(instance: WorkflowInstance) -> None:
-    """What a host does between a load and a save: the last pointer is completed, and the next one added."""
+    """Complete the last pointer and add the next one, like a host between load and save."""
     last = instance.execution_pointers[-1]
     _complete(last)
     instance.execution_pointers.append(_pointer(instance, last.step_id + 1))

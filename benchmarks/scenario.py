@@ -1,4 +1,4 @@
-"""Where sections run: the server and the lines to it, the plan, and the book in which results are kept."""
+"""The context of a section: server, connection routes, plan and results."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.harness import Prepare, Progress, Race, Ratio, race
 from benchmarks.implementations import orm, rust
-from benchmarks.implementations.floor import Floor, PooledFloor, ToldFloor
+from benchmarks.implementations.baseline import Baseline, KnownChangesBaseline, PooledBaseline
 from benchmarks.implementations.orm import Orm
 from benchmarks.implementations.ours import Ours
 from benchmarks.implementations.rust import Rust
@@ -16,31 +16,32 @@ from benchmarks.plan import Plan
 from benchmarks.proxy import DelayProxy
 from benchmarks.server import Server
 
-_COUNTING = 0.3  # seconds
+_COUNT_TIMEOUT = 0.3  # seconds
 
-OURS, FLOOR, TOLD, POOLED = "wfe_postgres", "floor", "told floor", "pooled floor"
+OURS, BASELINE = "wfe_postgres", "baseline"
+KNOWN_CHANGES, POOLED = "baseline, known changes", "baseline with SQLAlchemy"
 RUST, ORM = "Rust algorithm", "plain ORM"
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked of a value."""
+    """A limit for a value."""
 
     limit: float
     at_least: bool
 
     def is_met_by(self, value: float) -> bool:
-        """Whether the value is good enough."""
+        """Whether the value meets the target."""
         return value >= self.limit if self.at_least else value <= self.limit
 
 
 def at_most(limit: float | None) -> Target | None:
-    """The value may not be above; `None`: nothing is asked."""
+    """An upper limit; `None` means no target."""
     return None if limit is None else Target(limit, at_least=False)
 
 
 def at_least(limit: float | None) -> Target | None:
-    """The value may not be below; `None`: nothing is asked."""
+    """A lower limit; `None` means no target."""
     return None if limit is None else Target(limit, at_least=True)
 
 
@@ -51,7 +52,7 @@ class Row:
     section: str
     work: str
     measured: str
-    """What the value says: "of the floor", "times as fast as ..."."""
+    """The meaning of the value: "of the baseline", "times as fast as ..."."""
     value: float
     unit: str = ""
     target: Target | None = None
@@ -60,32 +61,32 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is met; `None`: there is none."""
+        """Whether the target is met; `None` without a target."""
         return None if self.target is None else self.target.is_met_by(self.value)
 
 
 @dataclass(frozen=True)
-class Line:
-    """A way to the server: the direct one, or one through a proxy."""
+class Route:
+    """A route to the server: direct or through a proxy."""
 
     label: str = ""
     proxy: DelayProxy | None = None
 
     def through(self, url: str) -> str:
-        """The database's URL by this way."""
+        """The URL of a database on this route."""
         return self.proxy.through(url) if self.proxy else url
 
 
 @dataclass
-class Stage:
-    """Everything a section needs."""
+class Scenario:
+    """The context in which sections run."""
 
     plan: Plan
     server: Server
     progress: Progress
-    far: Line
+    far: Route
     _stack: ExitStack
-    near: Line = Line()
+    near: Route = Route()
     section: str = ""
     rows: list[Row] = field(default_factory=list)
     races: list[Race] = field(default_factory=list)
@@ -93,63 +94,71 @@ class Stage:
 
     @property
     def url(self) -> str:
-        """The database of most races, with the tables of every way."""
-        return self.database("main", _lay_out)
+        """The database of most races, with the tables of all implementations."""
+        return self.database("main", _create_tables)
 
-    def database(self, name: str, furnish: Callable[[str, Plan], None]) -> str:
-        """The URL of the database of this name, made and furnished when it is asked for first."""
+    def database(self, name: str, prepare: Callable[[str, Plan], None]) -> str:
+        """The URL of a database, which is created and prepared at the first call."""
         if name not in self._databases:
             self._databases[name] = self.server.database(f"wfe_bench_{name}")
             self._stack.callback(self.server.drop, f"wfe_bench_{name}")
-            furnish(self._databases[name], self.plan)
+            prepare(self._databases[name], self.plan)
         return self._databases[name]
 
     def race(
-        self, title: str, ways: Mapping[str, Prepare], *, line: Line | None = None, seconds: float | None = None
+        self,
+        title: str,
+        implementations: Mapping[str, Prepare],
+        *,
+        route: Route | None = None,
+        seconds: float | None = None,
     ) -> Race:
-        """Run a race and keep its timings; on a line with a proxy also count each way's round trips."""
-        label = f"{title}, {line.label}" if line and line.label else title
-        done = race(label, ways, seconds or self.plan.race, self.plan.fewest, self.progress)
-        if line and line.proxy:
-            for way, prepare in ways.items():
-                done.round_trips[way] = _count(line.proxy, prepare)
-        return self.keep(done)
+        """Run a race and store its timings; on a route with a proxy also count the round trips."""
+        label = f"{title}, {route.label}" if route and route.label else title
+        done = race(label, implementations, seconds or self.plan.race, self.plan.min_calls, self.progress)
+        if route and route.proxy:
+            for implementation, prepare in implementations.items():
+                done.round_trips[implementation] = _count(route.proxy, prepare)
+        return self.add_race(done)
 
-    def keep(self, done: Race) -> Race:
-        """Keep the timings of a race that was run otherwise."""
+    def add_race(self, done: Race) -> Race:
+        """Store the timings of a race that was run by the caller."""
         self.races.append(done)
         return done
 
     def ratio(self, work: str, measured: str, ratio: Ratio, target: Target | None = None) -> None:
-        """Keep a ratio with its interval."""
+        """Store a ratio with its interval."""
         self.rows.append(Row(self.section, work, measured, ratio.value, "x", target, ratio.low, ratio.high))
 
     def value(self, work: str, measured: str, value: float, unit: str = "", target: Target | None = None) -> None:
-        """Keep a value."""
+        """Store a value."""
         self.rows.append(Row(self.section, work, measured, value, unit, target))
 
 
 @contextmanager
-def open_stage(plan: Plan, server: Server, progress: Progress) -> Iterator[Stage]:
-    """A stage whose databases are dropped, and whose proxy is ended, with the context."""
+def open_scenario(plan: Plan, server: Server, progress: Progress) -> Iterator[Scenario]:
+    """A scenario whose databases are dropped and whose proxy is stopped at the end of the context."""
     with ExitStack() as stack:
         proxy = stack.enter_context(DelayProxy(server.url))
-        yield Stage(plan, server, progress, Line("1 ms each way", proxy), stack)
+        yield Scenario(plan, server, progress, Route("1 ms each way", proxy), stack)
 
 
 @contextmanager
-def stores(url: str, *ways: str, empty: bool = True) -> Iterator[dict[str, Store]]:
-    """These ways of keeping workflows, closed afterwards; `empty`: there is nothing in their tables at first."""
+def stores(url: str, *implementations: str, empty: bool = True) -> Iterator[dict[str, Store]]:
+    """Open these implementations and close them afterwards; `empty` truncates their tables first."""
     make: dict[str, Callable[[str], Store]] = {
         OURS: Ours,
-        FLOOR: Floor,
-        TOLD: ToldFloor,
-        POOLED: PooledFloor,
+        BASELINE: Baseline,
+        KNOWN_CHANGES: KnownChangesBaseline,
+        POOLED: PooledBaseline,
         RUST: Rust,
         ORM: Orm,
     }
     with ExitStack() as stack:
-        opened = {way: stack.enter_context(closing(make[way](url))) for way in ways}
+        opened = {
+            implementation: stack.enter_context(closing(make[implementation](url)))
+            for implementation in implementations
+        }
         if empty:
             for store in {store.schema: store for store in opened.values()}.values():
                 store.clear()
@@ -157,23 +166,23 @@ def stores(url: str, *ways: str, empty: bool = True) -> Iterator[dict[str, Store
 
 
 @contextmanager
-def stores_on(line: Line, url: str, *ways: str) -> Iterator[dict[str, tuple[Store, Store]]]:
-    """As `stores`, each way twice: on the line that is measured, and on the direct one for all that is not."""
-    with stores(url, *ways) as near, stores(line.through(url), *ways, empty=False) as measured:
-        yield {way: (measured[way], near[way]) for way in ways}
+def stores_on(route: Route, url: str, *implementations: str) -> Iterator[dict[str, tuple[Store, Store]]]:
+    """Like `stores`, with two connections each: on the measured route, and a direct one for everything not timed."""
+    with stores(url, *implementations) as near, stores(route.through(url), *implementations, empty=False) as measured:
+        yield {implementation: (measured[implementation], near[implementation]) for implementation in implementations}
 
 
-def _lay_out(url: str, _: Plan) -> None:
+def _create_tables(url: str, _: Plan) -> None:
     with closing(Ours(url)) as ours:
         ours.provider.ensure_store_exists()
-    orm.lay_out(url)
-    rust.lay_out(url)
+    orm.create_tables(url)
+    rust.create_tables(url)
 
 
 def _count(proxy: DelayProxy, prepare: Prepare) -> int:
-    """The least of up to three, because the call that prepares the statement takes another round trip."""
+    """The minimum of up to three calls, because preparing a statement takes another round trip."""
     found: list[int] = []
-    end = time.monotonic() + _COUNTING
+    end = time.monotonic() + _COUNT_TIMEOUT
     while not found or (len(found) < 3 and time.monotonic() < end):
         call = prepare()
         before = proxy.round_trips

@@ -1,10 +1,10 @@
-"""A Prometheus exporter: every scrape asks the store once how it stands.
+"""A Prometheus exporter; every scrape reads the statistics of the store once.
 
     python examples/exporter.py [PORT]
 
-It works on the database that WFE_DATABASE_URL names, else on a private PostgreSQL. While the store cannot be asked it
-answers 503, so Prometheus counts the target as down. On a store of millions of rows scrape once a minute, not more:
-workflows and errors are counted by reading them.
+It uses the database in WFE_DATABASE_URL, or a temporary PostgreSQL server. If the store is not available it responds
+with 503, so that Prometheus marks the target as down. With millions of rows, scrape at most once a minute, because
+workflows and errors are counted with a scan.
 """
 
 import sys
@@ -19,7 +19,7 @@ from wfe_postgres.embedded import temporary_postgres
 
 
 def metrics(found: StoreStatistics) -> Iterator[str]:
-    """The statistics in Prometheus' text format; all of them are gauges, because purges make them fall."""
+    """The statistics in the Prometheus text format. All metrics are gauges, because purges decrease them."""
     for status, number in found.workflows.items():
         yield f'wfe_workflows{{status="{status}"}} {number}'
     for name in ("runnable_due", "unprocessed_events", "due_commands", "execution_errors"):
@@ -28,7 +28,7 @@ def metrics(found: StoreStatistics) -> Iterator[str]:
         yield f'wfe_subscriptions{{state="{state}"}} {getattr(found, f"{state}_subscriptions")}'
     for name in ("oldest_due", "oldest_unprocessed_event", "oldest_due_command"):
         oldest = getattr(found, name)
-        # What is due at once, as a new workflow is, stands at the epoch: it has no age.
+        # A workflow that is due immediately, such as a new one, has the time 0 and no age.
         since = oldest.timestamp() if oldest else 0.0
         age = time.time() - found.clock_offset - since if since > 0 else 0.0
         yield f"wfe_{name}_age_seconds {max(age, 0.0):.3f}"
@@ -36,14 +36,14 @@ def metrics(found: StoreStatistics) -> Iterator[str]:
 
 
 class Exporter(BaseHTTPRequestHandler):
-    """Answers each request with the metrics of this moment."""
+    """Responds to each request with the current metrics."""
 
     def __init__(self, provider: PostgresPersistenceProvider, *connection: Any) -> None:
         self.provider = provider
         super().__init__(*connection)
 
     def do_GET(self) -> None:
-        """Any path will do."""
+        """Respond with the metrics, for any path."""
         try:
             lines = metrics(self.provider.get_statistics())
             self.answer(200, "".join(f"{line}\n" for line in lines))
@@ -51,7 +51,7 @@ class Exporter(BaseHTTPRequestHandler):
             self.answer(503, f"{error}\n")
 
     def answer(self, code: int, text: str) -> None:
-        """Send the text."""
+        """Send a plain-text response."""
         self.send_response(code)
         self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
         self.end_headers()
@@ -59,7 +59,7 @@ class Exporter(BaseHTTPRequestHandler):
 
 
 def ready_provider(url: str) -> PostgresPersistenceProvider:
-    """A provider that answers sooner than Prometheus gives up a scrape, which is after 10 seconds."""
+    """A provider with timeouts below Prometheus' default scrape timeout of 10 seconds."""
     provider = PostgresPersistenceProvider(url, call_timeout=8.0, retry_budget=2.0)
     provider.ensure_store_exists()
     return provider

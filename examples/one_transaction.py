@@ -1,9 +1,8 @@
-"""An order of the application and the workflow that handles it, in one transaction: both, or neither.
+"""Stores an order of the application and its workflow in one transaction.
 
     python examples/one_transaction.py
 
-It works in the database that WFE_DATABASE_URL names, where it leaves the order that it committed, else on a private
-PostgreSQL that is gone afterwards.
+It uses the database in WFE_DATABASE_URL, where the committed order is kept, or a temporary PostgreSQL server.
 """
 
 from uuid import uuid4
@@ -16,11 +15,11 @@ from wfe_postgres.embedded import temporary_postgres
 
 
 class Base(DeclarativeBase):
-    """The application's own tables."""
+    """The declarative base of the application."""
 
 
 class Order(Base):
-    """What the application knows of an order."""
+    """An order of the application."""
 
     __tablename__ = "example_orders"
 
@@ -29,11 +28,11 @@ class Order(Base):
 
 
 class CardDeclinedError(Exception):
-    """Something goes wrong after everything was written, and before it is committed."""
+    """Raised after all writes and before the commit."""
 
 
 def place_order(session: Session, provider: PostgresPersistenceProvider, number: str, lines: int) -> None:
-    """Store the order and start its workflow. Nothing is committed: that is the affair of the session's owner."""
+    """Store the order and its workflow, without a commit: the caller owns the transaction."""
     session.add(Order(number=number, lines=lines))
     workflow = WorkflowInstance("order", 1, {"lines": lines}, reference=number)
     workflow.execution_pointers.append(ExecutionPointer(step_id=0, step_name="reserve"))
@@ -41,7 +40,7 @@ def place_order(session: Session, provider: PostgresPersistenceProvider, number:
 
 
 def report(provider: PostgresPersistenceProvider, number: str, event: str) -> None:
-    """Count what stands in the database, in a transaction of its own."""
+    """Count the stored orders and workflows in a separate transaction."""
     with Session(provider.engine) as session:
         orders = session.scalar(select(func.count()).where(Order.number == number))
     workflows = len(provider.find_workflows(reference=number).items)

@@ -1,1 +1,1 @@
-"""The ways of doing the same work, behind one small interface."""
+"""Implementations of the same operations, with a common interface."""

@@ -1,7 +1,7 @@
-"""The plain ORM way: reload with `selectinload`, change, flush; mapped classes and tables of its own.
+"""A plain ORM implementation: reload with `selectinload`, change, flush; with its own mapped classes and tables.
 
-The tables have the indexes that ours have, so what is compared is the way of working. Like ours it is guarded by a
-stamp (`version_id_col`), finds out what has changed, and writes that only. A session is made for each call.
+The tables have the same indexes as the provider's. Like the provider, it uses optimistic locking (`version_id_col`),
+detects changes and writes only those. Each call uses a new session.
 """
 
 from datetime import datetime
@@ -20,14 +20,14 @@ Json = JSONB(none_as_null=True)
 
 
 class Base(DeclarativeBase):
-    """The root of the two."""
+    """The declarative base."""
 
     metadata: ClassVar[MetaData] = MetaData(schema=SCHEMA)
     type_annotation_map: ClassVar[dict[Any, Any]] = {str: Text(), datetime: DateTime(timezone=True), Any: Json}
 
 
 class Workflow(Base):
-    """One workflow."""
+    """A workflow."""
 
     __tablename__ = "workflows"
 
@@ -50,7 +50,7 @@ class Workflow(Base):
 
 
 class Pointer(Base):
-    """One step of it."""
+    """An execution pointer."""
 
     __tablename__ = "execution_pointers"
 
@@ -82,7 +82,7 @@ _WORKFLOW = [it.key for it in Workflow.__table__.columns if it.key not in ("revi
 _POINTER = [it.key for it in Pointer.__table__.columns if it.key not in ("workflow_id", "position", "status")]
 
 
-def lay_out(url: str) -> None:
+def create_tables(url: str) -> None:
     """Create the tables."""
     engine = _engine(url)
     with engine.begin() as connection:
@@ -92,7 +92,7 @@ def lay_out(url: str) -> None:
 
 
 class Orm:
-    """See `Store`, and above."""
+    """See the module."""
 
     schema: ClassVar[str] = SCHEMA
 
@@ -117,7 +117,7 @@ class Orm:
         with Session(self._engine) as session, session.begin():
             _write(instance, _get(session, instance.id))
 
-    def take_back(self, instance: WorkflowInstance) -> None:
+    def undo_step(self, instance: WorkflowInstance) -> None:
         """See `Store`."""
         last = instance.execution_pointers.pop()
         with self._engine.begin() as connection:
@@ -145,8 +145,8 @@ def _write(instance: WorkflowInstance, row: Workflow) -> None:
     for name in _WORKFLOW:
         setattr(row, name, getattr(instance, name))
     row.status = instance.status.value
-    there = {pointer.id: pointer for pointer in row.pointers}
-    row.pointers[:] = [there.get(pointer.id) or Pointer() for pointer in instance.execution_pointers]
+    existing = {pointer.id: pointer for pointer in row.pointers}
+    row.pointers[:] = [existing.get(pointer.id) or Pointer() for pointer in instance.execution_pointers]
     for position, (pointer, target) in enumerate(zip(instance.execution_pointers, row.pointers, strict=True)):
         for name in _POINTER:
             setattr(target, name, getattr(pointer, name))

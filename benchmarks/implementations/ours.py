@@ -1,4 +1,4 @@
-"""The provider, as its users use it."""
+"""The provider, used through its public API."""
 
 from typing import ClassVar
 
@@ -6,7 +6,7 @@ from wfe_postgres import PostgresPersistenceProvider, WorkflowInstance
 
 
 class Ours:
-    """See `Store`. `provider` is there for what a store of workflows alone does not do."""
+    """See `Store`. `provider` gives access to the methods that `Store` does not have."""
 
     schema: ClassVar[str] = "wfc"
 
@@ -18,7 +18,7 @@ class Ours:
         self.clear = self.provider.truncate_all
         self.close = self.provider.close
 
-    def take_back(self, instance: WorkflowInstance) -> None:
+    def undo_step(self, instance: WorkflowInstance) -> None:
         """See `Store`."""
         instance.execution_pointers.pop()
         self.save(instance)

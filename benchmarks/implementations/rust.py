@@ -1,11 +1,11 @@
 """The Rust provider's algorithm, in psycopg, on the Rust provider's tables.
 
-A save is BEGIN, UPDATE of the workflow, DELETE of all its pointers, an INSERT for each, COMMIT; a load is two SELECTs;
-several workflows are loaded one at a time; each error is an INSERT. The tables are those of its own layout (revision
-0001 of our migrations) in a schema of their own: pointers have an index on their id and none on `workflow_id`. In the
-races they hold nothing but the one workflow that is raced, so that a scan costs as little as it can.
+A save is BEGIN, UPDATE of the workflow, DELETE of all its pointers, one INSERT per pointer, COMMIT. A load is two
+SELECTs; several workflows are loaded one by one; each error is one INSERT. The tables have the Rust provider's layout
+(schema revision 0001 of the migrations) in a separate schema: pointers have an index on `id` and none on `workflow_id`.
+In the races the tables contain only the workflow in use, which minimizes the cost of scans.
 
-Statements are prepared, as sqlx does it. That JSON is encoded and objects are made in Python is in the timings.
+Statements are prepared, as in sqlx. The timings include encoding JSON and creating objects in Python.
 """
 
 import json
@@ -17,7 +17,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine, make_url
 
-from benchmarks.implementations.floor import connect
+from benchmarks.implementations.baseline import connect
 from wfe_postgres import ExecutionError, ExecutionPointer, PointerStatus, WorkflowInstance, WorkflowStatus
 
 SCHEMA = "rust"
@@ -58,7 +58,7 @@ INSERT INTO rust.execution_errors (error_time, workflow_id, execution_pointer_id
 """
 
 
-def lay_out(url: str) -> None:
+def create_tables(url: str) -> None:
     """Create the Rust provider's tables."""
     engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
     config = Config(attributes={"engine": engine, "schema": SCHEMA})
@@ -68,7 +68,7 @@ def lay_out(url: str) -> None:
 
 
 class Rust:
-    """See `Store`, and above."""
+    """See the module."""
 
     schema: ClassVar[str] = SCHEMA
 
@@ -97,17 +97,17 @@ class Rust:
             self._insert_pointers(instance)
 
     def load_all(self, ids: Sequence[str]) -> list[WorkflowInstance]:
-        """Several workflows."""
+        """Load several workflows one by one."""
         return [self.load(id) for id in ids]
 
     def persist_errors(self, errors: Sequence[ExecutionError]) -> None:
-        """Store the errors, in one transaction."""
+        """Store the errors in one transaction."""
         with self._connection.transaction():
             for it in errors:
                 values = (it.error_time, it.workflow_id, it.execution_pointer_id, it.message)
                 self._connection.execute(_INSERT_ERROR, values)
 
-    def take_back(self, instance: WorkflowInstance) -> None:
+    def undo_step(self, instance: WorkflowInstance) -> None:
         """See `Store`."""
         self._connection.execute(
             "DELETE FROM rust.execution_pointers WHERE id = %s", [instance.execution_pointers.pop().id]

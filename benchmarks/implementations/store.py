@@ -1,4 +1,4 @@
-"""What every way of keeping workflows can do, so that all are timed alike."""
+"""The common interface of the implementations."""
 
 from typing import ClassVar, Protocol
 
@@ -6,25 +6,25 @@ from wfe_postgres import WorkflowInstance
 
 
 class Store(Protocol):
-    """Keeps workflows. One thread uses it."""
+    """Stores workflows. Used by a single thread."""
 
     schema: ClassVar[str]
-    """Where its tables lie; the provider and the floors share theirs."""
+    """The schema of its tables; the provider and the baselines share one."""
 
     def create(self, instance: WorkflowInstance) -> object:
         """Store a new workflow with its pointers."""
 
     def load(self, id: str) -> WorkflowInstance:
-        """The workflow as it is stored, pointers in order."""
+        """Load a workflow with its pointers in order."""
 
     def save(self, instance: WorkflowInstance) -> object:
-        """Make the stored workflow equal to the instance, which was created, loaded or saved here before."""
+        """Save an instance that was created, loaded or saved by this store."""
 
-    def take_back(self, instance: WorkflowInstance) -> None:
-        """Remove the last pointer, from the instance and from the store. Not timed, so in the cheapest way there is."""
+    def undo_step(self, instance: WorkflowInstance) -> None:
+        """Remove the last pointer from the instance and the store, as cheaply as possible. Not timed."""
 
     def clear(self) -> None:
-        """Empty its tables."""
+        """Truncate its tables."""
 
     def close(self) -> None:
-        """Release the connections."""
+        """Close the connections."""

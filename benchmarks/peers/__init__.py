@@ -1,6 +1,6 @@
-"""Other libraries that keep a workflow's steps in PostgreSQL, each with a workflow of its own that does nothing else.
+"""Other libraries that store workflow steps in PostgreSQL, each with a minimal workflow.
 
-They are in the extra `bench`; what is not installed is left out.
+They are dependencies of the extra `bench`; libraries that are not installed are skipped.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from benchmarks.peers.dbos_peer import dbos_workflow
 from benchmarks.peers.langgraph_peer import langgraph_workflow
 
 Peer = Callable[[str, int], AbstractContextManager[Call]]
-"""From a database's URL and a number of steps: a call that runs one workflow of so many durable steps."""
+"""Takes a database URL and a number of steps; yields a call that runs one workflow with that many durable steps."""
 
 _PEERS: dict[str, tuple[str, Peer]] = {
     "DBOS": ("dbos", dbos_workflow),
@@ -21,5 +21,5 @@ _PEERS: dict[str, tuple[str, Peer]] = {
 
 
 def installed_peers() -> dict[str, Peer]:
-    """The peers that can be run here, by name."""
+    """The installed peers by name."""
     return {name: peer for name, (module, peer) in _PEERS.items() if find_spec(module)}

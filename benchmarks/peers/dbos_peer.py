@@ -1,4 +1,4 @@
-"""DBOS Transact (PyPI `dbos`): a workflow function whose steps are recorded, as its documentation shows it."""
+"""DBOS Transact (PyPI `dbos`): a workflow function with recorded steps, as in its documentation."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from benchmarks.harness import Call
 
 @contextmanager
 def dbos_workflow(url: str, steps: int) -> Iterator[Call]:
-    """See `Peer`. DBOS runs with its defaults, and its system tables are made in this database."""
+    """See `Peer`. DBOS runs with default settings and creates its system tables in this database."""
     library, workflow = _registered()
     library.DBOS(config={"name": "bench", "system_database_url": url, "log_level": "ERROR"})
     library.DBOS.launch()
@@ -23,7 +23,7 @@ def dbos_workflow(url: str, steps: int) -> Iterator[Call]:
 
 @cache
 def _registered() -> tuple[Any, Callable[[int], None]]:
-    """The library, and the workflow: a process registers it once."""
+    """The library and the workflow function, which can be registered only once per process."""
     library: Any = import_module("dbos")
 
     def charge(step: int) -> dict[str, Any]:

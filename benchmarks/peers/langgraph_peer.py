@@ -1,7 +1,7 @@
-"""LangGraph's PostgresSaver (PyPI `langgraph-checkpoint-postgres`), called as LangGraph's loop calls it.
+"""LangGraph's PostgresSaver (PyPI `langgraph-checkpoint-postgres`), called like in LangGraph's execution loop.
 
-Per step the loop stores what the step wrote (`put_writes`) and the checkpoint after it (`put`), which with
-durability="sync" both have to be done before the next step. The graph itself costs nothing here.
+For each step the loop stores the writes of the step (`put_writes`) and the checkpoint after it (`put`). With
+durability="sync" both complete before the next step starts. The cost of the graph itself is not included.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from benchmarks.harness import Call
 
 @contextmanager
 def langgraph_workflow(url: str, steps: int) -> Iterator[Call]:
-    """See `Peer`. The saver is made by `from_conn_string`, its tables by `setup`."""
+    """See `Peer`. The saver is created with `from_conn_string`, its tables with `setup`."""
     postgres: Any = import_module("langgraph.checkpoint.postgres")
     with postgres.PostgresSaver.from_conn_string(url) as saver:
         saver.setup()

@@ -1,11 +1,11 @@
-"""What is measured, in this order; each module has `run(stage)`."""
+"""The sections in execution order; each module defines `run(scenario)`."""
 
 from collections.abc import Callable
 
-from benchmarks.scenario import Stage
+from benchmarks.scenario import Scenario
 from benchmarks.sections import calls, crowd, growth, imports, lists, loads, memory, purge, saves, steps, threads
 
-SECTIONS: dict[str, Callable[[Stage], None]] = {
+SECTIONS: dict[str, Callable[[Scenario], None]] = {
     "saves": saves.run,
     "loads": loads.run,
     "growth": growth.run,

@@ -1,13 +1,13 @@
-"""The small calls: one row written or read, against the same statement in raw psycopg."""
+"""Calls that read or write one row, compared with the same statement in psycopg."""
 
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from benchmarks.harness import Prepare
-from benchmarks.implementations.floor_calls import FloorCalls
+from benchmarks.implementations.baseline_calls import BaselineCalls
 from benchmarks.samples import order
-from benchmarks.scenario import FLOOR, OURS, Line, Stage, at_most, stores
+from benchmarks.scenario import BASELINE, OURS, Route, Scenario, at_most, stores
 from wfe_postgres import Event, EventSubscription, PostgresPersistenceProvider
 
 DUE = 10
@@ -20,25 +20,25 @@ TARGETS = {
 }
 
 
-def run(stage: Stage) -> None:
-    """Both lines."""
-    for line in (stage.near, stage.far):
-        url = line.through(stage.url)
-        with stores(url, OURS), PostgresPersistenceProvider(url) as provider, closing(FloorCalls(url)) as floor:
-            for name, ways in _calls(provider, floor).items():
-                _race(stage, line, name, ways)
+def run(scenario: Scenario) -> None:
+    """Run on both routes."""
+    for route in (scenario.near, scenario.far):
+        url = route.through(scenario.url)
+        with stores(url, OURS), PostgresPersistenceProvider(url) as provider, closing(BaselineCalls(url)) as baseline:
+            for name, implementations in _calls(provider, baseline).items():
+                _race(scenario, route, name, implementations)
 
 
-def _race(stage: Stage, line: Line, name: str, ways: dict[str, Prepare]) -> None:
-    far = line is stage.far
-    race = stage.race(name, ways, line=line, seconds=stage.plan.race * (0.4 if far else 0.7))
-    stage.ratio(race.title, "of raw autocommit", race.ratio(OURS, FLOOR), None if far else at_most(TARGETS[name]))
+def _race(scenario: Scenario, route: Route, name: str, implementations: dict[str, Prepare]) -> None:
+    far = route is scenario.far
+    race = scenario.race(name, implementations, route=route, seconds=scenario.plan.race * (0.4 if far else 0.7))
+    scenario.ratio(race.title, "of plain psycopg", race.ratio(OURS, BASELINE), None if far else at_most(TARGETS[name]))
     if far:
-        stage.value(race.title, "round trips", race.round_trips[OURS], target=at_most(1))
+        scenario.value(race.title, "round trips", race.round_trips[OURS], target=at_most(1))
 
 
-def _calls(provider: PostgresPersistenceProvider, floor: FloorCalls) -> dict[str, dict[str, Prepare]]:
-    """The calls by name, and of each the two ways; what is written are rows of their own."""
+def _calls(provider: PostgresPersistenceProvider, baseline: BaselineCalls) -> dict[str, dict[str, Prepare]]:
+    """The calls by name with their two implementations, which write to different rows."""
     for _ in range(DUE):
         provider.create_new_workflow(order(3))
     due = datetime.now(UTC)
@@ -47,23 +47,23 @@ def _calls(provider: PostgresPersistenceProvider, floor: FloorCalls) -> dict[str
     return {
         "create_event": {
             OURS: lambda: partial(provider.create_event, _event()),
-            FLOOR: lambda: partial(floor.create_event, _event()),
+            BASELINE: lambda: partial(baseline.create_event, _event()),
         },
         "mark_event_processed": {
             OURS: lambda: partial(provider.mark_event_processed, first),
-            FLOOR: lambda: partial(floor.mark_event_processed, second),
+            BASELINE: lambda: partial(baseline.mark_event_processed, second),
         },
         "set_subscription_token": {
             OURS: lambda: partial(provider.set_subscription_token, held, *_token()),
-            FLOOR: lambda: partial(floor.set_subscription_token, held_too, *_token()),
+            BASELINE: lambda: partial(baseline.set_subscription_token, held_too, *_token()),
         },
         "get_event": {
             OURS: lambda: partial(provider.get_event, first),
-            FLOOR: lambda: partial(floor.get_event, first),
+            BASELINE: lambda: partial(baseline.get_event, first),
         },
         "get_runnable_instances": {
             OURS: lambda: partial(provider.get_runnable_instances, due),
-            FLOOR: lambda: partial(floor.get_runnable_instances, due),
+            BASELINE: lambda: partial(baseline.get_runnable_instances, due),
         },
     }
 
@@ -77,5 +77,5 @@ def _subscription() -> EventSubscription:
 
 
 def _token() -> tuple[str, str, datetime]:
-    """Token, worker, expiry: the holder renews."""
+    """Token, worker and expiry; the holder renews the token."""
     return "token", "host-1", datetime.now(UTC) + timedelta(minutes=1)

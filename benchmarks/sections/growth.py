@@ -1,39 +1,39 @@
-"""What a save costs more in a big workflow than in a small one: time, and write-ahead log."""
+"""Duration and write-ahead log volume of a save, by the size of the workflow."""
 
 import statistics
 
 from benchmarks.harness import Prepare
-from benchmarks.implementations.floor import connect
-from benchmarks.scenario import OURS, RUST, Stage, at_most, stores
+from benchmarks.implementations.baseline import connect
+from benchmarks.scenario import OURS, RUST, Scenario, at_most, stores
 from benchmarks.sections.saves import saving, stepped
 
-SAVES, FIRST = 15, 5  # how many in all, and how many of them bring the pages into the log
+SAVES, FIRST = 15, 5  # saves in total, and warm-up saves that write full-page images
 _WRITTEN = "SELECT pg_current_wal_insert_lsn() - '0/0'"
 
 
-def run(stage: Stage) -> None:
-    """The time of a save in a big workflow against a small one, and the log of a save at each size."""
-    small, big = stage.plan.growth
-    with stores(stage.url, OURS) as ways:
-        store = ways[OURS]
+def run(scenario: Scenario) -> None:
+    """Compare saves of a large and a small workflow, and measure the log volume of a save at each size."""
+    small, big = scenario.plan.growth
+    with stores(scenario.url, OURS) as implementations:
+        store = implementations[OURS]
         saves = {f"{size} pointers": saving(store, stepped(store, store, size)) for size in (small, big)}
-        race = stage.race("growth of a save", saves)
+        race = scenario.race("growth of a save", saves)
         growth = race.ratio(f"{big} pointers", f"{small} pointers")
-        stage.ratio(f"save, {big} pointers", f"of a save with {small}", growth, at_most(3.5))
-        stage.progress.race("write-ahead log of a save")
-        logs = {size: _log_of(saving(store, stepped(store, store, size)), stage.url) for size in stage.plan.sizes}
+        scenario.ratio(f"save, {big} pointers", f"of a save with {small}", growth, at_most(3.5))
+        scenario.progress.race("write-ahead log of a save")
+        logs = {size: _log_of(saving(store, stepped(store, store, size)), scenario.url) for size in scenario.plan.sizes}
     for size, written in logs.items():
-        stage.value(f"save, {size} pointers", "write-ahead log", written, "bytes")
+        scenario.value(f"save, {size} pointers", "write-ahead log", written, "bytes")
     spread = max(logs.values()) / min(logs.values())
-    stage.value("save, all sizes", "write-ahead log: most, of least", spread, "x", at_most(1.2))
-    with stores(stage.url, RUST) as ways:
-        store = ways[RUST]
-        written = _log_of(saving(store, stepped(store, store, big)), stage.url)
-    stage.value(f"save, {big} pointers, Rust algorithm", "write-ahead log", written, "bytes")
+    scenario.value("save, all sizes", "write-ahead log: maximum of minimum", spread, "x", at_most(1.2))
+    with stores(scenario.url, RUST) as implementations:
+        store = implementations[RUST]
+        written = _log_of(saving(store, stepped(store, store, big)), scenario.url)
+    scenario.value(f"save, {big} pointers, Rust algorithm", "write-ahead log", written, "bytes")
 
 
 def _log_of(prepare: Prepare, url: str) -> float:
-    """The median of what a save writes, in bytes, after some that bring the pages into the log."""
+    """The median log volume of a save in bytes, without the warm-up saves."""
     written = []
     with connect(url) as connection:
         for _ in range(SAVES):

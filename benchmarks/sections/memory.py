@@ -1,59 +1,63 @@
-"""What a load takes of Python's memory, against the JSON text that it carries, and what is left of it afterwards."""
+"""Memory used by a load, relative to the size of its JSON text, and memory kept afterwards."""
 
 import gc
 import tracemalloc
 from dataclasses import dataclass
 
-from benchmarks.implementations.floor import LOAD, connect
+from benchmarks.implementations.baseline import LOAD, connect
 from benchmarks.implementations.store import Store
 from benchmarks.samples import order
-from benchmarks.scenario import OURS, TOLD, Stage, at_most, stores
+from benchmarks.scenario import KNOWN_CHANGES, OURS, Scenario, at_most, stores
 
 WARM_UP = 7
-LETTER = "Dear Sir or Madam, we have received your order and will send it tomorrow. " * 16
-LEFT = 0.01  # of the JSON: counters and caches grow a little with any call
+LONG_TEXT = "Dear Sir or Madam, we have received your order and will send it tomorrow. " * 16
+MAX_LEFT = 0.01  # relative to the JSON; counters and caches grow slightly with every call
 
 
 @dataclass(frozen=True)
 class _Memory:
-    """In bytes above what there was before. (libpq's own buffers are not Python's memory.)"""
+    """Bytes allocated by Python in addition to before. (The buffers of libpq are not included.)"""
 
     peak: int
     held: int
     left: int
 
 
-def run(stage: Stage) -> None:
-    """A workflow, loaded, held, let go: as it is in the races, and with a letter of a kilobyte in every pointer."""
-    _load(stage, "")
-    _load(stage, LETTER)
+def run(scenario: Scenario) -> None:
+    """Measure a load of the sample workflow, and of one with a text of 1 kB in every pointer."""
+    _load(scenario, "")
+    _load(scenario, LONG_TEXT)
 
 
-def _load(stage: Stage, letter: str) -> None:
-    size = stage.plan.remembered
-    work = f"load, {size} pointers with a letter each" if letter else f"load, {size} pointers"
-    stage.progress.race(f"memory of a {work}")
+def _load(scenario: Scenario, text: str) -> None:
+    size = scenario.plan.remembered
+    work = f"load, {size} pointers with 1 kB of text each" if text else f"load, {size} pointers"
+    scenario.progress.race(f"memory of a {work}")
     instance = order(size)
     for pointer in instance.execution_pointers:
-        pointer.context_item = {"letter": f"{pointer.step_id}: {letter}"} if letter else None
-    with stores(stage.url, OURS, TOLD) as ways:
-        ways[OURS].create(instance)
-        carried = _carried(stage.url, instance.id)
-        ours, floor = (_traced(ways[way], instance.id) for way in (OURS, TOLD))
-    stage.value(work, "the JSON it carries", carried, "bytes")
-    stage.value(work, "peak of memory, of that JSON", ours.peak / carried, "x", at_most(4))
-    stage.value(work, "the same of the floor that keeps nothing", floor.peak / carried, "x")
-    stage.value(work, "memory of the held instance, of that JSON", ours.held / carried, "x")
-    stage.value(work, "the same of the floor that keeps nothing", floor.held / carried, "x")
-    stage.value(work, "memory kept after it is let go, of that JSON", ours.left / carried, "x", at_most(LEFT))
+        pointer.context_item = {"text": f"{pointer.step_id}: {text}"} if text else None
+    with stores(scenario.url, OURS, KNOWN_CHANGES) as implementations:
+        implementations[OURS].create(instance)
+        json_size = _json_size(scenario.url, instance.id)
+        ours, baseline = (
+            _traced(implementations[implementation], instance.id) for implementation in (OURS, KNOWN_CHANGES)
+        )
+    scenario.value(work, "size of the JSON", json_size, "bytes")
+    scenario.value(work, "peak memory, relative to the JSON", ours.peak / json_size, "x", at_most(4))
+    scenario.value(work, "the same of the baseline without state", baseline.peak / json_size, "x")
+    scenario.value(work, "memory of the instance, relative to the JSON", ours.held / json_size, "x")
+    scenario.value(work, "the same of the baseline without state", baseline.held / json_size, "x")
+    scenario.value(
+        work, "memory kept after its deletion, relative to the JSON", ours.left / json_size, "x", at_most(MAX_LEFT)
+    )
 
 
-def _carried(url: str, id: str) -> int:
-    """The bytes of the workflow's JSON text, as the server hands it out."""
+def _json_size(url: str, id: str) -> int:
+    """The size in bytes of the workflow's JSON text, as returned by the server."""
     with connect(url) as connection:
         row = connection.execute(LOAD, {"id": id}).fetchone()
     assert row
-    return sum(len(text.encode()) for text in row)
+    return sum(len(part.encode()) for part in row)
 
 
 def _traced(store: Store, id: str) -> _Memory:

@@ -1,4 +1,4 @@
-"""A purge of finished workflows beside live saves of the same program, in the crowded store."""
+"""A purge of finished workflows in the filled store, concurrent with saves of the same process."""
 
 import statistics
 import threading
@@ -13,12 +13,12 @@ from sqlalchemy import create_engine, event, make_url
 from benchmarks.crowds import fill
 from benchmarks.harness import Prepare, Race
 from benchmarks.implementations.ours import Ours
-from benchmarks.scenario import Stage, at_most
+from benchmarks.scenario import Scenario, at_most
 from benchmarks.sections.saves import saving, stepped
 from wfe_postgres import PostgresPersistenceProvider, WorkflowStatus
 
 POINTERS = 10
-ALONE, BESIDE = "saves alone", "saves beside the purge"
+ALONE, DURING = "saves alone", "saves during the purge"
 
 _SCANS = "SELECT relname, seq_scan FROM pg_stat_user_tables WHERE schemaname = 'wfc'"
 _OTHERS = """
@@ -27,41 +27,41 @@ SELECT count(*) FROM pg_stat_activity
 """
 
 
-def run(stage: Stage) -> None:
-    """Saves alone, saves beside the purge, saves alone again."""
-    stage.progress.race(f"purge of {stage.plan.purged:,} workflows")
-    url = stage.database("crowded", fill)
-    alone = stage.plan.race / 3
+def run(scenario: Scenario) -> None:
+    """Time saves before, during and after the purge."""
+    scenario.progress.race(f"purge of {scenario.plan.purged:,} workflows")
+    url = scenario.database("crowded", fill)
+    alone = scenario.plan.race / 3
     scans = _sequential_scans(url)
     with closing(Ours(url)) as live:
         prepare = saving(live, stepped(live, live, POINTERS))
         _saves(prepare, alone)
         before = _saves(prepare, alone)
-        purge = _Purge(url, stage.plan.purged)
-        beside = purge.while_running(prepare)
+        purge = _Purge(url, scenario.plan.purged)
+        during = purge.while_running(prepare)
         after = _saves(prepare, alone)
-    race = stage.keep(Race(f"purge of {purge.purged:,} workflows", {ALONE: before + after, BESIDE: beside}))
-    assert purge.purged >= stage.plan.purged, "the purge left some"
-    stage.value(race.title, "longest batch", max(purge.batches) * 1000, "ms", at_most(100))
-    stage.value(race.title, "median batch", statistics.median(purge.batches) * 1000, "ms")
+    race = scenario.add_race(Race(f"purge of {purge.purged:,} workflows", {ALONE: before + after, DURING: during}))
+    assert purge.purged >= scenario.plan.purged, "the purge did not remove all rows"
+    scenario.value(race.title, "longest batch", max(purge.batches) * 1000, "ms", at_most(100))
+    scenario.value(race.title, "median batch", statistics.median(purge.batches) * 1000, "ms")
     more = _sequential_scans(url) - scans
-    stage.value(race.title, f"sequential scans{_named(more)}", more.total(), target=at_most(0))
-    stage.ratio(race.title, "live saves meanwhile, of saves alone", race.ratio(BESIDE, ALONE), at_most(1.5))
+    scenario.value(race.title, f"sequential scans{_named(more)}", more.total(), target=at_most(0))
+    scenario.ratio(race.title, "concurrent saves, of saves alone", race.ratio(DURING, ALONE), at_most(1.5))
 
 
 class _Purge:
-    """A purge in a thread of its own; `batches` are the seconds from each BEGIN until its connection is free again."""
+    """A purge in a separate thread; `batches` contains the seconds from each BEGIN to the return of the connection."""
 
     def __init__(self, url: str, count: int) -> None:
         self._engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
-        # The n-th workflow was complete at second n of the month, and six of ten are.
+        # The n-th workflow completed at second n of the month; six of ten workflows are complete.
         self._older_than = datetime(2025, 2, 1, tzinfo=UTC) + timedelta(seconds=-(-count * 10 // 6) + 5)
         self._failure: BaseException | None = None
         self.purged = 0
         self.batches: list[float] = []
 
     def while_running(self, prepare: Prepare) -> list[float]:
-        """Saves, timed, until it is done."""
+        """Time saves until the purge has ended."""
         thread = threading.Thread(target=self._run)
         thread.start()
         times: list[float] = []
@@ -89,7 +89,7 @@ def _named(tables: Counter[str]) -> str:
 
 
 def _saves(prepare: Prepare, seconds: float) -> list[float]:
-    """The seconds of each save, of as many as there is time for, and at least one."""
+    """The durations of repeated saves within `seconds`, at least one."""
     times: list[float] = []
     end = time.perf_counter() + seconds
     while not times or time.perf_counter() < end:
@@ -101,7 +101,7 @@ def _saves(prepare: Prepare, seconds: float) -> list[float]:
 
 
 def _sequential_scans(url: str) -> Counter[str]:
-    """How many there were so far, by table: backends tell at the latest when they end, so all others are waited for."""
+    """Sequential scans by table. Backends report their statistics at exit, so other backends are waited for."""
     with psycopg.connect(url, autocommit=True) as connection:
         while connection.execute(_OTHERS).fetchone() != (0,):
             time.sleep(0.01)

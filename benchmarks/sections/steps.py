@@ -1,4 +1,4 @@
-"""Durable steps a second: a workflow of 20 steps, each on disk before the next begins, against the peers."""
+"""Durable steps per second in a workflow of 20 steps, compared with other libraries."""
 
 from contextlib import ExitStack
 from functools import partial
@@ -7,55 +7,55 @@ from benchmarks.harness import Call
 from benchmarks.implementations.store import Store
 from benchmarks.peers import installed_peers
 from benchmarks.samples import order, take_step
-from benchmarks.scenario import FLOOR, OURS, Line, Stage, at_least, stores
+from benchmarks.scenario import BASELINE, OURS, Route, Scenario, at_least, stores
 
 RELOADING = "wfe_postgres, reloading each step"
-FLOOR_RELOADING = "floor, reloading each step"
+BASELINE_RELOADING = "baseline, reloading each step"
 
 
-def run(stage: Stage) -> None:
-    """Both lines."""
-    for line in (stage.near, stage.far):
-        _race(stage, line)
+def run(scenario: Scenario) -> None:
+    """Run on both routes."""
+    for route in (scenario.near, scenario.far):
+        _race(scenario, route)
 
 
-def _race(stage: Stage, line: Line) -> None:
-    steps = stage.plan.steps
+def _race(scenario: Scenario, route: Route) -> None:
+    steps = scenario.plan.steps
     with ExitStack() as stack:
-        ways = stack.enter_context(stores(line.through(stage.url), OURS, FLOOR))
+        implementations = stack.enter_context(stores(route.through(scenario.url), OURS, BASELINE))
         calls: dict[str, Call] = {
-            OURS: partial(_run, ways[OURS], steps, reload=False),
-            RELOADING: partial(_run, ways[OURS], steps, reload=True),
-            FLOOR: partial(_run, ways[FLOOR], steps, reload=False),
-            FLOOR_RELOADING: partial(_run, ways[FLOOR], steps, reload=True),
+            OURS: partial(_run, implementations[OURS], steps, reload=False),
+            RELOADING: partial(_run, implementations[OURS], steps, reload=True),
+            BASELINE: partial(_run, implementations[BASELINE], steps, reload=False),
+            BASELINE_RELOADING: partial(_run, implementations[BASELINE], steps, reload=True),
         }
         for name, peer in installed_peers().items():
-            url = stage.database(name.lower(), lambda _, __: None)
-            calls[name] = stack.enter_context(peer(line.through(url), steps))
-        seconds = stage.plan.race * 2.5
-        prepared = {name: partial(_given, call) for name, call in calls.items()}
-        race = stage.race(f"workflow of {steps} durable steps", prepared, line=line, seconds=seconds)
+            url = scenario.database(name.lower(), lambda _, __: None)
+            calls[name] = stack.enter_context(peer(route.through(url), steps))
+        seconds = scenario.plan.race * 2.5
+        prepared = {name: partial(_unprepared, call) for name, call in calls.items()}
+        race = scenario.race(f"workflow of {steps} durable steps", prepared, route=route, seconds=seconds)
     for name in calls:
-        stage.value(race.title, f"{name}: steps", steps / race.median(name), "/s")
+        scenario.value(race.title, f"{name}: steps", steps / race.median(name), "/s")
     if "DBOS" in calls:
-        far = line is stage.far
+        far = route is scenario.far
         measured = "times as fast as DBOS"
-        stage.ratio(f"{race.title}, in memory", measured, race.ratio("DBOS", OURS), at_least(6 if far else 3.5))
+        scenario.ratio(f"{race.title}, in memory", measured, race.ratio("DBOS", OURS), at_least(6 if far else 3.5))
         reloading = at_least(None if far else 2.5)
         title = f"{race.title}, reloading each step"
-        stage.ratio(title, measured, race.ratio("DBOS", RELOADING), reloading)
-        stage.ratio(title, "the floor: times as fast as DBOS", race.ratio("DBOS", FLOOR_RELOADING))
+        scenario.ratio(title, measured, race.ratio("DBOS", RELOADING), reloading)
+        scenario.ratio(title, "the baseline: times as fast as DBOS", race.ratio("DBOS", BASELINE_RELOADING))
     if "LangGraph" in calls:
         langgraph = race.ratio("LangGraph", OURS)
-        stage.ratio(f"{race.title}, in memory", "times as fast as LangGraph's saver", langgraph, at_least(1))
+        scenario.ratio(f"{race.title}, in memory", "times as fast as LangGraph's saver", langgraph, at_least(1))
 
 
-def _given(call: Call) -> Call:
+def _unprepared(call: Call) -> Call:
     return call
 
 
 def _run(store: Store, steps: int, *, reload: bool) -> None:
-    """A new workflow; each step is a save, and a load before it if it is not kept in memory."""
+    """Run a new workflow; each step is a save, preceded by a load if `reload`."""
     instance = order(1)
     store.create(instance)
     for _ in range(steps):

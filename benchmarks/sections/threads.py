@@ -1,4 +1,4 @@
-"""Eight threads that load and save, each its own workflow: the throughput of all together."""
+"""The total throughput of eight threads that load and save separate workflows."""
 
 import threading
 import time
@@ -8,37 +8,39 @@ from contextlib import ExitStack
 from benchmarks.harness import Race
 from benchmarks.implementations.store import Store
 from benchmarks.samples import order, take_step
-from benchmarks.scenario import FLOOR, OURS, Stage, at_least, stores
+from benchmarks.scenario import BASELINE, OURS, Scenario, at_least, stores
 from wfe_postgres import WorkflowInstance
 
 POINTERS = 10
 
 
-def run(stage: Stage) -> None:
-    """The two sides take turns."""
-    plan = stage.plan
-    stage.progress.race(f"{plan.threads} threads")
+def run(scenario: Scenario) -> None:
+    """Alternate between the two implementations."""
+    plan = scenario.plan
+    scenario.progress.race(f"{plan.threads} threads")
     with ExitStack() as stack:
-        ours = stack.enter_context(stores(stage.url, OURS))[OURS]
-        floors = [stack.enter_context(stores(stage.url, FLOOR, empty=False))[FLOOR] for _ in range(plan.threads)]
+        ours = stack.enter_context(stores(scenario.url, OURS))[OURS]
+        baselines = [
+            stack.enter_context(stores(scenario.url, BASELINE, empty=False))[BASELINE] for _ in range(plan.threads)
+        ]
         sides = {
-            OURS: [_cycle(ours) for _ in range(plan.threads)],  # one provider, as in a program
-            FLOOR: [_cycle(floor) for floor in floors],
+            OURS: [_cycle(ours) for _ in range(plan.threads)],  # all threads share one provider, as in an application
+            BASELINE: [_cycle(baseline) for baseline in baselines],
         }
-        times: dict[str, list[float]] = {OURS: [], FLOOR: []}
+        times: dict[str, list[float]] = {OURS: [], BASELINE: []}
         for turn in range(plan.slices + 1):
             for side, cycles in sides.items():
                 times[side].append(1 / _throughput(cycles, plan.slice))
-            stage.progress.advance(turn / plan.slices)
-    race = stage.keep(
-        Race(f"load and save by {plan.threads} threads", {side: them[1:] for side, them in times.items()})
+            scenario.progress.advance(turn / plan.slices)
+    race = scenario.add_race(
+        Race(f"load and save by {plan.threads} threads", {side: durations[1:] for side, durations in times.items()})
     )
-    stage.ratio(race.title, "of the floor's throughput", race.ratio(FLOOR, OURS), at_least(0.75))
-    stage.value(race.title, "throughput", 1 / race.median(OURS), "cycles/s")
+    scenario.ratio(race.title, "of the baseline's throughput", race.ratio(BASELINE, OURS), at_least(0.75))
+    scenario.value(race.title, "throughput", 1 / race.median(OURS), "cycles/s")
 
 
 def _cycle(store: Store) -> Callable[[], None]:
-    """Load, take a step, save; every other time the step is taken back instead, so that the size stays."""
+    """Load, change and save; steps are alternately taken and undone, so that the size is constant."""
     id = order(POINTERS).id
     store.create(order(POINTERS, id=id))
 
@@ -58,7 +60,7 @@ def _change(instance: WorkflowInstance) -> None:
 
 
 def _throughput(cycles: list[Callable[[], None]], seconds: float) -> float:
-    """How many cycles a second all threads together do; one that fails makes this fail."""
+    """Cycles per second of all threads together. Raises the exception of a thread."""
     start = threading.Barrier(len(cycles) + 1)
     counts: list[int] = []
     failures: list[BaseException] = []

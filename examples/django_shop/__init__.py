@@ -1,1 +1,1 @@
-"""A shop on Django whose orders are workflows. Start reading at `views.py`, and running at README.md."""
+"""A Django shop whose orders are workflows. Start with `views.py`; README.md explains how to run it."""

@@ -1,4 +1,4 @@
-"""Everything at once, until Ctrl-C: `python -m examples.django_shop`."""
+"""Runs the web server and a host until Ctrl-C: `python -m examples.django_shop`."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ SERVE = [
 
 
 def main() -> None:
-    """Migrate, serve and work, on the database that WFE_DATABASE_URL names or on a private one."""
+    """Migrate, then start the processes, with the database in WFE_DATABASE_URL or a temporary one."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with temporary_postgres("WFE_DATABASE_URL") as url:
         environment = os.environ | {"WFE_DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "examples.django_shop.settings"}

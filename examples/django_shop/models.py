@@ -1,11 +1,11 @@
-"""The shop's own tables. They lie in `public`, under Django's own migrations."""
+"""The shop's tables, in the schema `public` and managed by Django migrations."""
 
 from django.db import models
 from django.db.models.functions import Now
 
 
 class Product(models.Model):
-    """What can be ordered."""
+    """A product in the shop."""
 
     sku = models.TextField(primary_key=True)
     title = models.TextField()
@@ -13,7 +13,7 @@ class Product(models.Model):
 
 
 class Order(models.Model):
-    """What somebody has ordered. How far it has come is told by its workflow."""
+    """An order. Its progress is stored in its workflow."""
 
     number = models.AutoField(primary_key=True)
     workflow_id = models.TextField(unique=True)
@@ -23,13 +23,13 @@ class Order(models.Model):
     shipped_at = models.DateTimeField(null=True)
 
     class Meta:
-        """An order of nothing is none."""
+        """The quantity must be positive."""
 
         constraints = (models.CheckConstraint(condition=models.Q(quantity__gt=0), name="order_quantity_check"),)
 
 
 class Payment(models.Model):
-    """What the payment provider has told us, under the id that it gave the payment."""
+    """A payment, with the id that the payment provider assigned."""
 
     id = models.TextField(primary_key=True)
     order = models.ForeignKey(Order, models.CASCADE, related_name="payments")

@@ -1,4 +1,4 @@
-"""What the page says of an order: where its workflow stands, what it waits for, what went wrong."""
+"""The data of the order page: status, current step, awaited events and errors of each workflow."""
 
 from dataclasses import dataclass
 
@@ -19,36 +19,36 @@ SELECT shop_order.*, workflow.status AS workflow_status, pointer.step, pointer.w
              WHERE workflow_id = workflow.id GROUP BY message) AS counted) AS error
  ORDER BY shop_order.number DESC LIMIT %s
 """
-"""The store's tables are PostgreSQL tables like any other."""
+"""Joins the shop's tables with the store's tables."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One order on the page."""
+    """An order on the page."""
 
     order: Order
     status: str
     step: str
-    """Where it stands: the step that it began last."""
+    """The step that was started last."""
     waits_for: list[str]
-    """The events that it waits for."""
+    """The names of the awaited events."""
     errors: dict[str, int]
-    """What its steps raised, and how often."""
+    """The error messages of its steps, with their counts."""
 
     @property
     def state(self) -> str:
-        """The workflow's status, or Waiting where it is nobody's turn but an event's."""
+        """The status of the workflow, or Waiting if it waits for an event."""
         return "Waiting" if self.waits_for else self.status
 
     @property
     def moves(self) -> bool:
-        """Whether it will soon stand elsewhere, without anybody's doing."""
+        """Whether the workflow is about to continue without user action."""
         paid_for = not self.waits_for or bool(self.order.payments.all())
         return self.status == WorkflowStatus.RUNNABLE and paid_for
 
 
 def newest_orders(limit: int = 50) -> list[Line]:
-    """The newest orders that have a workflow, in three queries, however many they are."""
+    """The newest orders with their workflows, loaded with three queries."""
     orders = Order.objects.raw(NEWEST, [limit]).prefetch_related("product", "payments")
     return [
         Line(it, it.workflow_status, (it.step or "").replace("_", " "), it.waits_for or [], it.messages or {})

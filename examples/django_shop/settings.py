@@ -1,4 +1,4 @@
-"""Django's settings: the shop lies in the database that WFE_DATABASE_URL names, beside the store."""
+"""Django settings. The shop and the store share the database in WFE_DATABASE_URL."""
 
 import os
 

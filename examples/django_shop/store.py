@@ -1,4 +1,4 @@
-"""The store, and the store inside Django's own transaction."""
+"""The provider, and the provider joined to Django's transaction."""
 
 from django.conf import settings
 from django.db import connection
@@ -6,10 +6,10 @@ from django.db import connection
 from wfe_postgres import PostgresPersistenceProvider, PostgresRepositories
 
 wfe = PostgresPersistenceProvider(settings.STORE_URL)
-"""On connections of its own, which are made when they are needed: for the host."""
+"""Uses its own connection pool; connections are opened on demand."""
 
 
 def joined() -> PostgresRepositories:
-    """The store on Django's own connection: `transaction.atomic()` commits or rolls back what it writes."""
+    """The repositories on Django's connection; `transaction.atomic()` commits or rolls back their writes."""
     connection.ensure_connection()
     return wfe.using(connection.connection)

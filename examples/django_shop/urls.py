@@ -1,4 +1,4 @@
-"""Where the views are."""
+"""URL patterns of the views."""
 
 from django.urls import path
 

@@ -1,7 +1,7 @@
-"""The shop: placing an order, the payment provider's webhook, and a page that lists the orders.
+"""Views to place an order and to list the orders, and the webhook of the payment provider.
 
-What belongs together is committed together: the order with its workflow, the payment with its event. Each is one
-`transaction.atomic()`, and whatever raises in there takes both away.
+An order and its workflow are committed in one transaction, as are a payment and its event. Both use
+`transaction.atomic()`, and an exception rolls both writes back.
 """
 
 import json
@@ -19,17 +19,17 @@ from examples.django_shop.store import joined
 from examples.django_shop.workflow import PAYMENT, new_order
 from wfe_postgres import Event
 
-REFUSAL = "Please order one piece at least, of something that we sell."
+INVALID_ORDER = "Please choose a product and a quantity of at least 1."
 
 
 @require_GET
 def orders(request: HttpRequest) -> HttpResponse:
-    """The orders, and where their workflows stand."""
+    """List the orders with the status of their workflows."""
     return page(request)
 
 
 def page(request: HttpRequest, refusal: str = "", status: int = 200) -> HttpResponse:
-    """The page itself, with what was refused."""
+    """Render the page, optionally with an error message."""
     lines, products = newest_orders(), Product.objects.order_by("title")
     moves = any(line.moves for line in lines)
     shown = {"lines": lines, "moves": moves, "products": products, "refusal": refusal}
@@ -38,7 +38,7 @@ def page(request: HttpRequest, refusal: str = "", status: int = 200) -> HttpResp
 
 @require_POST
 def place_order(request: HttpRequest) -> HttpResponse:
-    """Commit the order and its workflow, or neither."""
+    """Create the order and its workflow in one transaction."""
     sku = request.POST["sku"]
     try:
         quantity = int(request.POST["quantity"])
@@ -46,29 +46,29 @@ def place_order(request: HttpRequest) -> HttpResponse:
             workflow = new_order(sku, quantity)
             joined().create_new_workflow(workflow)
             Order.objects.create(workflow_id=workflow.id, product_id=sku, quantity=quantity)
-    except (ValueError, DataError, IntegrityError):  # an unknown product is noticed at the commit only
-        return page(request, REFUSAL, status=422)
+    except (ValueError, DataError, IntegrityError):  # the foreign key of an unknown product is checked at the commit
+        return page(request, INVALID_ORDER, status=422)
     return redirect("orders")
 
 
 @csrf_exempt
 @require_POST
 def payment_webhook(request: HttpRequest) -> HttpResponse:
-    """What the payment provider calls, as often as it likes: `{"payment": "its id", "order": 1}`."""
-    told = json.loads(request.body)
-    record_payment(str(told["payment"]), get_object_or_404(Order, number=told["order"]))
+    """Called by the payment provider, possibly repeatedly, with `{"payment": "its id", "order": 1}`."""
+    body = json.loads(request.body)
+    record_payment(str(body["payment"]), get_object_or_404(Order, number=body["order"]))
     return HttpResponse(status=204)
 
 
 @require_POST
 def pay(request: HttpRequest, number: int) -> HttpResponse:
-    """Stands in for the payment provider's own page, so that the example needs none."""
+    """Simulate a payment, in place of the payment provider's page."""
     record_payment(str(uuid4()), get_object_or_404(Order, number=number))
     return redirect("orders")
 
 
 def record_payment(id: str, order: Order) -> None:
-    """Commit the payment and the event that tells the workflow of it; nothing if it was recorded before."""
+    """Store the payment and its event in one transaction; does nothing if the payment is already stored."""
     try:
         with transaction.atomic():
             Payment.objects.create(id=id, order=order)

@@ -1,7 +1,7 @@
-"""The workflow of an order, and the host that runs it: reserve the stock, await the payment, ship.
+"""The order workflow and its host: reserve the stock, await the payment, ship.
 
-Each step writes the shop's tables in the transaction that saves the step. However often a host dies half-way, an
-order takes its goods from the stock once.
+Each step writes to the shop's tables in the transaction that saves the step. Therefore the stock is reduced exactly
+once, even if a host dies during a step.
 """
 
 from collections.abc import Iterator
@@ -18,18 +18,18 @@ from wfe_postgres.demo.definitions import Context, Definition, Next, Outcome, Wa
 from wfe_postgres.demo.host import Host
 
 PAYMENT = "payment"
-"""The event that an order waits for; its key is the id of the order's workflow."""
+"""The name of the payment event; its key is the id of the order's workflow."""
 
 LEASE = 5.0
-"""Seconds after which another host takes over the step of one that died; no step takes as long."""
+"""Seconds until the lease of a host expires; must be longer than any step takes."""
 
 
 class OutOfStockError(Exception):
-    """There is not enough in stock: the step is tried again a few times, then the workflow is suspended."""
+    """Not enough in stock. The step is retried a few times, then the workflow is suspended."""
 
 
 def reserve_stock(context: Context) -> Outcome:
-    """Takes the goods from the stock."""
+    """Reduces the stock."""
     sku, quantity = context.data["sku"], context.data["quantity"]
     enough = Product.objects.filter(sku=sku, stock__gte=quantity)
     if not enough.update(stock=F("stock") - quantity):
@@ -38,7 +38,7 @@ def reserve_stock(context: Context) -> Outcome:
 
 
 def await_payment(context: Context) -> Outcome:
-    """Waits for the event, which may have come before."""
+    """Waits for the payment event, which may already have been published."""
     if not context.pointer.event_published:
         return WaitFor(PAYMENT, context.workflow.id)
     context.data["payment"] = context.pointer.event_data["payment"]
@@ -46,7 +46,7 @@ def await_payment(context: Context) -> Outcome:
 
 
 def ship(context: Context) -> Outcome:
-    """The last step."""
+    """Marks the order as shipped; the last step."""
     Order.objects.filter(workflow_id=context.workflow.id).update(shipped_at=timezone.now())
     return Next()
 
@@ -55,14 +55,14 @@ ORDER = Definition("order", 1, steps=(reserve_stock, await_payment, ship))
 
 
 def new_order(sku: str, quantity: int) -> WorkflowInstance:
-    """A workflow at its first step, not stored yet."""
+    """Create a workflow at its first step, without storing it."""
     workflow = WorkflowInstance(ORDER.id, ORDER.version, {"sku": sku, "quantity": quantity})
     workflow.execution_pointers.append(ORDER.pointer(0))
     return workflow
 
 
 class ShopHost(Host):
-    """A host whose steps use the shop's models."""
+    """A host whose steps use Django models."""
 
     def __init__(self) -> None:
         super().__init__(wfe, [ORDER], lease=LEASE, retry_delay=0.2, max_retries=2)
@@ -71,7 +71,7 @@ class ShopHost(Host):
     def transaction(
         self, workflow: WorkflowInstance, pointer: ExecutionPointer
     ) -> Iterator[tuple[PersistenceProvider, None]]:
-        """One transaction for the step's rows and the save of its workflow."""
-        close_old_connections()  # as Django does between two requests
+        """One transaction for the rows of the step and the save of its workflow."""
+        close_old_connections()  # as Django does between requests
         with transaction.atomic():
             yield joined(), None

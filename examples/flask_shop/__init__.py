@@ -1,1 +1,1 @@
-"""A shop on Flask-SQLAlchemy whose orders are workflows. Start reading at `app.py`, and running at README.md."""
+"""A Flask-SQLAlchemy shop whose orders are workflows. Start with `app.py`; README.md explains how to run it."""

@@ -1,6 +1,6 @@
-"""The shop: placing an order, the payment provider's webhook, and a page that lists the orders.
+"""Views to place an order and to list the orders, and the webhook of the payment provider.
 
-What belongs together is committed together: the order with its workflow, the payment with its event.
+An order and its workflow are committed in one transaction, as are a payment and its event.
 """
 
 import os
@@ -29,21 +29,21 @@ Migrate(app, db, directory=Path(__file__).with_name("migrations"), include_schem
 
 with app.app_context():
     wfe = PostgresPersistenceProvider.from_engine(db.engine)
-    # A store that is up to date is only looked at, so the application's role needs no right to change it. Under
-    # `gunicorn --preload` this is done before the fork; the workers get connections of their own.
+    # If the store is up to date, this only reads, so the application's role needs no DDL privileges. With
+    # `gunicorn --preload` it runs before the fork; each worker opens its own connections.
     wfe.ensure_store_exists()
 
 
 @app.get("/")
 def orders(refusal: str = "") -> str:
-    """The orders, and where their workflows stand."""
+    """List the orders with the status of their workflows."""
     products = db.session.scalars(select(Product).order_by(Product.title)).all()
     return render_template("orders.html", lines=newest_orders(), products=products, refusal=refusal)
 
 
 @app.post("/orders")
 def place_order() -> Response | tuple[str, int]:
-    """Commit the order and its workflow, or neither."""
+    """Create the order and its workflow in one transaction."""
     sku, quantity = request.form["sku"], request.form.get("quantity", type=int)
     workflow = new_order(sku, quantity or 0)
     wfe.using(db.session).create_new_workflow(workflow)
@@ -51,40 +51,40 @@ def place_order() -> Response | tuple[str, int]:
     try:
         db.session.commit()
     except (DataError, IntegrityError):
-        db.session.rollback()  # and with the order goes its workflow, which was stored before
-        return orders("Please order one piece at least, of something that we sell."), 422
+        db.session.rollback()  # also rolls back the workflow
+        return orders("Please choose a product and a quantity of at least 1."), 422
     return redirect(url_for("orders"), 303)
 
 
 @app.post("/payments")
 def payment_webhook() -> tuple[str, int]:
-    """What the payment provider calls, as often as it likes: `{"payment": "its id", "order": 1}`."""
-    told = request.get_json()
-    order = db.get_or_404(Order, told["order"])
-    record_payment(str(told["payment"]), order)
+    """Called by the payment provider, possibly repeatedly, with `{"payment": "its id", "order": 1}`."""
+    body = request.get_json()
+    order = db.get_or_404(Order, body["order"])
+    record_payment(str(body["payment"]), order)
     return "", 204
 
 
 @app.post("/orders/<int:number>/pay")
 def pay(number: int) -> Response:
-    """Stands in for the payment provider's own page, so that the example needs none."""
+    """Simulate a payment, in place of the payment provider's page."""
     record_payment(str(uuid4()), db.get_or_404(Order, number))
     return redirect(url_for("orders"), 303)
 
 
 def record_payment(id: str, order: Order) -> None:
-    """Commit the payment and the event that tells the workflow of it; nothing if it was recorded before."""
+    """Store the payment and its event in one transaction; does nothing if the payment is already stored."""
     db.session.add(Payment(id=id, order_number=order.number))
     try:
         wfe.using(db.session).create_event(Event(PAYMENT, order.workflow_id, {"payment": id}))
         db.session.commit()
-    except IntegrityError:  # the flush of the payment, which goes before the event, found it there
+    except IntegrityError:  # raised by the flush of the payment, which precedes the event
         db.session.rollback()
 
 
 @app.cli.command("work")
 def work() -> None:
-    """Run the orders' workflows until SIGTERM or SIGINT. Any number of these may run at once."""
+    """Run the order workflows until SIGTERM or SIGINT. Several processes may run concurrently."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -1,4 +1,4 @@
-"""The shop's own tables. They lie in `public`, under the shop's own history of migrations."""
+"""The shop's tables, in the schema `public` and managed by the shop's Alembic migrations."""
 
 from datetime import datetime
 
@@ -10,14 +10,14 @@ from wfe_postgres.orm import WorkflowRow
 
 
 class Base(DeclarativeBase):
-    """What the shop maps."""
+    """The declarative base of the shop."""
 
 
 db = SQLAlchemy(model_class=Base)
 
 
 class Product(Base):
-    """What can be ordered."""
+    """A product in the shop."""
 
     __tablename__ = "products"
     __table_args__ = (CheckConstraint("stock >= 0", name="products_stock_check"),)
@@ -28,7 +28,7 @@ class Product(Base):
 
 
 class Order(Base):
-    """What somebody has ordered. How far it has come is told by its workflow."""
+    """An order. Its progress is stored in its workflow."""
 
     __tablename__ = "orders"
     __table_args__ = (CheckConstraint("quantity > 0", name="orders_quantity_check"),)
@@ -45,11 +45,11 @@ class Order(Base):
     workflow: Mapped[WorkflowRow | None] = relationship(
         WorkflowRow, primaryjoin=lambda: WorkflowRow.id == foreign(Order.workflow_id), viewonly=True
     )
-    """`None` once it has been purged: the order is still the shop's."""
+    """`None` after the workflow was purged."""
 
 
 class Payment(Base):
-    """What the payment provider has told us, under the id that it gave the payment."""
+    """A payment, with the id that the payment provider assigned."""
 
     __tablename__ = "payments"
 

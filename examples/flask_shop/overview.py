@@ -1,4 +1,4 @@
-"""What the page says of an order: where its workflow stands, what it waits for, what went wrong."""
+"""The data of the order page: status, current step, awaited events and errors of each workflow."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -15,40 +15,40 @@ WAITING = PointerStatus.WAITING_FOR_EVENT
 
 @dataclass(frozen=True)
 class Line:
-    """One order on the page."""
+    """An order on the page."""
 
     order: Order
     workflow: WorkflowRow
 
     @property
     def state(self) -> str:
-        """The workflow's status, or Waiting where it is nobody's turn but an event's."""
+        """The status of the workflow, or Waiting if it waits for an event."""
         return "Waiting" if self.waits_for else self.workflow.status
 
     @property
     def step(self) -> str:
-        """Where it stands: the step that it began last."""
+        """The step that was started last."""
         return (self.workflow.pointers[-1].step_name or "").replace("_", " ")
 
     @property
     def waits_for(self) -> list[str]:
-        """The events that it waits for."""
+        """The names of the awaited events."""
         return [str(it.event_name) for it in self.workflow.pointers if it.status == WAITING]
 
     @property
     def errors(self) -> dict[str, int]:
-        """What its steps raised, and how often."""
+        """The error messages of its steps, with their counts."""
         return Counter(it.message for it in self.workflow.errors)
 
     @property
     def moves(self) -> bool:
-        """Whether it will soon stand elsewhere, without anybody's doing."""
+        """Whether the workflow is about to continue without user action."""
         paid_for = not self.waits_for or bool(self.order.payments)
         return self.workflow.status == WorkflowStatus.RUNNABLE and paid_for
 
 
 def newest_orders(limit: int = 50) -> list[Line]:
-    """The newest orders that have a workflow, in four queries, however many they are."""
+    """The newest orders with their workflows, loaded with four queries."""
     newest = select(Order, WorkflowRow).join(Order.workflow).order_by(Order.number.desc()).limit(limit)
     steps = contains_eager(Order.workflow).options(selectinload(WorkflowRow.pointers), selectinload(WorkflowRow.errors))
     rows = db.session.execute(newest.options(joinedload(Order.product), selectinload(Order.payments), steps))

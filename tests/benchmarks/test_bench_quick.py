@@ -16,8 +16,8 @@ import pytest
 
 from benchmarks.harness import race
 from benchmarks.implementations import orm, rust
-from benchmarks.implementations.floor import Floor, ToldFloor
-from benchmarks.implementations.floor_calls import FloorCalls
+from benchmarks.implementations.baseline import Baseline, KnownChangesBaseline
+from benchmarks.implementations.baseline_calls import BaselineCalls
 from benchmarks.implementations.orm import Orm
 from benchmarks.implementations.ours import Ours
 from benchmarks.implementations.rust import Rust
@@ -39,7 +39,7 @@ TINY = replace(
     sizes=(1, 3),
     growth=(1, 3),
     race=0.02,
-    fewest=2,
+    min_calls=2,
     slow_behind_delay=3,
     crowd=200,
     pointers_in_crowd=2,
@@ -54,12 +54,18 @@ TINY = replace(
 )
 HERE = SECTIONS.keys() - {"imports"}  # which starts interpreters for seconds
 
-# All but the stamp, and of the heartbeat only whether there is one.
+# All columns but the revision; of the heartbeat only whether it is set.
 WORKFLOW = """
 SELECT to_jsonb(w) - 'revision' - 'last_heartbeat_at', last_heartbeat_at IS NULL FROM wfc.workflows w
 """
 POINTERS = "SELECT to_jsonb(p) FROM wfc.execution_pointers p ORDER BY position"
-WAYS: dict[str, Callable[[str], Store]] = {"ours": Ours, "floor": Floor, "told": ToldFloor, "rust": Rust, "orm": Orm}
+IMPLEMENTATIONS: dict[str, Callable[[str], Store]] = {
+    "ours": Ours,
+    "baseline": Baseline,
+    "known changes": KnownChangesBaseline,
+    "rust": Rust,
+    "orm": Orm,
+}
 
 
 def test_a_run_writes_its_results(server: str, tmp_path: Path) -> None:
@@ -71,10 +77,12 @@ def test_a_run_writes_its_results(server: str, tmp_path: Path) -> None:
     assert {row["section"] for row in found["rows"]} == HERE
     assert all(row["met"] in (True, False) for row in found["rows"] if row["target"])
     assert found["server"]["fsync"] in ("on", "off")
-    assert all(way["calls"] > 0 for race in found["races"] for way in race["ways"].values())
+    assert all(
+        implementation["calls"] > 0 for race in found["races"] for implementation in race["implementations"].values()
+    )
 
     lines = table.read_text().splitlines()
-    assert len([line for line in lines if line.startswith("| save, 3 pointers | of the floor | ")]) == 1
+    assert len([line for line in lines if line.startswith("| save, 3 pointers | of the baseline | ")]) == 1
     assert "| save, 3 pointers, 1 ms each way | round trips | 1 | ≤ 1 | met |" in lines
 
     assert ElementTree.fromstring(picture.read_text()).tag.endswith("svg")
@@ -88,11 +96,13 @@ def test_no_database_is_left_behind(server: str) -> None:
     assert names == []
 
 
-@pytest.mark.parametrize("way", [Floor, ToldFloor])
-def test_the_floor_leaves_what_the_provider_leaves(way: Callable[[str], Store], database_url: str, sql: Sql) -> None:
+@pytest.mark.parametrize("implementation", [Baseline, KnownChangesBaseline])
+def test_the_floor_leaves_what_the_provider_leaves(
+    implementation: Callable[[str], Store], database_url: str, sql: Sql
+) -> None:
     """After the same life two workflows are stored alike, pointers' ids and positions included."""
     stored = []
-    for make in (Ours, way):
+    for make in (Ours, implementation):
         with closing(make(database_url)) as store:
             _live(store)
         stored.append((sql(WORKFLOW), sql(POINTERS)))
@@ -102,26 +112,26 @@ def test_the_floor_leaves_what_the_provider_leaves(way: Callable[[str], Store], 
 
 
 def test_the_floor_guards_its_saves(database_url: str) -> None:
-    """As the provider's, a save of it on a stale stamp writes nothing."""
-    with closing(Floor(database_url)) as floor:
+    """As the provider's, a save with a stale revision writes nothing."""
+    with closing(Baseline(database_url)) as baseline:
         instance = order(2)
-        floor.create(instance)
-        stale = floor.load(instance.id)
+        baseline.create(instance)
+        stale = baseline.load(instance.id)
         take_step(instance)
-        floor.save(instance)
+        baseline.save(instance)
         with pytest.raises(AssertionError):
-            floor.save(stale)
-        assert floor.load(instance.id) == instance
+            baseline.save(stale)
+        assert baseline.load(instance.id) == instance
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_every_way_keeps_the_same_workflow(way: str, empty_database_url: str) -> None:
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_every_way_keeps_the_same_workflow(implementation: str, empty_database_url: str) -> None:
     """What one has lived through, and what is loaded of it, are equal."""
     with PostgresPersistenceProvider(empty_database_url) as provider:
         provider.ensure_store_exists()
-    rust.lay_out(empty_database_url)
-    orm.lay_out(empty_database_url)
-    with closing(WAYS[way](empty_database_url)) as store:
+    rust.create_tables(empty_database_url)
+    orm.create_tables(empty_database_url)
+    with closing(IMPLEMENTATIONS[implementation](empty_database_url)) as store:
         instance = _live(store)
         assert len(instance.execution_pointers) == 6
         assert store.load(instance.id) == instance
@@ -131,28 +141,28 @@ def test_every_way_keeps_the_same_workflow(way: str, empty_database_url: str) ->
 
 def test_the_small_calls_of_the_floor_do_the_same(database_url: str, sql: Sql) -> None:
     """Events, tokens and errors are stored and read alike."""
-    with PostgresPersistenceProvider(database_url) as provider, closing(FloorCalls(database_url)) as floor:
+    with PostgresPersistenceProvider(database_url) as provider, closing(BaselineCalls(database_url)) as baseline:
         events = [Event("paid", "O-1", {"amount": 1995}, event_time=BEGIN) for _ in range(2)]
         held = [provider.create_event_subscription(EventSubscription("w", 1, "p", "paid", "O-1")) for _ in events]
         provider.create_event(events[0])
-        floor.create_event(events[1])
-        assert floor.get_event(events[0].id) == provider.get_event(events[0].id) == events[0]
+        baseline.create_event(events[1])
+        assert baseline.get_event(events[0].id) == provider.get_event(events[0].id) == events[0]
         provider.mark_event_processed(events[0].id)
-        floor.mark_event_processed(events[1].id)
+        baseline.mark_event_processed(events[1].id)
         stored = sql("SELECT to_jsonb(e) - 'id' FROM wfc.events e")
         assert stored == [stored[0], stored[0]]
         assert stored[0][0]["is_processed"]
 
         assert provider.set_subscription_token(held[0], "token", "host", BEGIN)
-        assert floor.set_subscription_token(held[1], "token", "host", BEGIN)
+        assert baseline.set_subscription_token(held[1], "token", "host", BEGIN)
         provider.create_new_workflow(order(1))
         now = datetime.now(UTC)
-        assert len(floor.get_runnable_instances(now)) == 1
-        assert floor.get_runnable_instances(now) == provider.get_runnable_instances(now)
+        assert len(baseline.get_runnable_instances(now)) == 1
+        assert baseline.get_runnable_instances(now) == provider.get_runnable_instances(now)
 
         errors = [ExecutionError("w", "p", f"failure {n}", error_time=BEGIN) for n in range(3)]
         provider.persist_errors(errors)
-        floor.persist_errors(errors)
+        baseline.persist_errors(errors)
     alike = "SELECT to_jsonb(e) - 'id' - 'nonce' FROM wfc.execution_errors e ORDER BY id"
     stored = sql(alike)
     assert len(stored) == 6
@@ -167,7 +177,7 @@ def test_a_slow_way_takes_no_rounds_away() -> None:
         "sleeping",
         {"quick": lambda: partial(turns.append, "quick"), "slow": lambda: slow},
         seconds=0.1,
-        fewest=3,
+        min_calls=3,
         progress=Silent(),
     )
     gc.unfreeze()
@@ -194,7 +204,7 @@ def test_the_proxy_delays_and_counts(server: str) -> None:
 )
 def test_a_target_is_met_or_not(target: Target, value: float, met: bool) -> None:
     """At most and at least, the limit itself included."""
-    assert Row("saves", "a save", "of the floor", value, target=target).met is met
+    assert Row("saves", "a save", "of the baseline", value, target=target).met is met
 
 
 def _live(store: Store) -> WorkflowInstance:
@@ -203,15 +213,15 @@ def _live(store: Store) -> WorkflowInstance:
     store.create(instance)
     for _ in range(3):
         _step(store, instance)
-    store.take_back(instance)
+    store.undo_step(instance)
     _step(store, instance)
-    store.take_back(instance)
+    store.undo_step(instance)
     return instance
 
 
 def _step(store: Store, instance: WorkflowInstance) -> None:
     take_step(instance)
-    if isinstance(store, ToldFloor):
+    if isinstance(store, KnownChangesBaseline):
         last = len(instance.execution_pointers) - 1
         store.changed, store.removed = (last - 1, last), ()
     store.save(instance)

@@ -1,21 +1,21 @@
-"""Products, orders and payments, and something to sell."""
+"""Create the tables for products, orders and payments, with sample products."""
 
 from typing import Any
 
 from django.db import migrations, models
 from django.db.models.functions import Now
 
-SHELF = [("lamp", "Desk lamp", 100), ("mug", "Mug", 1000), ("vase", "Vase", 3)]
+PRODUCTS = [("lamp", "Desk lamp", 100), ("mug", "Mug", 1000), ("vase", "Vase", 3)]
 
 
-def fill_shelf(apps: Any, _: object) -> None:
-    """Put three products on the shelf."""
+def add_products(apps: Any, _: object) -> None:
+    """Insert three products."""
     product = apps.get_model("django_shop", "Product")
-    product.objects.bulk_create(product(sku=sku, title=title, stock=stock) for sku, title, stock in SHELF)
+    product.objects.bulk_create(product(sku=sku, title=title, stock=stock) for sku, title, stock in PRODUCTS)
 
 
 class Migration(migrations.Migration):
-    """The whole shop."""
+    """The initial migration."""
 
     initial = True
     dependencies = ()
@@ -49,5 +49,5 @@ class Migration(migrations.Migration):
                 ("order", models.ForeignKey("django_shop.order", models.CASCADE, related_name="payments")),
             ],
         ),
-        migrations.RunPython(fill_shelf, migrations.RunPython.noop),
+        migrations.RunPython(add_products, migrations.RunPython.noop),
     )

@@ -1,4 +1,4 @@
-"""The shop's own Alembic environment, for its tables in `public`; `app.py` says what autogenerate may look at."""
+"""The Alembic environment of the shop's tables in `public`; `app.py` configures what autogenerate compares."""
 
 from alembic import context
 from flask import current_app

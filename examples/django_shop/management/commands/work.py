@@ -1,4 +1,4 @@
-"""`python -m django work`: the host of the orders' workflows. Any number of these may run at once."""
+"""`python -m django work`: runs the order workflows. Several processes may run concurrently."""
 
 import signal
 import threading
@@ -9,12 +9,12 @@ from examples.django_shop.workflow import ShopHost
 
 
 class Command(BaseCommand):
-    """Until SIGTERM or SIGINT."""
+    """Runs a host until SIGTERM or SIGINT."""
 
-    help = "Run the orders' workflows."
+    help = "Run the order workflows."
 
     def handle(self, **_: object) -> None:
-        """Poll, and between two polls rest for a moment."""
+        """Run the host."""
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())

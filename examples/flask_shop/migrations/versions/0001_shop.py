@@ -1,4 +1,4 @@
-"""Products, orders and payments, and something to sell."""
+"""Create the tables for products, orders and payments, with sample products."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Create the shop's tables, and put three products on the shelf."""
+    """Create the shop's tables and insert three products."""
     products = op.create_table(
         "products",
         sa.Column("sku", sa.String, primary_key=True),

@@ -1,15 +1,15 @@
-"""The floor: the same work, written by hand on psycopg, with nothing that the work could do without.
+"""The baseline: the same operations, hand-written with psycopg, with the minimum of necessary work.
 
-A call is one statement, prepared, in autocommit, on a connection that is there already: no pool, no deadline, no
-retry, no check of what it is given, no error of its own. On the same tables, and with the same result:
+A call is one prepared statement in autocommit on an open connection, without pool, timeout, retry, validation or own
+exceptions. It uses the same tables and has the same result:
 
-- A load gives the same objects, made by straightforward code from one JSON text that the server puts together. (Rows
-  read by psycopg's own loaders were slower: from 10 pointers on twice to five times.)
-- A save is guarded by the stamp of the load and sends the pointers that have changed, those added and the ids of those
-  removed. `Floor` finds out which those are in the simplest way: it encodes every pointer to the JSON record that it
-  would send, and compares that with the record that it encoded at the load. So a load of it encodes, too.
-- `ToldFloor` is stricter, and no honest program can be like it: it is told what has changed, and keeps nothing at a
-  load. What is above it is the price of finding out what has changed as well as that of the provider.
+- A load returns the same objects, created by simple code from one JSON text that the server builds. (Reading rows
+  with psycopg's loaders was two to five times slower from 10 pointers on.)
+- A save is conditional on the revision of the load. It sends the changed and added pointers and the ids of removed
+  ones. `Baseline` detects changes with a simple comparison: it encodes every pointer to its JSON record and compares
+  it with the record encoded at the load. Therefore its load encodes as well.
+- `KnownChangesBaseline` is a lower bound that a real program cannot reach: it is told what has changed, and keeps no
+  state at a load. The difference to it includes the cost of change detection.
 """
 
 import json
@@ -23,7 +23,7 @@ from sqlalchemy import create_engine, make_url
 
 from wfe_postgres import ExecutionPointer, PointerStatus, WorkflowInstance, WorkflowStatus
 
-STRIDE = 2**20
+POSITION_GAP = 2**20
 
 _POINTER = (
     "id, step_id, active, status, sleep_until, persistence_data, start_time, end_time, event_name, event_key,"
@@ -60,7 +60,7 @@ WITH saved AS (
    WHERE workflow_id = (SELECT id FROM saved) AND id = ANY (%(removed)s::text[])
 ), written AS (
   INSERT INTO wfc.execution_pointers (workflow_id, {_POINTER})
-  SELECT saved.id, given.* FROM saved, json_to_recordset(%(pointers)s::json) AS given ({_RECORD})
+  SELECT saved.id, pointer.* FROM saved, json_to_recordset(%(pointers)s::json) AS pointer ({_RECORD})
   ON CONFLICT (workflow_id, id) DO UPDATE SET {_ASSIGNED}
 )
 SELECT id FROM saved
@@ -75,7 +75,7 @@ WITH created AS (
   RETURNING id
 ), written AS (
   INSERT INTO wfc.execution_pointers (workflow_id, {_POINTER})
-  SELECT created.id, given.* FROM created, json_to_recordset(%(pointers)s::json) AS given ({_RECORD})
+  SELECT created.id, pointer.* FROM created, json_to_recordset(%(pointers)s::json) AS pointer ({_RECORD})
 )
 SELECT id FROM created
 """
@@ -87,12 +87,12 @@ TABLES = ("workflows", "execution_pointers", "events", "event_subscriptions", "e
 
 
 def connect(url: str) -> "psycopg.Connection[tuple[Any, ...]]":
-    """A connection in autocommit, which prepares every statement when it sees it first."""
+    """A connection in autocommit that prepares every statement at its first execution."""
     return psycopg.connect(url, autocommit=True, prepare_threshold=0)
 
 
-class ToldFloor:
-    """See `Store`, and above. Before each save `changed` names the pointers to send, by index, and `removed` by id."""
+class KnownChangesBaseline:
+    """See the module. Before each save, `changed` must contain the indexes of changed pointers, `removed` the ids."""
 
     schema: ClassVar[str] = "wfc"
 
@@ -121,7 +121,7 @@ class ToldFloor:
         pointers = instance.execution_pointers
         self._send(instance, None, [_record_of(pointers[index], index) for index in self.changed], self.removed)
 
-    def take_back(self, instance: WorkflowInstance) -> None:
+    def undo_step(self, instance: WorkflowInstance) -> None:
         """See `Store`."""
         self.changed, self.removed = (), [instance.execution_pointers.pop().id]
         self.save(instance)
@@ -143,42 +143,42 @@ class ToldFloor:
         revision = secrets.randbits(63)
         values = _values_of(instance, revision)
         values |= {"data": data, "pointers": _array_of(records), "removed": [*removed], "expected": instance.revision}
-        assert self._row(SAVE, values), "somebody else has saved this workflow"
+        assert self._row(SAVE, values), "the workflow was changed concurrently"
         instance.revision = revision
 
 
-class Floor(ToldFloor):
-    """See `Store`, and above: it finds out what has changed."""
+class Baseline(KnownChangesBaseline):
+    """See the module. Detects changes."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        self._known: dict[str, tuple[str, dict[str, str]]] = {}
+        self._stored: dict[str, tuple[str, dict[str, str]]] = {}
 
     def create(self, instance: WorkflowInstance) -> None:
         """See `Store`."""
         super().create(instance)
-        self._known[instance.id] = _encoded(instance)
+        self._stored[instance.id] = _encoded(instance)
 
     def load(self, id: str) -> WorkflowInstance:
         """See `Store`."""
         instance = super().load(id)
-        self._known[id] = _encoded(instance)
+        self._stored[id] = _encoded(instance)
         return instance
 
     def save(self, instance: WorkflowInstance) -> None:
         """See `Store`."""
-        data_before, before = self._known[instance.id]
+        data_before, before = self._stored[instance.id]
         data, records = _encoded(instance)
         changed = [record for id, record in records.items() if before.get(id) != record]
         removed = [id for id in before if id not in records]
         self._send(instance, None if data == data_before else data, changed, removed)
-        self._known[instance.id] = data, records
+        self._stored[instance.id] = data, records
 
 
-class PooledFloor(Floor):
-    """The floor by way of SQLAlchemy: each call takes a connection from a pool and goes through its execution path.
+class PooledBaseline(Baseline):
+    """The baseline with a SQLAlchemy engine: each call uses a pooled connection and SQLAlchemy's execution path.
 
-    What it costs above the floor is SQLAlchemy's price; what the provider costs above it is the provider's own.
+    Its overhead over the baseline is that of SQLAlchemy; the rest of the provider's overhead is its own.
     """
 
     def __init__(self, url: str) -> None:
@@ -204,8 +204,8 @@ def _array_of(records: Sequence[str]) -> str:
     return f"[{','.join(records)}]"
 
 
-def _text_of(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()
+def _text_of(timestamp: datetime | None) -> str | None:
+    return None if timestamp is None else timestamp.isoformat()
 
 
 def _values_of(instance: WorkflowInstance, revision: int) -> dict[str, Any]:
@@ -248,12 +248,12 @@ def _record_of(pointer: ExecutionPointer, index: int) -> str:
             "outcome": pointer.outcome,
             "scope": pointer.scope,
             "extension_attributes": pointer.extension_attributes,
-            "position": STRIDE * (index + 1),
+            "position": POSITION_GAP * (index + 1),
         }
     )
 
 
-def _moment_of(text: str | None) -> datetime | None:
+def _timestamp_of(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
 
 
@@ -270,7 +270,7 @@ def _instance_of(workflow: list[Any], pointers: list[list[Any]]) -> WorkflowInst
         data=workflow[8],
         next_execution=workflow[9],
         create_time=datetime.fromisoformat(workflow[10]),
-        complete_time=_moment_of(workflow[11]),
+        complete_time=_timestamp_of(workflow[11]),
         revision=workflow[12],
         execution_pointers=[_pointer_of(row) for row in pointers],
     )
@@ -282,10 +282,10 @@ def _pointer_of(row: list[Any]) -> ExecutionPointer:
         step_id=row[1],
         active=row[2],
         status=_POINTER_STATUS[row[3]],
-        sleep_until=_moment_of(row[4]),
+        sleep_until=_timestamp_of(row[4]),
         persistence_data=row[5],
-        start_time=_moment_of(row[6]),
-        end_time=_moment_of(row[7]),
+        start_time=_timestamp_of(row[6]),
+        end_time=_timestamp_of(row[7]),
         event_name=row[8],
         event_key=row[9],
         event_published=row[10],

@@ -1,10 +1,10 @@
-"""The floor of the calls that are not about one workflow: hand-written psycopg as in `floor`, a statement each."""
+"""The baseline of calls on events, subscriptions, polls and errors: one hand-written psycopg statement per call."""
 
 import json
 from collections.abc import Sequence
 from datetime import datetime
 
-from benchmarks.implementations.floor import connect
+from benchmarks.implementations.baseline import connect
 from wfe_postgres import Event, ExecutionError
 
 _CREATE_EVENT = """
@@ -31,8 +31,8 @@ SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[])
 """
 
 
-class FloorCalls:
-    """One statement a call, on one connection."""
+class BaselineCalls:
+    """One statement per call, on one connection."""
 
     def __init__(self, url: str) -> None:
         self._connection = connect(url)
@@ -43,26 +43,26 @@ class FloorCalls:
         self._connection.execute(_CREATE_EVENT, (*values, event.event_time, event.is_processed))
 
     def get_event(self, id: str) -> Event:
-        """The event."""
+        """Load an event."""
         row = self._connection.execute(_GET_EVENT, [id]).fetchone()
         assert row, "no such event"
         return Event(row[1], row[2], json.loads(row[3]), id=row[0], event_time=row[4], is_processed=row[5])
 
     def mark_event_processed(self, id: str) -> None:
-        """Take it off the runnable ones."""
+        """Mark an event as processed."""
         assert self._connection.execute(_MARK, [id]).fetchone(), "no such event"
 
     def set_subscription_token(self, id: str, token: str, worker: str, expiry: datetime) -> bool:
-        """True: the caller holds the subscription now."""
+        """Set the token; True if the caller holds the subscription."""
         values = {"id": id, "token": token, "worker": worker, "expiry": expiry}
         return self._connection.execute(_SET_TOKEN, values).fetchone() is not None
 
     def get_runnable_instances(self, as_at: datetime) -> list[str]:
-        """Ids of what is due, the earliest first."""
+        """The ids of due workflows, earliest first."""
         return [id for (id,) in self._connection.execute(_RUNNABLE, [int(as_at.timestamp() * 1000)])]
 
     def persist_errors(self, errors: Sequence[ExecutionError]) -> None:
-        """Store the errors by one `unnest` insert."""
+        """Store the errors with one `unnest` insert."""
         workflow_ids = [error.workflow_id for error in errors]
         pointer_ids = [error.execution_pointer_id for error in errors]
         messages = [error.message for error in errors]
