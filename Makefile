@@ -67,10 +67,10 @@ test-unit: $(VENV)/.made ## the tests of the pure modules, without a database, i
 test-faults: $(VENV)/.made ## the fault tests in their long form, with what was injected and what became of it
 	@WFE_FAULTS=long $(BIN)/python -m pytest tests/faults
 
-test-mutation: $(VENV)/.made ## breaks the library on purpose, in each of the known ways, and sees a test go red
+test-mutation: $(VENV)/.made ## breaks the library on purpose, in each of the known ways, and expects a test to fail
 	@$(BIN)/python -m tests.mutation
 
-test-walkthrough: $(VENV)/.made ## types what README, docs/ and the examples show, in a fresh clone, as root and as a normal user
+test-walkthrough: $(VENV)/.made ## runs what README, docs/ and the examples show, in a fresh clone, as root and as a normal user
 	@$(BIN)/python -m tests.walkthrough
 
 check: $(VENV)/.made ## lint, format, types, import rules, documentation
@@ -88,7 +88,7 @@ format: $(VENV)/.made ## put the code into its form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(VENV)/.bench ## against the floor, the Rust algorithm, the ORM and the peers, with fsync on; under 10 minutes
+bench: $(VENV)/.bench ## against hand-written psycopg, the Rust algorithm, the ORM and the peers, with fsync on; under 10 minutes
 	@$(BIN)/python -m benchmarks
 
 bench-quick: $(VENV)/.bench ## the same in small, under a minute; expect noise
