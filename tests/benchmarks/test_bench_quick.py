@@ -97,7 +97,7 @@ def test_no_database_is_left_behind(server: str) -> None:
 
 
 @pytest.mark.parametrize("implementation", [Baseline, KnownChangesBaseline])
-def test_the_floor_leaves_what_the_provider_leaves(
+def test_baseline_stores_what_the_provider_stores(
     implementation: Callable[[str], Store], database_url: str, sql: Sql
 ) -> None:
     """After the same life two workflows are stored alike, pointers' ids and positions included."""
@@ -111,7 +111,7 @@ def test_the_floor_leaves_what_the_provider_leaves(
     assert stored[0] == stored[1]
 
 
-def test_the_floor_guards_its_saves(database_url: str) -> None:
+def test_baseline_saves_are_guarded(database_url: str) -> None:
     """As the provider's, a save with a stale revision writes nothing."""
     with closing(Baseline(database_url)) as baseline:
         instance = order(2)
@@ -139,7 +139,7 @@ def test_every_way_keeps_the_same_workflow(implementation: str, empty_database_u
         store.create(instance)
 
 
-def test_the_small_calls_of_the_floor_do_the_same(database_url: str, sql: Sql) -> None:
+def test_small_calls_of_the_baseline_store_the_same(database_url: str, sql: Sql) -> None:
     """Events, tokens and errors are stored and read alike."""
     with PostgresPersistenceProvider(database_url) as provider, closing(BaselineCalls(database_url)) as baseline:
         events = [Event("paid", "O-1", {"amount": 1995}, event_time=BEGIN) for _ in range(2)]

@@ -147,15 +147,15 @@ def test_on_a_given_database(empty_database_url: str, database: psycopg.Connecti
 
 def test_a_wrong_count_is_a_failure(empty_database_url: str, database: psycopg.Connection[tuple[object, ...]]) -> None:
     def recorded() -> int:
-        (exists,) = database.execute("SELECT to_regclass('wfe_demo_spoilt.demo_effects') IS NOT NULL").fetchone() or ()
+        (exists,) = database.execute("SELECT to_regclass('wfe_demo_damaged.demo_effects') IS NOT NULL").fetchone() or ()
         if not exists:
             return 0
-        (count,) = database.execute("SELECT count(*) FROM wfe_demo_spoilt.demo_effects").fetchone() or ()
+        (count,) = database.execute("SELECT count(*) FROM wfe_demo_damaged.demo_effects").fetchone() or ()
         return cast(int, count)
 
-    with demo("--url", empty_database_url, "--schema", "wfe_demo_spoilt", "--keep") as process:
+    with demo("--url", empty_database_url, "--schema", "wfe_demo_damaged", "--keep") as process:
         wait_until(lambda: recorded() >= 2, "two effects")
-        effects = "wfe_demo_spoilt.demo_effects"
+        effects = "wfe_demo_damaged.demo_effects"
         (lost,) = database.execute(
             f"DELETE FROM {effects} WHERE id = (SELECT min(id) FROM {effects}) RETURNING effect"
         ).fetchone() or ("",)
@@ -171,8 +171,8 @@ def test_a_wrong_count_is_a_failure(empty_database_url: str, database: psycopg.C
     assert len(faults) == 2
     assert any(f"{lost!r}: expected 1, found 0 in demo_effects" in fault for fault in faults)
     assert any(f"{doubled!r}: expected 1, found 2 in demo_effects" in fault for fault in faults)
-    assert "The schema was kept. To remove it: DROP SCHEMA wfe_demo_spoilt CASCADE" in shown
-    assert schemas(database) == {"wfe_demo_spoilt"}
+    assert "The schema was kept. To remove it: DROP SCHEMA wfe_demo_damaged CASCADE" in shown
+    assert schemas(database) == {"wfe_demo_damaged"}
 
 
 def interrupt(process: subprocess.Popen[str]) -> int:

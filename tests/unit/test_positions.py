@@ -29,8 +29,8 @@ def test_appended_pointers_keep_the_stored_positions(kept: list[int], added: int
 def test_pointers_out_of_the_stored_order_are_numbered_anew(kept: list[int], draw: some.DataObject) -> None:
     order: list[int | None] = list(kept)
     gap = draw.draw(some.integers(0, len(kept) - 1))
-    spoilt = [[*order[:gap], None, *order[gap:]], order[::-1], [*order, order[gap]]]
-    for stored in spoilt:
+    reordered = [[*order[:gap], None, *order[gap:]], order[::-1], [*order, order[gap]]]
+    for stored in reordered:
         assert assign_positions(stored) == [POSITION_GAP * (place + 1) for place in range(len(stored))]
 
 
