@@ -86,11 +86,6 @@ def sqlstate_of(error: BaseException) -> str | None:
     return getattr(driver, "sqlstate", None)
 
 
-def translate(error: BaseException) -> WfeError:
-    """The error that a caller sees instead of the driver's or SQLAlchemy's."""
-    return classify(error).error
-
-
 def classify(error: BaseException, *, sent: bool = True, timed_out: bool = False) -> Failure:
     """What the failure means; `sent`: the connection had been made; `timed_out`: we cancelled it at its deadline."""
     if isinstance(error, PoolTimeoutError):
