@@ -12,7 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from wfe_postgres import PersistenceError, StoreNotReadyError
 from wfe_postgres.connections.confirmation import CommitNotConfirmedError
 from wfe_postgres.connections.deadlines import DeadlineExceeded
-from wfe_postgres.connections.failures import Failure, Kind, classify, sqlstate_of, translate
+from wfe_postgres.connections.failures import Failure, Kind, classify, sqlstate_of
 
 SECRET = "Key (reference)=(the customer's name) already exists"
 
@@ -242,13 +242,13 @@ def test_missing_store_names_the_command_that_helps(state: str) -> None:
 
 
 def test_missing_privilege_says_which_are_needed() -> None:
-    error = translate(wrapped(refusal("42501")))
+    error = classify(wrapped(refusal("42501"))).error
     assert type(error) is PersistenceError
     assert "SELECT, INSERT, UPDATE and DELETE" in str(error)
 
 
 def test_violated_constraint_is_named_with_its_table() -> None:
-    error = translate(wrapped(Violation(SECRET)))
+    error = classify(wrapped(Violation(SECRET))).error
     assert isinstance(error, PersistenceError)
     assert error.reason == "the database refused the statement: Violation on workflows"
     assert (error.sqlstate, error.constraint) == ("23505", "workflows_name_key")
