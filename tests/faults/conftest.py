@@ -1,4 +1,4 @@
-"""The server that faults are injected into, and what must hold after every fault test."""
+"""The server of the fault tests, and the checks that run after every fault test."""
 
 import gc
 import threading
@@ -17,11 +17,11 @@ from wfe_postgres.schema import upgrade
 TEMPLATE = "wfe_template"
 
 LONGEST = 1800
-"""Seconds that a test of the long form may take."""
+"""The timeout of a test in the long form, in seconds."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The time after which a short test is taken to hang is too little for a long one."""
+    """Raise the timeout of all tests in the long form."""
     if LONG:
         for item in items:
             item.add_marker(pytest.mark.timeout(LONGEST))
@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def running_cluster() -> Iterator[Cluster]:
-    """One for all tests, with a migrated database to copy."""
+    """A server for the session, with a migrated template database."""
     with Cluster() as cluster:
         cluster.sql(f"CREATE DATABASE {TEMPLATE}")
         engine = create_engine(make_url(cluster.url_of(TEMPLATE)).set(drivername="postgresql+psycopg"))
@@ -40,7 +40,7 @@ def running_cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def cluster(running_cluster: Cluster) -> Iterator[Cluster]:
-    """The server with fsync on; it runs when a test begins, and after the test nothing of ours is left in it."""
+    """The running server, with fsync on; checks that the test leaves no open transaction, advisory lock or lock wait."""
     running_cluster.start()
     yield running_cluster
     running_cluster.start()
@@ -61,7 +61,7 @@ LEFT = """
 
 @pytest.fixture
 def database(cluster: Cluster) -> Iterator[str]:
-    """The URL of a migrated database on that server, of the test's own."""
+    """The URL of a migrated database on that server, created for the test."""
     name = f"wfe_{time.monotonic_ns():x}"
     cluster.sql(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
     yield cluster.url_of(name)
@@ -70,8 +70,8 @@ def database(cluster: Cluster) -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def no_thread_is_left() -> Iterator[None]:
-    """Whatever was cut, cancelled or killed: no thread of ours outlives the test."""
+def no_thread_remains() -> Iterator[None]:
+    """Check that all threads of the provider have ended after the test."""
     before = set(threading.enumerate())
     yield
     deadline = time.monotonic() + GRACE
@@ -82,7 +82,7 @@ def no_thread_is_left() -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What the long run has injected and seen."""
+    """Print the counters of the long form."""
     if LONG:
         terminalreporter.section("faults")
         for line in counters.lines():

@@ -1,4 +1,4 @@
-"""Hosts that boot at once and are killed while they migrate, one after the other: the last ones finish the work."""
+"""Concurrent migrations by several processes, some of which are killed: the remaining ones complete the migration."""
 
 import os
 import random
@@ -18,18 +18,18 @@ from wfe_postgres import PostgresPersistenceProvider
 
 VICTIMS = 6
 SURVIVORS = 2
-LAST = 20  # the most statements that a victim sends; an upgrade from revision 0003 takes as many
+LAST = 20  # upper limit of the statements that a killed process sends; an upgrade from revision 0003 takes as many
 TIMEOUT = 60.0
 
 
 def boot(url: str, start: Barrier, last: int | None) -> None:
-    """A host's first call; it is killed when it has sent so many statements under the lock."""
+    """Call `ensure_store_exists`; the process kills itself after `last` statements that are not SELECTs."""
     sent = 0
 
     @event.listens_for(Engine, "before_cursor_execute")
     def count(connection: object, cursor: object, statement: str, *_: object) -> None:
         nonlocal sent
-        sent += not statement.lstrip().startswith("SELECT")  # who waits for the lock sends nothing else
+        sent += not statement.lstrip().startswith("SELECT")  # a process that waits for the lock sends only SELECTs
         if sent == last:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -39,7 +39,7 @@ def boot(url: str, start: Barrier, last: int | None) -> None:
 
 
 def boot_together(url: str, lasts: list[int | None]) -> list[int | None]:
-    """How each of the hosts has ended."""
+    """Run the processes concurrently and return their exit codes."""
     start = FORKING.Barrier(len(lasts))
     hosts = [FORKING.Process(target=boot, args=(url, start, last)) for last in lasts]
     for host in hosts:
@@ -51,7 +51,9 @@ def boot_together(url: str, lasts: list[int | None]) -> list[int | None]:
 
 
 @pytest.mark.parametrize("layout", ["none", "of a Rust host", "older"])
-def test_hosts_boot_while_some_are_killed(empty_database_url: str, sql: Sql, layout: str) -> None:
+def test_concurrent_migrations_complete_when_some_processes_are_killed(
+    empty_database_url: str, sql: Sql, layout: str
+) -> None:
     chance = random.Random(layout)
     killed = 0
     for _ in range(runs(1, 8)):

@@ -1,4 +1,4 @@
-"""Leases and tokens are judged by the database's clock: a host whose own is wrong comes neither early nor late."""
+"""Leases and tokens expire by the clock of the database, also when the clock of a host is wrong."""
 
 import multiprocessing
 import time
@@ -22,16 +22,16 @@ from wfe_postgres.repositories.base import logger
 from wfe_postgres.testing.conformance.support import TIMEOUT, at, command, subscription
 
 SOON = timedelta(seconds=1)
-ERROR = 5.0  # seconds by which a busy machine may mistake an hour
+ERROR = 5.0  # tolerance of a measured clock offset on a busy machine, in seconds
 SERVER_TIME = "SELECT clock_timestamp()"
 
 Taken = tuple[str, datetime]
-"""What was taken, and when, by the server's clock."""
+"""The id of a token or command, and when it was taken by the clock of the server."""
 
 
 @contextmanager
 def spawned(clock: Clock, part: Any, *arguments: object) -> Iterator["Pipe[Any, Any]"]:
-    """A process that lives by this clock, and what it says; it is killed when the block ends."""
+    """Start a process that uses this clock and yield the pipe to it; the process is killed at the end of the block."""
     context = multiprocessing.get_context("spawn")
     near, far = context.Pipe()
     process = context.Process(target=part, args=(*arguments, far), daemon=True)
@@ -47,19 +47,19 @@ def spawned(clock: Clock, part: Any, *arguments: object) -> Iterator["Pipe[Any, 
 
 
 def answer(pipe: "Pipe[Any, Any]") -> Any:
-    """What the process says next."""
-    assert pipe.poll(TIMEOUT), "the process says nothing"
+    """Return the next message of the process."""
+    assert pipe.poll(TIMEOUT), "the process sent nothing"
     return pipe.recv()
 
 
 @pytest.fixture
 def clocks(tmp_path: Path) -> tuple[Clock, Clock]:
-    """One goes an hour behind, one an hour before."""
+    """A clock that is one hour slow and a clock that is one hour fast."""
     return Clock(tmp_path / "behind", -HOUR), Clock(tmp_path / "before", HOUR)
 
 
-def look(url: str, pipe: "Pipe[Any, Any]") -> None:
-    """Say how far off one's own clock is, and what was logged about it."""
+def report_clock_offset(url: str, pipe: "Pipe[Any, Any]") -> None:
+    """Send the clock offset of this process and the messages that were logged."""
     logged: SimpleQueue[Any] = SimpleQueue()
     logger.addHandler(QueueHandler(logged))
     with PostgresPersistenceProvider(url) as provider:
@@ -67,9 +67,9 @@ def look(url: str, pipe: "Pipe[Any, Any]") -> None:
     pipe.send((offset, [logged.get().getMessage() for _ in range(logged.qsize())]))
 
 
-def test_a_host_learns_how_wrong_its_clock_is(clocks: tuple[Clock, Clock], database_url: str) -> None:
+def test_clock_offset_of_a_host_is_measured_and_logged(clocks: tuple[Clock, Clock], database_url: str) -> None:
     for clock, ahead in zip(clocks, (-HOUR, HOUR), strict=True):
-        with spawned(clock, look, database_url) as host:
+        with spawned(clock, report_clock_offset, database_url) as host:
             offset, logged = answer(host)
         assert abs(offset - ahead) < ERROR
         assert len(logged) == 1
@@ -79,12 +79,12 @@ def test_a_host_learns_how_wrong_its_clock_is(clocks: tuple[Clock, Clock], datab
 def hold_and_wait(
     url: str, name: str, own: list[str], others: list[str], seconds: float, pipe: "Pipe[Any, Any]"
 ) -> None:
-    """Take one's own subscriptions for so many seconds, and then the others' as soon as that can be."""
+    """Set the tokens of `own` for `seconds`, then retry those of `others` until each is set."""
     taken: list[Taken] = []
     with PostgresPersistenceProvider(url) as provider, psycopg.connect(url, autocommit=True) as server:
 
         def until(seconds: float) -> datetime:
-            """So many seconds from now by the server's clock, as this host knows it."""
+            """The time in `seconds` by the clock of the server, computed from the measured offset."""
             return datetime.now(UTC) + timedelta(seconds=seconds - provider.get_statistics().clock_offset)
 
         expiry = until(seconds)
@@ -97,14 +97,14 @@ def hold_and_wait(
                 if provider.set_subscription_token(id, f"{name} again", name, expiry + timedelta(hours=2)):
                     taken.append((id, server.execute(SERVER_TIME).fetchall()[0][0]))
                     others.remove(id)
-            pipe.poll(0.01)  # libfaketime lets time.sleep() fail
+            pipe.poll(0.01)  # time.sleep() fails under libfaketime
     pipe.send((attempts, taken))
 
 
-def test_a_token_is_held_for_its_time(
+def test_token_expires_by_the_database_clock_when_host_clocks_are_wrong(
     clocks: tuple[Clock, Clock], provider: PostgresPersistenceProvider, database_url: str, sql: Sql
 ) -> None:
-    """Two hosts want each other's subscriptions, and their clocks change places while they wait."""
+    """Two hosts retry the tokens that the other holds; their clocks are swapped while they retry."""
     count = runs(10, 30)
     first, second = ([provider.create_event_subscription(subscription()) for _ in range(count)] for _ in range(2))
     with (
@@ -116,58 +116,58 @@ def test_a_token_is_held_for_its_time(
         [(start,)] = sql(SERVER_TIME)
         behind.send("go")
         before.send("go")
-        time.sleep(1.0)  # so that they have asked in vain, before and after
+        time.sleep(1.0)  # both hosts make failing attempts before and after the clocks are swapped
         clocks[0].set(HOUR)
         clocks[1].set(-HOUR)
         told = [answer(behind), answer(before)]
     taken = [each for _, share in told for each in share]
     assert sorted(id for id, _ in taken) == sorted(expiries)
     assert start < min(expiries.values())
-    assert all(expiries[id] <= moment < expiries[id] + SOON for id, moment in taken)
-    assert all(attempts > 200 for attempts, _ in told), "too little was tried"
+    assert all(expiries[id] <= timestamp < expiries[id] + SOON for id, timestamp in taken)
+    assert all(attempts > 200 for attempts, _ in told), "too few attempts were made"
 
 
-def handle_for_ever(url: str, lease: float, pipe: "Pipe[Any, Any]") -> None:
-    """Come into a command's handler, and not out of it."""
+def handle_without_returning(url: str, lease: float, pipe: "Pipe[Any, Any]") -> None:
+    """Process commands with a handler that does not return."""
 
-    def handle(given: ScheduledCommand) -> None:
-        pipe.send(given.data)
+    def handle(command: ScheduledCommand) -> None:
+        pipe.send(command.data)
         pipe.recv()
 
     with PostgresPersistenceProvider(url, command_lease=lease) as provider:
         provider.process_commands(at(999), handle)
 
 
-def succeed(url: str, pipe: "Pipe[Any, Any]") -> None:
-    """Handle what can be had, as soon as it can, and say when."""
+def process_next_command(url: str, pipe: "Pipe[Any, Any]") -> None:
+    """Poll until a command can be claimed; send its data and the time of the claim."""
     taken: list[Taken] = []
     with PostgresPersistenceProvider(url) as provider, psycopg.connect(url, autocommit=True) as server:
 
-        def handle(given: ScheduledCommand) -> None:
-            taken.append((given.data, server.execute(SERVER_TIME).fetchall()[0][0]))
+        def handle(command: ScheduledCommand) -> None:
+            taken.append((command.data, server.execute(SERVER_TIME).fetchall()[0][0]))
 
         pipe.send("ready")
         pipe.recv()
         while not taken:
             provider.process_commands(at(999), handle)
-            pipe.poll(0.01)  # libfaketime lets time.sleep() fail
+            pipe.poll(0.01)  # time.sleep() fails under libfaketime
     pipe.send(taken)
 
 
 @pytest.mark.parametrize("ahead", [False, True])
-def test_a_command_is_leased_for_its_time(
+def test_command_lease_expires_by_the_database_clock_when_host_clocks_are_wrong(
     clocks: tuple[Clock, Clock], provider: PostgresPersistenceProvider, database_url: str, sql: Sql, ahead: bool
 ) -> None:
-    """A host hangs in its handler; the other, two hours off, comes when the lease is over."""
+    """The handler of one host hangs; the other host, two hours apart, claims the command when the lease expires."""
     first, second = reversed(clocks) if ahead else clocks
     provider.schedule_command(command("one"))
-    with spawned(second, succeed, database_url) as successor:
+    with spawned(second, process_next_command, database_url) as successor:
         assert answer(successor) == "ready"
-        with spawned(first, handle_for_ever, database_url, 2.0) as late:
+        with spawned(first, handle_without_returning, database_url, 2.0) as late:
             assert answer(late) == "one"
-            [(over,)] = sql("SELECT claimed_until FROM wfc.scheduled_commands")
+            [(expiry,)] = sql("SELECT claimed_until FROM wfc.scheduled_commands")
             [(start,)] = sql(SERVER_TIME)
             successor.send("go")
-            [(data, moment)] = answer(successor)
+            [(data, timestamp)] = answer(successor)
     assert data == "one"
-    assert start < over <= moment < over + SOON
+    assert start < expiry <= timestamp < expiry + SOON

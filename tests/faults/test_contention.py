@@ -1,4 +1,4 @@
-"""Conflicts that the server undoes for certain are tried again, and not for ever."""
+"""Serialization failures and deadlocks are retried, within the retry budget."""
 
 import random
 import threading
@@ -35,11 +35,13 @@ BLOCKED_BY = "SELECT true FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids
 THREADS = 8
 CALLS = runs(400, 20_000)
 VICTIM_AFTER = 0.2
-"""Seconds after which one of ours, waiting for a lock, looks for a deadlock. The adversary looks much later."""
+"""`deadlock_timeout` of the provider's sessions, in seconds. The blocking session has a much longer one."""
 
 
-def test_serializable_by_default(cluster: Cluster, database: str) -> None:
-    """Where a database makes every transaction SERIALIZABLE, no conflict of that reaches a caller."""
+def test_serialization_failures_are_retried_under_default_isolation_serializable(
+    cluster: Cluster, database: str
+) -> None:
+    """The database sets `default_transaction_isolation`; no serialization failure reaches a caller."""
     name = make_url(database).database
     cluster.sql(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
     with Provider(database, pool_size=THREADS) as provider:
@@ -49,17 +51,17 @@ def test_serializable_by_default(cluster: Cluster, database: str) -> None:
         def work(number: int) -> None:
             chance = random.Random(number)
             while next(turns) < CALLS:
-                disturb(provider, chance, ids)
+                make_random_call(provider, chance, ids)
 
         mark = cluster.log_mark()
         run_in_threads(THREADS, work)
         conflicts = cluster.log_since(mark).count("could not serialize access")
-    assert conflicts, "nobody came in another's way"
+    assert conflicts, "no serialization failure occurred"
     counters.count("serializable by default", faults=conflicts, acknowledged=CALLS)
 
 
-def disturb(provider: Provider, chance: random.Random, ids: list[str]) -> None:
-    """One of the calls that touch rows which the others touch, too. A stale save is the only failure it may have."""
+def make_random_call(provider: Provider, chance: random.Random, ids: list[str]) -> None:
+    """Make one of several calls on shared rows. Only a save may fail, with `ConcurrencyError`."""
     number = chance.randrange(6)
     if number == 0:
         with suppress(ConcurrencyError):
@@ -79,70 +81,72 @@ def disturb(provider: Provider, chance: random.Random, ids: list[str]) -> None:
 
 
 def save(provider: Provider, instance: WorkflowInstance, value: float) -> None:
-    """Change it and its pointer."""
+    """Change and save the workflow and its pointer."""
     instance.data = {"value": value}
     instance.execution_pointers[0].outcome = value
     provider.persist_workflow(instance)
 
 
 @contextmanager
-def adversary(url: str, wins: float) -> Iterator[None]:
-    """Holds the pointer that a save comes to last, and then wants the workflow that it came to first.
+def blocking_session(url: str, wins: float) -> Iterator[None]:
+    """Lock the pointers, which a save locks last, and then the workflows, which it locks first.
 
-    Each time somebody waits for the pointer there is a deadlock, and the one who waits is its victim. After so many
-    the adversary goes away.
+    Each session that waits for a pointer runs into a deadlock and is the victim. The blocking session ends after
+    `wins` deadlocks.
     """
-    over = threading.Event()
+    stop = threading.Event()
     holding = threading.Event()
 
-    def fight() -> None:
-        with psycopg.connect(url) as connection, psycopg.connect(url, autocommit=True) as beside:
+    def cause_deadlocks() -> None:
+        with psycopg.connect(url) as connection, psycopg.connect(url, autocommit=True) as monitor:
             connection.execute("SET deadlock_timeout = '1h'")
             connection.execute("SELECT FROM wfc.execution_pointers FOR UPDATE")
             holding.set()
             won = 0
-            while won < wins and not over.is_set():
-                if beside.execute(BLOCKED_BY, [connection.info.backend_pid]).fetchone():
+            while won < wins and not stop.is_set():
+                if monitor.execute(BLOCKED_BY, [connection.info.backend_pid]).fetchone():
                     with suppress(DeadlockDetected), connection.transaction(force_rollback=True):
                         connection.execute("SELECT FROM wfc.workflows FOR UPDATE")
                         won += 1
-                over.wait(0.002)
+                stop.wait(0.002)
             connection.rollback()
 
-    thread = threading.Thread(target=fight)
+    thread = threading.Thread(target=cause_deadlocks)
     thread.start()
     assert holding.wait(10)
     try:
         yield
     finally:
-        over.set()
+        stop.set()
         thread.join()
 
 
 @pytest.fixture
 def contended(cluster: Cluster, database: str) -> Iterator[Provider]:
-    """A provider that loses every deadlock."""
+    """A provider whose sessions are the victim of every deadlock."""
     name = make_url(database).database
     cluster.sql(f"ALTER DATABASE {name} SET deadlock_timeout = '{VICTIM_AFTER}s'")
     with Provider(database, retry_budget=1.0) as provider:
         yield provider
 
 
-def test_a_deadlock_is_tried_again(contended: Provider, cluster: Cluster, database: str) -> None:
-    """The victim of two deadlocks has saved in the end, and was not told."""
+def test_deadlock_is_retried_until_the_save_succeeds(contended: Provider, cluster: Cluster, database: str) -> None:
+    """A save that is the victim of two deadlocks returns normally."""
     instance = created(contended, workflow(pointer("p")))
     mark = cluster.log_mark()
-    with adversary(database, wins=2):
+    with blocking_session(database, wins=2):
         save(contended, instance, 0.5)
     assert contended.get_workflow_instance(instance.id) == instance
     assert cluster.log_since(mark).count("deadlock detected") == 2
 
 
-def test_an_adversary_that_always_wins(contended: Provider, cluster: Cluster, database: str) -> None:
-    """After the budget it is said; nothing was written, and the same save passes once the adversary is gone."""
+def test_repeated_deadlock_raises_when_the_retry_budget_is_used_up(
+    contended: Provider, cluster: Cluster, database: str
+) -> None:
+    """Nothing is written, and the same save succeeds once the blocking session has ended."""
     instance = created(contended, workflow(pointer("p")))
     mark = cluster.log_mark()
-    with adversary(database, wins=float("inf")):
+    with blocking_session(database, wins=float("inf")):
         began = time.monotonic()
         with pytest.raises(PersistenceError) as caught:
             save(contended, instance, 0.5)

@@ -1,4 +1,4 @@
-"""Eight writers, while the server crashes or their connections are ended: what each was told is what took place."""
+"""Eight writers while the server crashes or connections are terminated: each call reports its outcome correctly."""
 
 import threading
 import time
@@ -30,7 +30,7 @@ from wfe_postgres.testing.conformance.support import from_now
 CRASHES = runs(2, 20)
 ENDS = 40
 ROUNDS = runs(1, 12)
-"""Each is far shorter than the time for which a call is tried again: a command's every try may be ended."""
+"""A round is far shorter than the retry budget, since every attempt of a call may be terminated."""
 WRITERS = 8
 NEVER_DUE = 2**60
 
@@ -45,15 +45,15 @@ UNION ALL SELECT 'token ' || id FROM wfc.event_subscriptions WHERE external_toke
 
 
 @dataclass
-class Ledger:
-    """What became of each write, as the caller was told."""
+class Outcomes:
+    """The writes, by the outcome that was reported to the caller."""
 
     acknowledged: set[str] = field(default_factory=set)
     failed: set[str] = field(default_factory=set)
     unknown: set[str] = field(default_factory=set)
 
-    def note(self, what: str, call: Callable[[], object]) -> bool:
-        """Make the call; whether it was acknowledged. Only the provider's errors may come."""
+    def record(self, what: str, call: Callable[[], object]) -> bool:
+        """Make the call and return whether it succeeded. Only errors of the provider are expected."""
         try:
             call()
         except OutcomeUnknownError:
@@ -68,34 +68,37 @@ class Ledger:
         return False
 
 
-def write(provider: PostgresPersistenceProvider, name: str, ledger: Ledger, end: threading.Event) -> None:
-    """Create and change things of each kind, until the end."""
+def write(provider: PostgresPersistenceProvider, name: str, outcomes: Outcomes, end: threading.Event) -> None:
+    """Create and change objects of each kind until `end` is set."""
     for number in count():
         if end.is_set():
             return
         id = f"{name}-{number}"
         instance = WorkflowInstance("crashed", 1, {"saved": []}, id=id)
-        if ledger.note(f"workflow {id}", partial(provider.create_new_workflow, instance)):
+        if outcomes.record(f"workflow {id}", partial(provider.create_new_workflow, instance)):
             instance.data["saved"].append(1)
-            ledger.note(f"save {id} 1", partial(provider.persist_workflow, instance))
-        ledger.note(f"event {id}", partial(provider.create_event, Event("paid", "1", id=id)))
+            outcomes.record(f"save {id} 1", partial(provider.persist_workflow, instance))
+        outcomes.record(f"event {id}", partial(provider.create_event, Event("paid", "1", id=id)))
         command = ScheduledCommand.process_workflow(id, NEVER_DUE)
-        ledger.note(f"command {id}", partial(provider.schedule_command, command))
-        waits = EventSubscription(id, 0, "pointer", "paid", "1", id=id)
-        if ledger.note(f"subscription {id}", partial(provider.create_event_subscription, waits)):
-            take = partial(provider.set_subscription_token, id, "token", "worker", from_now(600))
-            ledger.note(f"token {id}", take)
+        outcomes.record(f"command {id}", partial(provider.schedule_command, command))
+        waiting = EventSubscription(id, 0, "pointer", "paid", "1", id=id)
+        if outcomes.record(f"subscription {id}", partial(provider.create_event_subscription, waiting)):
+            set_token = partial(provider.set_subscription_token, id, "token", "worker", from_now(600))
+            outcomes.record(f"token {id}", set_token)
 
 
 @contextmanager
-def writers(url: str, ledgers: list[Ledger]) -> Iterator[None]:
-    """Half of them try again for as long as it takes, half never; all have come to their end after the block."""
+def writers(url: str, all_outcomes: list[Outcomes]) -> Iterator[None]:
+    """Run one writer for each item. Every second one retries, the others do not; all end with the block."""
     end = threading.Event()
-    patient, impatient = PostgresPersistenceProvider(url), PostgresPersistenceProvider(url, retry_budget=0)
-    with patient, impatient:
+    with_retries, without_retries = PostgresPersistenceProvider(url), PostgresPersistenceProvider(url, retry_budget=0)
+    with with_retries, without_retries:
         threads = [
-            threading.Thread(target=write, args=(patient if index % 2 else impatient, f"w{index}", ledger, end))
-            for index, ledger in enumerate(ledgers)
+            threading.Thread(
+                target=write,
+                args=(with_retries if index % 2 else without_retries, f"w{index}", outcomes, end),
+            )
+            for index, outcomes in enumerate(all_outcomes)
         ]
         for thread in threads:
             thread.start()
@@ -108,45 +111,45 @@ def writers(url: str, ledgers: list[Ledger]) -> Iterator[None]:
                 assert not thread.is_alive()
 
 
-@pytest.mark.parametrize("wait", ["on", "off"])
-def test_what_is_acknowledged_survives(cluster: Cluster, database: str, wait: str) -> None:
-    """Also where the database says `synchronous_commit = off`."""
-    cluster.sql(f"ALTER DATABASE {make_url(database).database} SET synchronous_commit = {wait}")
-    ledgers = [Ledger() for _ in range(WRITERS)]
-    with writers(database, ledgers):
+@pytest.mark.parametrize("synchronous_commit", ["on", "off"])
+def test_acknowledged_writes_survive_a_server_crash(cluster: Cluster, database: str, synchronous_commit: str) -> None:
+    """Also when `synchronous_commit` is off for the database."""
+    cluster.sql(f"ALTER DATABASE {make_url(database).database} SET synchronous_commit = {synchronous_commit}")
+    all_outcomes = [Outcomes() for _ in range(WRITERS)]
+    with writers(database, all_outcomes):
         for _ in range(CRASHES):
             time.sleep(runs(0.4, 1.0))
             cluster.crash()
         time.sleep(0.4)
         cluster.crash()
     cluster.crash()
-    judge(f"crash of the server, synchronous_commit {wait}", CRASHES + 2, ledgers, database)
+    check_outcomes(f"crash of the server, synchronous_commit {synchronous_commit}", CRASHES + 2, all_outcomes, database)
 
 
-def test_connections_ended_at_any_moment(cluster: Cluster, database: str) -> None:
-    """At no chosen moment; then each while its commit waits for a standby that is not there: done, and not answered."""
+def test_outcomes_are_correct_when_connections_are_terminated(cluster: Cluster, database: str) -> None:
+    """At random times; then also while the commit waits for a missing standby: committed, but not acknowledged."""
     name = str(make_url(database).database)
-    ledgers = [Ledger() for _ in range(WRITERS)]
-    with writers(database, ledgers):
+    all_outcomes = [Outcomes() for _ in range(WRITERS)]
+    with writers(database, all_outcomes):
         for _ in range(ROUNDS):
             terminate_at_random(cluster, name, ENDS)
             with cluster.setting(synchronous_standby_names="nosuch"):
                 terminate_at_random(cluster, name, ENDS)
-    judge("connection ended", ROUNDS * 2 * ENDS, ledgers, database)
+    check_outcomes("connection ended", ROUNDS * 2 * ENDS, all_outcomes, database)
 
 
-def judge(test: str, faults: int, ledgers: list[Ledger], database: str) -> None:
-    """Compare what the writers were told with what there is."""
+def check_outcomes(test: str, faults: int, all_outcomes: list[Outcomes], database: str) -> None:
+    """Compare the reported outcomes with the stored rows."""
     with psycopg.connect(database) as connection:
         stored = {what for (what,) in connection.execute(STORED).fetchall()}
     acknowledged, failed, unknown = (
-        set[str]().union(*(getattr(ledger, name) for ledger in ledgers))
+        set[str]().union(*(getattr(outcomes, name) for outcomes in all_outcomes))
         for name in ("acknowledged", "failed", "unknown")
     )
     assert acknowledged - stored == set()
     assert failed & stored == set()
     assert stored <= acknowledged | unknown
-    assert not any(ledger.unknown for ledger in ledgers[1::2]), "who tries again finds out"
+    assert not any(outcomes.unknown for outcomes in all_outcomes[1::2]), "a call with retries has an unknown outcome"
     counters.count(
         test,
         faults=faults,
