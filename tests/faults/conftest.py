@@ -40,7 +40,7 @@ def running_cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def cluster(running_cluster: Cluster) -> Iterator[Cluster]:
-    """The running server, with fsync on; checks that the test leaves no open transaction, advisory lock or lock wait."""
+    """The running server, with fsync on; checks that a test leaves no transaction, advisory lock or lock wait."""
     running_cluster.start()
     yield running_cluster
     running_cluster.start()

@@ -1,4 +1,4 @@
-"""A host killed while it takes tokens: each is either held for its time or free, and whoever comes next is the one."""
+"""Processes killed while they set tokens: each token expires, and one other process takes it over."""
 
 import multiprocessing
 import os
@@ -20,37 +20,37 @@ from wfe_postgres.testing.conformance.support import TIMEOUT, from_now, subscrip
 
 TIME_TO_LIVE = 2.0
 SOON = timedelta(seconds=1)
-RIVALS = 4
+SUCCESSORS = 4
 HELD = "SELECT id, external_token_expiry FROM wfc.event_subscriptions WHERE external_token = 'dead'"
 SERVER_TIME = "SELECT clock_timestamp()"
 
-Share = tuple[datetime, list[tuple[str, datetime]]]
-"""When a rival began, and which subscriptions it had, and when; by the server's clock."""
+Successes = tuple[datetime, list[tuple[str, datetime]]]
+"""When a process started, and the tokens that it set with their times, by the clock of the server."""
 
 
-def take_all(url: str, ids: list[str], pipe: "Pipe[str, str]") -> None:
-    """Take one after the other, and tell of each that is acknowledged."""
+def set_tokens(url: str, ids: list[str], pipe: "Pipe[str, str]") -> None:
+    """Set one token after the other, and send the id of each acknowledged one."""
     with PostgresPersistenceProvider(url) as provider:
         for id in ids:
             assert provider.set_subscription_token(id, "dead", "dead", from_now(TIME_TO_LIVE))
             pipe.send(id)
 
 
-def kill_while_taking(url: str, ids: list[str], chance: random.Random) -> list[str]:
-    """Kill a holder at any moment after its first token; return those of which it could tell."""
+def kill_while_setting_tokens(url: str, ids: list[str], chance: random.Random) -> list[str]:
+    """Kill the process at a random time after its first token; return the acknowledged ids that it sent."""
     context = multiprocessing.get_context("fork")
     near, far = context.Pipe(duplex=False)
-    holder = context.Process(target=take_all, args=(url, ids, far))
+    holder = context.Process(target=set_tokens, args=(url, ids, far))
     holder.start()
     far.close()
     assert near.poll(TIMEOUT)
     time.sleep(chance.uniform(0.0, 0.01))
     os.kill(holder.pid or 0, signal.SIGKILL)
     holder.join()
-    return list(_told(near))
+    return list(_received(near))
 
 
-def _told(pipe: "Pipe[str, str]") -> Iterator[str]:
+def _received(pipe: "Pipe[str, str]") -> Iterator[str]:
     while True:
         try:
             yield pipe.recv()
@@ -58,8 +58,8 @@ def _told(pipe: "Pipe[str, str]") -> Iterator[str]:
             return
 
 
-def succeed(url: str, name: str, ids: list[str]) -> Share:
-    """Try for all of them until each is some rival's."""
+def take_over(url: str, name: str, ids: list[str]) -> Successes:
+    """Retry all tokens until each is held by one of the successors."""
     taken = []
     left = list(ids)
     with PostgresPersistenceProvider(url) as provider, psycopg.connect(url, autocommit=True) as server:
@@ -75,34 +75,34 @@ def succeed(url: str, name: str, ids: list[str]) -> Share:
 
 
 @pytest.mark.parametrize("seed", range(runs(1, 25)))
-def test_a_holder_killed_at_any_moment(
+def test_tokens_of_a_killed_process_expire_and_are_taken_over_once(
     provider: PostgresPersistenceProvider, database_url: str, sql: Sql, in_processes: InProcesses, seed: int
 ) -> None:
-    """It holds what it was told it holds, and at most one more, until its time is up; then each has one successor."""
+    """It held the acknowledged tokens and at most one more. After their expiry each has one new holder."""
     chance = random.Random(seed)
-    told: list[str] = []
+    all_acknowledged: list[str] = []
     ids: list[str] = []
     for _ in range(4):
         own = [provider.create_event_subscription(subscription()) for _ in range(50)]
-        mine = sql(OURS)
-        acknowledged = kill_while_taking(database_url, own, chance)
-        wait_until(lambda: set(sql(OURS)) <= set(mine))  # noqa: B023
+        existing = sql(OURS)
+        acknowledged = kill_while_setting_tokens(database_url, own, chance)
+        wait_until(lambda: set(sql(OURS)) <= set(existing))  # noqa: B023
         held = set(dict(sql(HELD))) & set(own)
         assert held - {own[min(len(acknowledged), 49)]} <= set(acknowledged) <= held
-        told += acknowledged
+        all_acknowledged += acknowledged
         ids += own[: len(acknowledged) + 2]
     expiries: dict[str, datetime] = dict(sql(HELD))
     [(killed,)] = sql(SERVER_TIME)
-    assert killed < max(expiries.values()), "nobody has to wait"
+    assert killed < max(expiries.values()), "all tokens have expired already"
 
-    arguments = [(database_url, str(name), ids) for name in range(RIVALS)]
-    shares: list[Share] = in_processes(succeed, arguments, method="fork")
+    arguments = [(database_url, str(name), ids) for name in range(SUCCESSORS)]
+    shares: list[Successes] = in_processes(take_over, arguments, method="fork")
     ready = max(began for began, _ in shares)
     taken = dict(each for _, share in shares for each in share)
     assert sum(len(share) for _, share in shares) == len(taken) == len(ids)
     for id, expiry in expiries.items():
         assert expiry <= taken[id] < max(expiry, ready) + SOON
-    for id in told:
+    for id in all_acknowledged:
         successor = provider.get_subscription(id)
         with pytest.raises(SubscriptionTokenError):
             provider.clear_subscription_token(id, "dead")

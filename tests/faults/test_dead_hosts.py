@@ -1,4 +1,4 @@
-"""Hosts that are killed while they process commands: nothing is lost, and only what was in hand is run again."""
+"""Hosts killed while they process commands: no command is lost, and only commands in progress are run again."""
 
 import multiprocessing
 import os
@@ -17,7 +17,7 @@ from wfe_postgres import PostgresPersistenceProvider, ScheduledCommand
 from wfe_postgres.testing.conformance.support import TIMEOUT, at, command
 
 LEASE = 1.0
-NOISE = 2.0  # seconds that a busy machine may add to a wait
+NOISE = 2.0  # tolerance for waits on a busy machine, in seconds
 SOON = timedelta(seconds=LEASE + 1 + NOISE)
 COMMANDS = 40
 LEFT = "SELECT data FROM wfc.scheduled_commands"
@@ -25,12 +25,12 @@ SERVER_TIME = "SELECT clock_timestamp()"
 
 
 def work(url: str, pipe: "Pipe[tuple[str, str], tuple[str, str]]") -> None:
-    """Handle commands for ever, and tell of each when it is begun and when it is done."""
+    """Process commands until killed, and send a message at the start and the end of each."""
 
-    def handle(given: ScheduledCommand) -> None:
-        pipe.send(("begun", given.data))
+    def handle(command: ScheduledCommand) -> None:
+        pipe.send(("begun", command.data))
         time.sleep(0.005)
-        pipe.send(("done", given.data))
+        pipe.send(("done", command.data))
 
     with PostgresPersistenceProvider(url, command_lease=LEASE) as provider:
         while True:
@@ -39,7 +39,7 @@ def work(url: str, pipe: "Pipe[tuple[str, str], tuple[str, str]]") -> None:
 
 
 class Host:
-    """A process that works, and the commands of which it has told."""
+    """A process that handles commands, and the messages received from it."""
 
     def __init__(self, url: str) -> None:
         context = multiprocessing.get_context("fork")
@@ -47,33 +47,33 @@ class Host:
         self._process = context.Process(target=work, args=(url, far), daemon=True)
         self._process.start()
         far.close()
-        self.told: dict[str, list[str]] = {"begun": [], "done": []}
+        self.received: dict[str, list[str]] = {"begun": [], "done": []}
 
-    def await_news(self, count: int) -> None:
-        """Return when it has told so often."""
+    def wait_for_messages(self, count: int) -> None:
+        """Wait for `count` messages."""
         for _ in range(count):
-            assert self._pipe.poll(TIMEOUT), "the host does nothing"
-            self._hear()
+            assert self._pipe.poll(TIMEOUT), "the host sent no message"
+            self._receive()
 
     def kill(self) -> None:
-        """Kill it, and hear what it had still to say."""
+        """Kill the process, and receive its remaining messages."""
         os.kill(self._process.pid or 0, signal.SIGKILL)
         self._process.join()
         while True:
             try:
-                self._hear()
+                self._receive()
             except EOFError:
                 return
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         what, data = self._pipe.recv()
-        self.told[what].append(data)
+        self.received[what].append(data)
 
 
-def test_hosts_that_are_killed_one_after_the_other(
+def test_commands_of_killed_hosts_are_run_again_when_their_lease_expires(
     provider: PostgresPersistenceProvider, database_url: str, sql: Sql
 ) -> None:
-    """Of two hosts one is killed at any moment, and another takes its place, again and again."""
+    """In each round one of two hosts is killed at a random time and replaced."""
     chance = random.Random(1)
     hosts = [Host(database_url), Host(database_url)]
     dead: list[Host] = []
@@ -82,7 +82,7 @@ def test_hosts_that_are_killed_one_after_the_other(
             for number in range(COMMANDS):
                 provider.schedule_command(command(f"{round}-{number}"))
             victim = hosts.pop(0)
-            victim.await_news(chance.randrange(1, 20))
+            victim.wait_for_messages(chance.randrange(1, 20))
             time.sleep(chance.uniform(0, 0.02))
             victim.kill()
             dead.append(victim)
@@ -90,14 +90,14 @@ def test_hosts_that_are_killed_one_after_the_other(
             wait_until(lambda: len(sql(LEFT)) < COMMANDS)
         [(last_kill,)] = sql(SERVER_TIME)
         while sql(LEFT):
-            assert sql(SERVER_TIME) < [(last_kill + SOON,)], "the lease is over, and nobody comes"
+            assert sql(SERVER_TIME) < [(last_kill + SOON,)], "the lease has expired, and no host claims the command"
             time.sleep(0.01)
     finally:
         for host in hosts:
             host.kill()
-    begun = Counter(data for host in dead + hosts for data in host.told["begun"])
-    done = Counter(data for host in dead + hosts for data in host.told["done"])
-    in_hand = {host.told["begun"][-1] for host in dead}
+    begun = Counter(data for host in dead + hosts for data in host.received["begun"])
+    done = Counter(data for host in dead + hosts for data in host.received["done"])
+    in_progress = {host.received["begun"][-1] for host in dead}
     assert len(done) == kills * COMMANDS
-    assert {data for data, times in begun.items() if times > 1} <= in_hand
+    assert {data for data, times in begun.items() if times > 1} <= in_progress
     counters.count("dead hosts", faults=kills, acknowledged=len(done))
