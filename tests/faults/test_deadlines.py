@@ -1,6 +1,6 @@
-"""Every call ends: whatever the network does and whoever holds a lock, it returns or raises within its deadline.
+"""Every call returns or raises within its timeout, despite network faults and locks of other sessions.
 
-The calls are made all at once, each by a provider, a proxy and a database of its own.
+The calls run concurrently. Each has its own provider, proxy and database.
 """
 
 import gc
@@ -32,10 +32,10 @@ Provider = PostgresPersistenceProvider
 
 TIMEOUT = runs(2.0, 5.0)
 SLACK = 1.0
-"""How much later than its deadline a call may end, in seconds."""
+"""How much later than its timeout a call may end, in seconds."""
 
-AT_ONCE = 15
-"""So many calls; two connections each are what the server has room for."""
+CONCURRENT_CALLS = 15
+"""The number of concurrent calls, limited by the connections of the server: each call uses two."""
 
 CALLS: dict[str, Prepare] = ONE_ROUND_TRIP | {name: counted.prepare for name, counted in OTHERS.items()}
 SOME = [
@@ -50,8 +50,8 @@ SOME = [
 
 
 @dataclass
-class Line:
-    """A provider, the proxy that it goes through, and the way past it."""
+class Environment:
+    """A provider, the proxy that it connects through, and the URL of its database without the proxy."""
 
     provider: Provider
     proxy: TcpProxy
@@ -59,57 +59,57 @@ class Line:
 
 
 @dataclass
-class Ended:
-    """What came of a call, and how long it took."""
+class Result:
+    """The error of a call, if any, and its duration."""
 
     error: BaseException | None
     seconds: float
 
 
-Harm = Callable[[Line], AbstractContextManager[None]]
+Injection = Callable[[Environment], AbstractContextManager[None]]
 
 
 @contextmanager
-def faulty(make: Callable[[], Fault], line: Line, *, connected: bool = True) -> Iterator[None]:
-    """The network does this, to a connection of the pool or, if not `connected`, to a new one."""
+def faulty(make: Callable[[], Fault], environment: Environment, *, connected: bool = True) -> Iterator[None]:
+    """Set this fault of the proxy for the pooled connection or, if not `connected`, for a new connection."""
     if not connected:
-        line.provider.engine.dispose()
-    line.proxy.fault = make()
+        environment.provider.engine.dispose()
+    environment.proxy.fault = make()
     yield
-    line.proxy.fault = PASS
+    environment.proxy.fault = PASS
 
 
 @contextmanager
-def locked(statement: str, line: Line) -> Iterator[None]:
-    """Another session has done this to each table, and is still in its transaction."""
-    with psycopg.connect(line.direct) as other:
+def locked(statement: str, environment: Environment) -> Iterator[None]:
+    """Another session has executed the statement on each table in an open transaction."""
+    with psycopg.connect(environment.direct) as other:
         for table in Base.metadata.sorted_tables:
             other.execute(statement.format(table.fullname).encode())
         yield
         other.rollback()
 
 
-HARMS: dict[str, Harm] = {
-    "a peer that accepts and says nothing": partial(faulty, lambda: Silence(requests=False), connected=False),
-    "silent on the request": partial(faulty, lambda: Silence(requests=False)),
-    "silent on the answer": partial(faulty, Silence),
-    "silent in mid-answer": partial(faulty, lambda: Silence(answers=20)),
-    "a byte a second": partial(faulty, Trickle),
+FAULTS: dict[str, Injection] = {
+    "connection accepted without an answer": partial(faulty, lambda: Silence(requests=False), connected=False),
+    "request not forwarded": partial(faulty, lambda: Silence(requests=False)),
+    "answer not forwarded": partial(faulty, Silence),
+    "answer truncated": partial(faulty, lambda: Silence(answers=20)),
+    "one byte per second": partial(faulty, Trickle),
     "locked rows": partial(locked, "SELECT FROM {} FOR UPDATE"),
     "locked tables": partial(locked, "LOCK TABLE {}"),
 }
-SHORT = ["a peer that accepts and says nothing", "silent on the answer", "locked rows"]
+SHORT = ["connection accepted without an answer", "answer not forwarded", "locked rows"]
 
 
 def groups() -> Iterator[list[str]]:
-    """The calls that are made at once."""
+    """The names of the calls, in groups that run concurrently."""
     names = runs(SOME, list(CALLS))
-    return (names[start : start + AT_ONCE] for start in range(0, len(names), AT_ONCE))
+    return (names[start : start + CONCURRENT_CALLS] for start in range(0, len(names), CONCURRENT_CALLS))
 
 
 @contextmanager
-def line(server: str, template: str, *, warm: bool = True) -> Iterator[Line]:
-    """To a database of its own, with a pool of one connection, which there is already if `warm`."""
+def environment(server: str, template: str, *, warm: bool = True) -> Iterator[Environment]:
+    """Create a database, a proxy and a provider with a pool of one connection, which is opened if `warm`."""
     with (
         migrated_database(server, template) as direct,
         TcpProxy(direct) as proxy,
@@ -117,14 +117,14 @@ def line(server: str, template: str, *, warm: bool = True) -> Iterator[Line]:
     ):
         if warm:
             provider.get_statistics()
-        yield Line(provider, proxy, direct)
+        yield Environment(provider, proxy, direct)
         assert isinstance(provider.engine.pool, QueuePool)
         assert provider.engine.pool.checkedout() == 0
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(server: str, template: str) -> Iterator[None]:
-    """No thread and no open file is left behind."""
+def no_resource_remains(server: str, template: str) -> Iterator[None]:
+    """Check that the test leaves no thread and no open file."""
     threads, files = set(threading.enumerate()), open_files()
     yield
     gc.collect()
@@ -133,65 +133,65 @@ def nothing_left(server: str, template: str) -> Iterator[None]:
 
 
 def open_files() -> int:
-    """How many this process has, sockets among them."""
+    """Return the number of open file descriptors, including sockets."""
     return len(list(Path("/dev/fd").iterdir()))
 
 
-def timed(call: Call) -> Ended:
-    """Make the call. That it is not what it expects of an undisturbed server is no failure here."""
+def timed(call: Call) -> Result:
+    """Make the call and measure it. A failed assertion in the call is recorded as its error."""
     began = time.monotonic()
     error: BaseException | None = None
     try:
         call()
     except (WfeError, AssertionError) as caught:
         error = caught
-    return Ended(error, time.monotonic() - began)
+    return Result(error, time.monotonic() - began)
 
 
-def all_timed(calls: dict[str, Call], lines: dict[str, Line]) -> dict[str, Ended]:
-    """Make the calls at once, each on its line. One that does not end is set free and counts as late."""
+def all_timed(calls: dict[str, Call], environments: dict[str, Environment]) -> dict[str, Result]:
+    """Make the calls concurrently. Connections are cut after the timeout, so that a hanging call ends and is late."""
     with ThreadPoolExecutor(len(calls)) as threads:
         running = [threads.submit(timed, call) for call in calls.values()]
         wait(running, timeout=TIMEOUT + 2 * SLACK)
-        for line in lines.values():
-            line.proxy.cut()
+        for environment in environments.values():
+            environment.proxy.cut()
         return {name: future.result() for name, future in zip(calls, running, strict=True)}
 
 
-@pytest.mark.parametrize("harm", runs(SHORT, list(HARMS)))
-def test_every_call_ends(server: str, template: str, harm: str) -> None:
-    """In time; with no effect where its error says so; and the next call works."""
+@pytest.mark.parametrize("fault", runs(SHORT, list(FAULTS)))
+def test_every_call_ends_within_its_timeout_under_a_fault(server: str, template: str, fault: str) -> None:
+    """A call with a definite error has no effect, and the next call of the provider succeeds."""
     for names in groups():
         with ExitStack() as stack:
-            lines = {name: stack.enter_context(line(server, template)) for name in names}
-            check(lines, HARMS[harm])
-        counters.count(f"every call ends: {harm}", faults=len(names))
+            environments = {name: stack.enter_context(environment(server, template)) for name in names}
+            check(environments, FAULTS[fault])
+        counters.count(f"every call ends: {fault}", faults=len(names))
 
 
-def check(lines: dict[str, Line], harm: Harm) -> None:
-    """Make the calls on their lines while these are harmed."""
-    calls = {name: CALLS[name](line.provider) for name, line in lines.items()}
-    before = {name: contents(line.direct) for name, line in lines.items()}
+def check(environments: dict[str, Environment], fault: Injection) -> None:
+    """Make the calls under the fault, and check duration, effect and the next call."""
+    calls = {name: CALLS[name](environment.provider) for name, environment in environments.items()}
+    before = {name: contents(environment.direct) for name, environment in environments.items()}
     with ExitStack() as stack:
-        for line in lines.values():
-            stack.enter_context(harm(line))
-        outcomes = all_timed(calls, lines)
+        for environment in environments.values():
+            stack.enter_context(fault(environment))
+        outcomes = all_timed(calls, environments)
     assert not late(outcomes)
-    for name, line in lines.items():
+    for name, environment in environments.items():
         error = outcomes[name].error
         if isinstance(error, WfeError) and not isinstance(error, OutcomeUnknownError):
-            assert contents(line.direct) == before[name], f"{name} had an effect, and said {error!r}"
-        assert timed(line.provider.get_statistics).error is None
+            assert contents(environment.direct) == before[name], f"{name} had an effect and raised {error!r}"
+        assert timed(environment.provider.get_statistics).error is None
 
 
-def late(outcomes: dict[str, Ended]) -> dict[str, float]:
-    """The calls that ended too late, with their seconds."""
+def late(outcomes: dict[str, Result]) -> dict[str, float]:
+    """Return the calls that ended too late, with their durations."""
     return {name: it.seconds for name, it in outcomes.items() if it.seconds > TIMEOUT + SLACK}
 
 
-def test_the_first_call_of_all(server: str, template: str) -> None:
-    """A new engine asks the server what it is; the answer to that does not come either."""
-    with line(server, template, warm=False) as it:
+def test_first_call_of_an_engine_ends_within_its_timeout_when_the_server_is_silent(server: str, template: str) -> None:
+    """The server does not answer the version query that SQLAlchemy sends on the first connection."""
+    with environment(server, template, warm=False) as it:
         it.proxy.fault = SilentAfter(b"version()")
         ended = all_timed({"first": partial(it.provider.create_event, event())}, {"": it})
         assert not late(ended)
@@ -201,9 +201,9 @@ def test_the_first_call_of_all(server: str, template: str) -> None:
         assert len(it.provider.get_runnable_events(at(0))) == 1
 
 
-def test_a_port_that_drops_what_comes(database_url: str) -> None:
-    """As behind a firewall that says nothing: the handshake itself does not end."""
-    with deaf_port() as port:
+def test_call_ends_within_its_timeout_when_the_tcp_handshake_is_not_answered(database_url: str) -> None:
+    """The packets are dropped, as by a firewall."""
+    with unresponsive_port() as port:
         url = make_url(database_url).set(host="127.0.0.1", port=port, query={})
         with Provider(url, call_timeout=TIMEOUT) as provider:
             ended = timed(provider.get_statistics)
@@ -213,64 +213,64 @@ def test_a_port_that_drops_what_comes(database_url: str) -> None:
 
 
 @contextmanager
-def deaf_port() -> Iterator[int]:
-    """A port whose queue is full, so that the system drops further connections."""
+def unresponsive_port() -> Iterator[int]:
+    """A port with a full accept queue, so that the kernel drops further connections."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1))
         for _ in range(4):
-            caller = stack.enter_context(socket.socket())
-            caller.setblocking(False)
-            caller.connect_ex(listener.getsockname())
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
         yield listener.getsockname()[1]
 
 
-def commit(provider: Provider, fall_silent: Callable[[], None]) -> None:
-    """The answer to COMMIT does not come."""
+def commit(provider: Provider, stop_answers: Callable[[], None]) -> None:
+    """The answer to COMMIT is lost."""
     with provider.transaction() as tx:
         tx.create_event(event())
-        fall_silent()
+        stop_answers()
 
 
-def roll_back(provider: Provider, fall_silent: Callable[[], None]) -> None:
-    """The application's own error ends the block, and the answer to ROLLBACK does not come."""
+def roll_back(provider: Provider, stop_answers: Callable[[], None]) -> None:
+    """The block raises, and the answer to ROLLBACK is lost."""
     with provider.transaction() as tx:
         tx.create_event(event())
-        fall_silent()
-        raise PersistenceError("the application's own")
+        stop_answers()
+        raise PersistenceError("raised in the block")
 
 
-def save_point(provider: Provider, fall_silent: Callable[[], None]) -> None:
-    """The answer to SAVEPOINT does not come."""
+def save_point(provider: Provider, stop_answers: Callable[[], None]) -> None:
+    """The answer to SAVEPOINT is lost."""
     with provider.transaction() as tx:
         tx.create_event(event())
-        fall_silent()
+        stop_answers()
         with tx.transaction():
             pass
 
 
-def release_point(provider: Provider, fall_silent: Callable[[], None]) -> None:
-    """The answer to RELEASE does not come."""
+def release_point(provider: Provider, stop_answers: Callable[[], None]) -> None:
+    """The answer to RELEASE is lost."""
     with provider.transaction() as tx, tx.transaction() as inner:
         inner.create_event(event())
-        fall_silent()
+        stop_answers()
 
 
 Block = Callable[[Provider, Callable[[], None]], None]
 
 
-def test_every_block_ends(server: str, template: str) -> None:
-    """So does each statement that a block makes of itself."""
+def test_transaction_blocks_end_within_the_timeout_when_answers_are_lost(server: str, template: str) -> None:
+    """COMMIT, ROLLBACK, SAVEPOINT and RELEASE are subject to the timeout."""
     blocks: list[Block] = [commit, roll_back, save_point, release_point]
     with ExitStack() as stack:
-        lines = {block.__name__: stack.enter_context(line(server, template)) for block in blocks}
+        environments = {block.__name__: stack.enter_context(environment(server, template)) for block in blocks}
         calls: dict[str, Call] = {
             block.__name__: partial(block, it.provider, partial(setattr, it.proxy, "fault", Silence()))
-            for block, it in zip(blocks, lines.values(), strict=True)
+            for block, it in zip(blocks, environments.values(), strict=True)
         }
-        ended = all_timed(calls, lines)
+        ended = all_timed(calls, environments)
         assert not late(ended)
         assert isinstance(ended["commit"].error, OutcomeUnknownError)
         assert all(isinstance(it.error, PersistenceError) for it in ended.values())
-        for name, it in lines.items():
+        for name, it in environments.items():
             it.proxy.fault = PASS
             assert len(it.provider.get_runnable_events(at(0))) == (1 if name == "commit" else 0)

@@ -1,4 +1,4 @@
-"""A program that forks, or is interrupted, in the middle of a call."""
+"""Forks and signal handler exceptions during a call."""
 
 import gc
 import itertools
@@ -26,18 +26,18 @@ CHILDREN = 8
 THREADS = 4
 OURS_WITH_PID = f"{OURS} AND pid = %s"
 
-REST = """
-    CREATE FUNCTION rest() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.01); RETURN NEW; END';
-    CREATE TRIGGER rest AFTER UPDATE ON wfc.workflows FOR EACH ROW EXECUTE FUNCTION rest()
+SLOW_UPDATES = """
+    CREATE FUNCTION slow_update() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.01); RETURN NEW; END';
+    CREATE TRIGGER slow_update AFTER UPDATE ON wfc.workflows FOR EACH ROW EXECUTE FUNCTION slow_update()
 """
 
 
 class TimeLimitExceeded(Exception):  # noqa: N818
-    """What some task queues' signal handlers raise in a job that takes too long."""
+    """An exception as raised by the signal handlers of task queues in a job that exceeds its time limit."""
 
 
 def check_calls(provider: PostgresPersistenceProvider, name: str, turns: int) -> int:
-    """Make calls whose answers can be told from everybody else's; how many were right."""
+    """Make calls with distinguishable answers, check them and return the number of stored events."""
     for turn in range(turns):
         id = provider.create_event(event(event_name=name, event_data=[name, turn]))
         assert provider.get_event(id).event_data == [name, turn]
@@ -46,14 +46,14 @@ def check_calls(provider: PostgresPersistenceProvider, name: str, turns: int) ->
 
 @contextmanager
 def calling(provider: PostgresPersistenceProvider, name: str) -> Iterator[Callable[[], int]]:
-    """Threads of this process that are always in some call; gives how many calls they have made so far."""
-    over = threading.Event()
+    """Run threads that make calls continuously; yields a function that returns the number of calls."""
+    stop = threading.Event()
     counts = [0] * THREADS
     failures: list[BaseException] = []
 
     def call(number: int) -> None:
         try:
-            while not over.is_set():
+            while not stop.is_set():
                 counts[number] += 1
                 assert check_calls(provider, f"{name} {number} {counts[number]}", 1) == 1
         except BaseException as failure:
@@ -65,16 +65,16 @@ def calling(provider: PostgresPersistenceProvider, name: str) -> Iterator[Callab
     try:
         yield lambda: sum(counts)
     finally:
-        over.set()
+        stop.set()
         for thread in threads:
             thread.join()
         assert failures == []
 
 
-def test_children_forked_in_the_middle_of_calls(
+def test_forked_children_get_their_own_answers_when_parent_threads_are_in_calls(
     provider: PostgresPersistenceProvider, in_processes: InProcesses
 ) -> None:
-    """Whatever the parent's threads held at that moment: each child has connections of its own, and its own answers."""
+    """Each child opens its own connections."""
     turns = runs(50, 200)
     for round in range(runs(2, 20)):
         with calling(provider, f"parent {round}") as calls:
@@ -87,17 +87,17 @@ def test_children_forked_in_the_middle_of_calls(
 
 @contextmanager
 def interrupted_after(seconds: float, by: type[BaseException]) -> Iterator[None]:
-    """So many seconds into the block its thread, the main one, gets a signal whose handler raises the exception."""
+    """Send a signal to the main thread after `seconds`; its handler raises the exception `by`."""
     armed = True
 
-    def strike(*_: object) -> None:
+    def raise_exception(*_: object) -> None:
         if armed:
             raise by
 
-    # Sent to the thread, not to the process: the system call that it waits in is to be interrupted, too.
+    # Sent to the thread instead of the process, so that a blocking system call of the thread is interrupted.
     main = threading.main_thread().ident or 0
     timer = threading.Timer(seconds, signal.pthread_kill, (main, signal.SIGUSR1))
-    signal.signal(signal.SIGUSR1, strike)
+    signal.signal(signal.SIGUSR1, raise_exception)
     timer.start()
     try:
         yield
@@ -110,28 +110,28 @@ def interrupted_after(seconds: float, by: type[BaseException]) -> Iterator[None]
 
 
 def backend_of(provider: PostgresPersistenceProvider) -> int:
-    """The process id, on the server, of the connection that the pool gives."""
+    """Return the backend process id of the connection that the pool returns."""
     with provider.engine.connect() as connection:
         return driver_connection(connection).info.backend_pid
 
 
-def assert_that_nothing_is_out(provider: PostgresPersistenceProvider) -> None:
-    """The pool can lend all its connections, and each as it was."""
+def assert_no_connection_is_checked_out(provider: PostgresPersistenceProvider) -> None:
+    """Check that all connections are back in the pool and in their original state."""
     pool = provider.engine.pool
     assert isinstance(pool, QueuePool)
     if pool.checkedout():
-        gc.collect()  # an exception and its frames can keep each other alive, and the connection with them
+        gc.collect()  # a reference cycle of exception and frames can keep the connection checked out
     assert pool.checkedout() == 0
     with provider.engine.connect() as connection:
         assert not driver_connection(connection).autocommit
 
 
 def save_with_interruptions(url: str, by: type[BaseException], times: int) -> list[tuple[bool, bool]]:
-    """Save until so many calls were interrupted; for each call: was it, and did it take place?
+    """Save until `times` calls were interrupted; return for each call whether it was interrupted and took effect.
 
-    The signal comes within twice the time that the last call took which none interrupted.
+    The signal is sent within twice the duration of the last uninterrupted call.
     """
-    sys.unraisablehook = lambda _: None  # pytest's keeps what is interrupted where Python ignores it, with its frames
+    sys.unraisablehook = lambda _: None  # the hook of pytest keeps ignored exceptions and their frames alive
     chance = random.Random(1)
     outcomes: list[tuple[bool, bool]] = []
     uninterrupted = 0.03
@@ -150,36 +150,36 @@ def save_with_interruptions(url: str, by: type[BaseException], times: int) -> li
                     uninterrupted = time.monotonic() - begin
             except by:
                 interrupted = True
-            assert_that_nothing_is_out(provider)
-            if backend_of(provider) != backend:  # it was given up, and ends when its statement has
+            assert_no_connection_is_checked_out(provider)
+            if backend_of(provider) != backend:  # the connection was invalidated; its backend ends after the statement
                 wait_until(lambda: gc.collect() >= 0 and not server.execute(OURS_WITH_PID, [backend]).fetchall())  # noqa: B023
             saved = provider.get_workflow_instance(saved.id)
-            took_place = saved.data["turn"] == turn
-            assert len(saved.execution_pointers) == before + took_place
+            took_effect = saved.data["turn"] == turn
+            assert len(saved.execution_pointers) == before + took_effect
             subscribed = [it.id for it in provider.get_subscriptions("paid", "order-1", at(0))]
-            assert (f"of {turn}" in subscribed) == took_place
-            outcomes.append((interrupted, took_place))
+            assert (f"of {turn}" in subscribed) == took_effect
+            outcomes.append((interrupted, took_effect))
     return outcomes
 
 
-@pytest.mark.parametrize("slowly", [False, True])
+@pytest.mark.parametrize("slow", [False, True])
 @pytest.mark.parametrize("by", [KeyboardInterrupt, TimeLimitExceeded])
-def test_a_call_interrupted_at_any_moment(
-    database_url: str, sql: Sql, in_processes: InProcesses, by: type[BaseException], slowly: bool
+def test_save_is_atomic_when_interrupted_at_a_random_time(
+    database_url: str, sql: Sql, in_processes: InProcesses, by: type[BaseException], slow: bool
 ) -> None:
-    """It takes place or it does not, and the next call has a connection; `slowly`: the server takes its time."""
-    if slowly:
-        sql(REST)
+    """The next call gets a connection. `slow`: the server delays each save."""
+    if slow:
+        sql(SLOW_UPDATES)
     arguments = [(database_url, by, runs(40, 250))]
     [outcomes] = in_processes(save_with_interruptions, arguments, method="fork", timeout=110)
-    assert all(took_place for interrupted, took_place in outcomes if not interrupted)
+    assert all(took_effect for interrupted, took_effect in outcomes if not interrupted)
     assert not all(interrupted for interrupted, _ in outcomes)
 
 
 class AtFunction:
-    """Raises when so many functions have been called, as a signal handler can, and once only; `reached` counts them.
+    """A profile function that raises once, at the function call `number`; `reached` is the number of calls.
 
-    Not where Python would ignore it: in a callback of the garbage collector's.
+    It does not raise in callbacks of the garbage collector, where Python ignores exceptions.
     """
 
     def __init__(self, number: int) -> None:
@@ -196,8 +196,8 @@ class AtFunction:
 
 
 @pytest.fixture
-def garbage_when_asked() -> Iterator[None]:
-    """The collector runs only where the test says so, and then over what the test has made alone."""
+def manual_garbage_collection() -> Iterator[None]:
+    """Disable automatic garbage collection, and exclude existing objects from explicit collections."""
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -206,11 +206,13 @@ def garbage_when_asked() -> Iterator[None]:
     gc.unfreeze()
 
 
-@pytest.mark.usefixtures("garbage_when_asked")
-@pytest.mark.filterwarnings("ignore:.* was deleted while still open:ResourceWarning")  # that closes it
+@pytest.mark.usefixtures("manual_garbage_collection")
+@pytest.mark.filterwarnings("ignore:.* was deleted while still open:ResourceWarning")  # psycopg closes the connection
 @pytest.mark.parametrize("call", ["save", "load", "transaction"])
-def test_a_call_interrupted_at_every_function(provider: PostgresPersistenceProvider, call: str) -> None:
-    """A signal handler's exception comes out, and every connection comes back as it was."""
+def test_connections_return_to_the_pool_when_a_call_is_interrupted_at_any_function(
+    provider: PostgresPersistenceProvider, call: str
+) -> None:
+    """The exception of the signal handler propagates, and connections keep their state."""
     saved = created(provider, workflow())
 
     def save(provider: PersistenceProvider = provider) -> None:
@@ -228,34 +230,34 @@ def test_a_call_interrupted_at_every_function(provider: PostgresPersistenceProvi
     }
     for number in itertools.count(1, runs(7, 1)):
         interruption = AtFunction(number)
-        with suppress(TimeLimitExceeded, AssertionError):  # SQLAlchemy asserts something of what was left half done
+        with suppress(TimeLimitExceeded, AssertionError):  # interrupted SQLAlchemy code can fail its own assertions
             try:
                 sys.setprofile(interruption)
                 calls[call]()
             finally:
                 sys.setprofile(None)
         gc.collect()
-        assert_that_nothing_is_out(provider)
+        assert_no_connection_is_checked_out(provider)
         saved = provider.get_workflow_instance(saved.id)
         if interruption.reached < number:
             break
     assert number > 50
 
 
-def test_a_failure_is_no_interruption(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pool that it came from stays, with its other connections."""
+def test_pool_is_kept_when_resetting_a_connection_fails(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ordinary error does not replace the pool, as an interruption does."""
 
     def fail(_: object, value: object) -> None:
         raise psycopg.OperationalError("canary")
 
     with PostgresPersistenceProvider(database_url, retry_budget=0) as provider:
         saved, pool = created(provider, workflow()), provider.engine.pool
-        with monkeypatch.context() as broken:
-            broken.setattr(psycopg.Connection, "autocommit", property(lambda _: False, fail))
+        with monkeypatch.context() as patched:
+            patched.setattr(psycopg.Connection, "autocommit", property(lambda _: False, fail))
             with suppress(PersistenceError):  # `pytest.raises` would keep its frames
                 provider.get_workflow_instance(saved.id)
-                pytest.fail("it should have failed")
+                pytest.fail("the call did not raise")
         gc.collect()
         assert provider.get_workflow_instance(saved.id) == saved
         assert provider.engine.pool is pool
-        assert_that_nothing_is_out(provider)
+        assert_no_connection_is_checked_out(provider)

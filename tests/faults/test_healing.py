@@ -1,4 +1,4 @@
-"""A provider under load heals by itself: whatever ends its connections, its calls go on, and its pool is as before."""
+"""Recovery of a provider under load when its connections end: calls succeed and the pool keeps its size."""
 
 import os
 import signal
@@ -21,11 +21,11 @@ THREADS = 8
 READY = "database system is ready to accept connections"
 DOWN = runs(1.0, 10.0)
 FIRST_SUCCESS = 2.0
-"""Seconds after the server accepts connections."""
+"""Upper limit of the time between the start of the server and the next successful call, in seconds."""
 
 
 def restart(mode: str) -> Callable[[Cluster, str], None]:
-    """Stop the server in this mode, and start it again."""
+    """Stop the server in this mode and start it again."""
 
     def run(cluster: Cluster, _: str) -> None:
         cluster.stop(mode)  # type: ignore[arg-type]
@@ -34,22 +34,22 @@ def restart(mode: str) -> Callable[[Cluster, str], None]:
     return run
 
 
-def stay_away(cluster: Cluster, _: str) -> None:
-    """Stop the server for a while."""
+def stop_for_a_while(cluster: Cluster, _: str) -> None:
+    """Stop the server, wait and start it again."""
     cluster.stop()
     time.sleep(DOWN)
     cluster.start()
 
 
 def terminate(cluster: Cluster, name: str) -> None:
-    """End every connection, as an administrator would."""
+    """Terminate all connections with `pg_terminate_backend`."""
     before = set(cluster.backends(name))
     assert cluster.terminate(name) > 0
     wait_until(lambda: before.isdisjoint(cluster.backends(name)))
 
 
 def kill_a_backend(cluster: Cluster, name: str) -> None:
-    """Kill -9 a backend: the server believes its memory to be damaged, ends everybody and recovers."""
+    """Send SIGKILL to a backend: the server ends all connections and runs crash recovery."""
     mark = cluster.log_mark()
     os.kill(cluster.backends(name)[0], signal.SIGKILL)
     wait_until(lambda: READY in cluster.log_since(mark))
@@ -57,16 +57,16 @@ def kill_a_backend(cluster: Cluster, name: str) -> None:
 
 FAULTS = {
     "restarted": restart("fast"),
-    "restarted at once": restart("immediate"),
-    "away": stay_away,
+    "restarted in immediate mode": restart("immediate"),
+    "stopped for a while": stop_for_a_while,
     "connections terminated": terminate,
-    "a backend killed": kill_a_backend,
+    "backend killed": kill_a_backend,
 }
 
 
 @contextmanager
 def load(provider: PostgresPersistenceProvider, done: list[float], failed: list[Exception]) -> Iterator[None]:
-    """Threads that write in a loop, and note when each call was done."""
+    """Run threads that write in a loop and record the time of each successful call."""
     end = threading.Event()
 
     def work() -> None:
@@ -90,8 +90,8 @@ def load(provider: PostgresPersistenceProvider, done: list[float], failed: list[
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_it_heals(cluster: Cluster, database: str, name: str) -> None:
-    """No call fails, each takes effect once, and the first one after the fault does not wait long."""
+def test_calls_under_load_succeed_when_connections_end(cluster: Cluster, database: str, name: str) -> None:
+    """No call fails, each takes effect once, and the first call after the fault succeeds in time."""
     done: list[float] = []
     failed: list[Exception] = []
     with PostgresPersistenceProvider(database, pool_size=4) as provider:

@@ -1,4 +1,4 @@
-"""A writer killed with -9 at any moment: the store is in the state it told of last, or in the next one, whole."""
+"""A writer that is killed at random times: each save is stored completely or not at all."""
 
 import random
 import time
@@ -19,7 +19,7 @@ KILLS = runs(60, 2000)
 
 
 def save_generations(url: str, tell: Tell) -> None:
-    """Save the workflow in one generation after the other."""
+    """Save consecutive generations of the workflow."""
     with PostgresPersistenceProvider(url) as provider:
         instance = provider.get_workflow_instance(ID)
         while True:
@@ -29,25 +29,25 @@ def save_generations(url: str, tell: Tell) -> None:
             tell(generation)
 
 
-def test_no_kill_leaves_half_a_save(cluster: Cluster, database: str) -> None:
+def test_save_is_atomic_when_the_writer_is_killed(cluster: Cluster, database: str) -> None:
     name = str(make_url(database).database)
-    generation = acknowledged = in_the_gap = 0
+    generation = acknowledged = unacknowledged = 0
     with PostgresPersistenceProvider(database) as provider:
         provider.create_new_workflow(first(ID))
-    with psycopg.connect(database, autocommit=True) as beside:
+    with psycopg.connect(database, autocommit=True) as connection:
         for _ in range(KILLS):
             with writer(save_generations, database) as killed:
                 killed.hear()
                 time.sleep(random.uniform(0, 0.06))
             wait_until(lambda: not cluster.backends(name))
-            [found] = audit(beside).values()
+            [found] = audit(connection).values()
             told = max(killed.told, default=generation)
             assert found in (told, told + 1)
-            in_the_gap += found == told + 1
+            unacknowledged += found == told + 1
             acknowledged += len(killed.told)
             generation = found
     assert acknowledged >= KILLS
-    assert in_the_gap >= runs(0, 5), "no kill fell between a commit and its answer"
+    assert unacknowledged >= runs(0, 5), "no kill happened between a commit and its acknowledgement"
     counters.count("kill -9 of a writer", faults=KILLS, acknowledged=acknowledged, lost=0)
     with PostgresPersistenceProvider(database) as provider:
         assert provider.get_workflow_instance(ID).data == {"generation": generation}
