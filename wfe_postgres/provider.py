@@ -60,7 +60,8 @@ class PostgresRepositories(
         """Several calls in one transaction: `with provider.transaction() as tx:`.
 
         It is committed at the end of the block and rolled back when the block raises; inside another transaction it
-        is a savepoint. `OutcomeUnknownError`: the connection was lost while it was being committed.
+        is a savepoint. `OutcomeUnknownError`: the connection was lost while it was being committed, or the wait for a
+        synchronous standby was cut short.
         """
         with self._runner.transaction() as joined:
             yield self._inside(joined)
@@ -93,7 +94,7 @@ class PostgresPersistenceProvider(PostgresRepositories):
     - `schema`: the schema of the tables.
     - `command_lease`: seconds for which a scheduled command is leased to the host that runs it.
     - `retry_budget`: seconds that one call may spend on retries after transient errors; 0 switches retries off.
-    - `call_timeout`: seconds after which any call has returned or raised, whatever the network does; `None`: no limit.
+    - `call_timeout`: seconds after which any call has returned or raised, also on a silent network; `None`: no limit.
     - `max_payload_bytes`: the limit of one JSON value, in bytes of its encoding.
     - `engine_options`: keywords of `sqlalchemy.create_engine`, as `pool_size` (10 by default, without overflow).
 

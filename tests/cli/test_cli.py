@@ -88,7 +88,7 @@ def test_older_or_newer_store_is_reported(
 ) -> None:
     sql("UPDATE wfc.alembic_version SET version_num = %s", [revision])
     line = error_line(command("check", "--url", database_url), 2)
-    assert f"at revision {revision}, {words} ({HEAD})" in line
+    assert f"at schema revision {revision}, {words} ({HEAD})" in line
     if revision not in REVISIONS:
         assert error_line(command("upgrade", "--url", database_url), 2) == line
 

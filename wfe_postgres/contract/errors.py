@@ -144,7 +144,9 @@ class StoreNotReadyError(PersistenceError):
 
 
 class OutcomeUnknownError(PersistenceError):
-    """The connection was lost, and it could not be determined whether the write was committed.
+    """It could not be determined whether a write was committed, or whether its commit is replicated.
+
+    The connection was lost, or the commit's wait for a synchronous standby was cut short.
 
     `ids` are those of what was being written.
     """

@@ -159,7 +159,7 @@ class EventSubscription:
 
 @dataclass
 class ExecutionError:
-    """What went wrong in one run of one step."""
+    """An error of one run of one step."""
 
     workflow_id: str
     execution_pointer_id: str

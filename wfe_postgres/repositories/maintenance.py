@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 from wfe_postgres.codec.json_values import decode
 from wfe_postgres.codec.validation import positive, text, timestamp
@@ -38,13 +39,13 @@ class PostgresMaintenance(Repository):
             raise WorkflowNotFoundError(id)
 
     def purge_workflows(self, status: WorkflowStatus, older_than: datetime, *, batch_size: int = 1000) -> int:
-        """Remove all workflows of this status with `complete_time < older_than`, with all that is theirs.
+        """Remove all workflows of this status with `complete_time < older_than`, with all rows that belong to them.
 
-        A transaction for each `batch_size` workflows: what is done stays done when the call is broken off. Workflows
-        that somebody has locked are left for another time, and so are those to which a row of the application's refers
-        by a foreign key that neither cascades nor sets NULL: the log names its table. Gives the number removed, less a
-        batch whose answer was lost with the connection. After each batch it rests twice as long as that took, for the
-        hosts' sake. ValueError: the status is neither Complete nor Terminated.
+        One transaction per `batch_size` workflows: what is done stays done when the call is interrupted. Left are
+        workflows that are locked, and those to which a row of the application's refers by a foreign key that neither
+        cascades nor sets NULL: the log names its table. After each batch the call pauses for twice the time that the
+        batch took, for the hosts that save meanwhile. Returns the number removed, without a batch whose answer was lost
+        with the connection. ValueError: the status is neither Complete nor Terminated.
         """
         if status not in _PURGEABLE:
             raise ValueError("only Complete and Terminated workflows can be purged")
@@ -68,17 +69,24 @@ class PostgresMaintenance(Repository):
 
         removed = self._in_batches(attempt)
         if restricting:
-            tables = ", ".join(sorted({table for table, _ in restricting}))
-            logger.warning("a purge leaves workflows to which rows of these tables refer: %s", tables)
+            self._warn_of_kept({table for table, _ in restricting}, params | {"batch_size": 1})
         return removed
 
     def purge_events(self, older_than: datetime, *, batch_size: int = 1000) -> int:
         """Remove all processed events with `event_time < older_than`; a transaction for each `batch_size`.
 
-        Gives the number removed.
+        Returns the number removed.
         """
         params = {"older_than": timestamp(older_than, "older_than"), "batch_size": positive(batch_size, "batch_size")}
         return self._in_batches(lambda execute, _: len(execute(statements.PURGE_EVENTS, params)))
+
+    def _warn_of_kept(self, tables: set[str], params: dict[str, Any]) -> None:
+        def attempt(execute: Execute, _: bool) -> bool:
+            return bool(execute(statements.finished(), params))
+
+        if self._runner.transact(attempt):
+            names = ", ".join(sorted(tables))
+            logger.warning("a purge leaves workflows to which rows of these tables refer: %s", names)
 
     def _in_batches(self, attempt: Callable[[Execute, bool], int]) -> int:
         removed = 0

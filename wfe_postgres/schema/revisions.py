@@ -28,7 +28,7 @@ SELECT c.relname::text
 
 
 def current_revision(connection: Connection, schema: str = SCHEMA) -> str | None:
-    """The revision the store stands at; None: there is none yet.
+    """The schema revision of the store; None: there is no store yet.
 
     Needs USAGE on the schema and nothing else. Runs in the caller's transaction.
     """
@@ -45,11 +45,11 @@ def describe_revision(found: str | None, schema: str) -> str:
         return f"there is no store in schema {schema}: run `wfe-postgres upgrade`"
     if found in REVISIONS:
         return (
-            f"the store in schema {schema} is at revision {found}, older than this library ({HEAD}): "
+            f"the store in schema {schema} is at schema revision {found}, older than this library ({HEAD}): "
             "run `wfe-postgres upgrade`"
         )
     return (
-        f"the store in schema {schema} is at revision {found}, newer than this library ({HEAD}): "
+        f"the store in schema {schema} is at schema revision {found}, newer than this library ({HEAD}): "
         "update the library wfe_postgres"
     )
 

@@ -53,7 +53,7 @@ def ensure(
     missing = sorted(TABLES - tables)
     if missing:
         raise StoreNotReadyError(
-            f"the store in schema {schema} stands at revision {HEAD}, but tables are missing "
+            f"the store in schema {schema} is at schema revision {HEAD}, but tables are missing "
             f"({', '.join(missing)}): restore them from a backup; `wfe-postgres check` lists the differences"
         )
     return None
