@@ -1,4 +1,4 @@
-"""Thousands of calls, a third of which fail in every way there is: nothing of them stays behind."""
+"""Resource use after thousands of calls, a third of which fail in different ways."""
 
 import gc
 import random
@@ -30,16 +30,16 @@ SELECT count(*) FROM pg_stat_activity
 
 
 def handler(_: ScheduledCommand) -> None:
-    """Fails now and then."""
+    """A handler that raises at random."""
     if random.random() < 0.3:
         raise LookupError
 
 
 def mixed(provider: PostgresPersistenceProvider) -> list[Callable[[], object]]:
-    """Calls that work, and about as many that are refused here, by the server, or by somebody else's lock or token."""
+    """Calls that succeed, and calls that are rejected by the provider or the server, or by another token."""
     stored = workflow(id="stored")
     provider.create_new_workflow(stored)
-    waits = provider.create_event_subscription(subscription())
+    subscription_id = provider.create_event_subscription(subscription())
     numbers = count()
 
     def save() -> None:
@@ -49,7 +49,7 @@ def mixed(provider: PostgresPersistenceProvider) -> list[Callable[[], object]]:
     def schedule() -> None:
         provider.schedule_command(ScheduledCommand.process_workflow(str(next(numbers) % 10), 0))
 
-    def break_off() -> None:
+    def raise_in_transaction() -> None:
         with provider.transaction() as tx:
             tx.create_event(Event("never", "1"))
             raise LookupError
@@ -61,22 +61,22 @@ def mixed(provider: PostgresPersistenceProvider) -> list[Callable[[], object]]:
         lambda: provider.process_commands(at(0), handler),
         lambda: provider.get_workflow_instance("stored"),
         lambda: provider.find_workflows(limit=3),
-        lambda: provider.set_subscription_token(waits, str(random.random()), "worker", from_now(0.01)),
+        lambda: provider.set_subscription_token(subscription_id, str(random.random()), "worker", from_now(0.01)),
         lambda: provider.get_workflow_instance("none"),
         lambda: provider.create_new_workflow(workflow(id="stored")),
         lambda: provider.persist_workflow(workflow(id="none", revision=7)),
         lambda: provider.create_event(Event("paid", "1", event_data=float("nan"))),
-        lambda: provider.clear_subscription_token(waits, "none"),
-        break_off,
+        lambda: provider.clear_subscription_token(subscription_id, "none"),
+        raise_in_transaction,
     ]
 
 
 def open_files() -> int:
-    """How many this process has."""
+    """Return the number of open file descriptors of this process."""
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-def test_nothing_is_left(cluster: Cluster, database: str) -> None:
+def test_no_resource_leaks_after_many_calls_and_failures(cluster: Cluster, database: str) -> None:
     name = str(make_url(database).database)
     failed = 0
     with PostgresPersistenceProvider(database, pool_size=POOL) as provider:
@@ -110,5 +110,5 @@ def test_nothing_is_left(cluster: Cluster, database: str) -> None:
 
 
 def peak_memory() -> int:
-    """The largest that this process has been, in kB."""
+    """Return the peak resident set size of this process, in kB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

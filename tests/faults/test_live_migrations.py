@@ -1,4 +1,4 @@
-"""A migration beside hosts at work: whoever writes waits for no longer than one of its attempts."""
+"""Migrations during concurrent writes: no statement waits longer than one attempt of the migration."""
 
 import threading
 import time
@@ -16,8 +16,8 @@ from tests.migrations.stores import differences, make_rust_store, revision_of, u
 from tests.migrations.test_live_tables import in_a_thread, statements, wait_until
 
 ATTEMPT = 2.0  # the migrations' lock_timeout in seconds
-NOISE = 1.0  # seconds that a busy machine may add to a wait
-STALL = 1.0  # seconds
+NOISE = 1.0  # tolerance for waits on a busy machine, in seconds
+LONGEST_WAIT = 1.0  # seconds
 
 NEW_WORKFLOW = (
     "INSERT INTO wfc.workflows (id, name, definition_id, version, status, create_time)"
@@ -45,11 +45,11 @@ A_MILLION_POINTERS = """
 """
 
 
-def run_a_host(url: str, name: str, over: threading.Event, waits: list[float]) -> int:
-    """Create, save and load as a Rust host does until it is over; how many workflows there were."""
+def run_a_host(url: str, name: str, stop: threading.Event, waits: list[float]) -> int:
+    """Create, save and load workflows as a Rust host does until `stop` is set; return the number of workflows."""
     count = 0
     with psycopg.connect(url, autocommit=True) as connection:
-        while not over.is_set():
+        while not stop.is_set():
             for statement in (NEW_WORKFLOW, NEW_POINTER, SAVE, SAVE_POINTER, LOAD):
                 began = time.monotonic()
                 connection.execute(statement.encode(), {"id": f"{name} {count}"})
@@ -60,16 +60,16 @@ def run_a_host(url: str, name: str, over: threading.Event, waits: list[float]) -
 
 
 @contextmanager
-def hosts_at_work(url: str) -> Iterator[list[float]]:
-    """Two hosts, none of whose statements may fail and all of whose writes stay; how long each statement took."""
-    over = threading.Event()
+def running_hosts(url: str) -> Iterator[list[float]]:
+    """Run two hosts; yields the duration of each statement. No statement may fail, and all writes must be stored."""
+    stop = threading.Event()
     waits: list[float] = []
     with ThreadPoolExecutor(2) as threads:
-        hosts = {name: threads.submit(run_a_host, url, name, over, waits) for name in ("first", "second")}
+        hosts = {name: threads.submit(run_a_host, url, name, stop, waits) for name in ("first", "second")}
         try:
             yield waits
         finally:
-            over.set()
+            stop.set()
     written = [f"{name} {number}" for name, host in hosts.items() for number in range(host.result())]
     with psycopg.connect(url) as connection:
         found = connection.execute(FOUND).fetchall()
@@ -77,12 +77,14 @@ def hosts_at_work(url: str) -> Iterator[list[float]]:
     counters.count("live migrations", acknowledged=5 * len(written))
 
 
-def test_who_queues_behind_a_migration(empty_database_url: str, sql: Sql) -> None:
-    """A reader's long transaction keeps the migration from the workflows, and the migration keeps others for 2 s."""
+def test_statements_wait_for_one_migration_attempt_when_a_transaction_blocks_it(
+    empty_database_url: str, sql: Sql
+) -> None:
+    """An open transaction blocks the migration; statements queue behind its lock request for at most 2 seconds."""
     make_rust_store(empty_database_url)
     attempts = runs(2, 10)
     with (
-        hosts_at_work(empty_database_url) as waits,
+        running_hosts(empty_database_url) as waits,
         psycopg.connect(empty_database_url) as reader,
         statements() as sent,
     ):
@@ -102,12 +104,12 @@ def test_who_queues_behind_a_migration(empty_database_url: str, sql: Sql) -> Non
     counters.count("live migrations", faults=attempts)
 
 
-@pytest.mark.skipif(not LONG, reason="a million pointers are for the long form")
-def test_indexes_of_many_pointers_are_built_beside_writers(empty_database_url: str, sql: Sql) -> None:
+@pytest.mark.skipif(not LONG, reason="a million pointers are created in the long form only")
+def test_statements_do_not_wait_when_indexes_of_many_pointers_are_built(empty_database_url: str, sql: Sql) -> None:
     make_rust_store(empty_database_url, A_MILLION_POINTERS)
-    with hosts_at_work(empty_database_url) as waits:
+    with running_hosts(empty_database_url) as waits:
         upgrade_store(empty_database_url)
         after = len(waits)
         wait_until(lambda: len(waits) > after + 20)
-    assert max(waits) < STALL
+    assert max(waits) < LONGEST_WAIT
     assert differences(empty_database_url) == []

@@ -1,4 +1,4 @@
-"""All works through PgBouncer in transaction mode as it does without, and nothing is left in its connections."""
+"""The provider behind PgBouncer in transaction mode: it works, and leaves no session state behind."""
 
 import multiprocessing
 import threading
@@ -27,7 +27,7 @@ from wfe_postgres.testing.conformance.support import at, event, from_now, subscr
 EMPTY = "; ".join(f"DELETE FROM {table.fullname}" for table in reversed(Base.metadata.sorted_tables))
 PROCESSES = 6
 
-# What the documentation asks of whoever has a PgBouncer: a prepared statement lives in one server connection.
+# As documented for PgBouncer: no prepared statements, since they belong to one server connection.
 pooled: Callable[..., PostgresPersistenceProvider] = partial(
     PostgresPersistenceProvider, connect_args={"prepare_threshold": None}
 )
@@ -35,7 +35,7 @@ pooled: Callable[..., PostgresPersistenceProvider] = partial(
 
 @pytest.fixture(scope="module")
 def bouncer(server: str) -> Iterator[PgBouncer]:
-    """One for all the tests, which have databases of their own."""
+    """The PgBouncer of the module; each test has its own database."""
     require_tool("pgbouncer")
     with pgbouncer(server) as bouncer:
         yield bouncer
@@ -43,27 +43,27 @@ def bouncer(server: str) -> Iterator[PgBouncer]:
 
 @pytest.fixture
 def url(bouncer: PgBouncer, database_url: str) -> Iterator[str]:
-    """This test's database by way of PgBouncer. When the test ends, the next client finds nothing of it."""
+    """The URL of the test's database through PgBouncer; checks that the test leaves no session state."""
     yield bouncer.url(database_url)
     assert left_behind(bouncer, database_url) == []
 
 
 @pytest.fixture(scope="module")
 def store(server: str, template: str, bouncer: PgBouncer) -> Iterator[PostgresPersistenceProvider]:
-    """A provider on a database that the tests of the suite share, one after the other."""
+    """A provider whose database is shared by the tests of the conformance suite."""
     with migrated_database(server, template) as direct:
         with pooled(bouncer.url(direct)) as provider:
-            provider.get_statistics()  # its thread is there before the first test, which leaves none of its own
+            provider.get_statistics()  # starts the thread of the provider before the check for remaining threads
             yield provider
         assert left_behind(bouncer, direct) == []
 
 
 class TestThroughPgBouncer(PersistenceConformance):
-    """The whole suite."""
+    """The conformance suite through PgBouncer."""
 
     @pytest.fixture
     def provider(self, store: PostgresPersistenceProvider) -> Iterator[PersistenceProvider]:
-        """The store, emptied."""
+        """The shared provider, with empty tables."""
         with store.engine.begin() as connection:
             connection.exec_driver_sql(EMPTY)
         yield store
@@ -72,33 +72,33 @@ class TestThroughPgBouncer(PersistenceConformance):
 
     @pytest.fixture
     def configure(self, store: PostgresPersistenceProvider) -> Configure:
-        """With other settings on the same engine."""
+        """Create a provider with other settings on the same engine."""
         return partial(PostgresPersistenceProvider.from_engine, store.engine)
 
 
-def test_what_is_left_behind_is_found(bouncer: PgBouncer, database_url: str) -> None:
-    """What these tests look for at their end: a client has set, prepared and locked something for its session."""
-    with psycopg.connect(bouncer.url(database_url), autocommit=True) as careless:
-        careless.execute("SET statement_timeout = '7min'")
-        careless.execute("SELECT pg_advisory_lock(1)", prepare=True)
+def test_left_behind_finds_settings_statements_and_locks(bouncer: PgBouncer, database_url: str) -> None:
+    """`left_behind` finds a setting, a prepared statement and a lock that a client has left in its session."""
+    with psycopg.connect(bouncer.url(database_url), autocommit=True) as client:
+        client.execute("SET statement_timeout = '7min'")
+        client.execute("SELECT pg_advisory_lock(1)", prepare=True)
         found = ["statement_timeout = 420000", "SELECT pg_advisory_lock(1)", "an advisory lock"]
         assert left_behind(bouncer, database_url) == found
-        careless.execute("SELECT pg_advisory_unlock(1)")
+        client.execute("SELECT pg_advisory_unlock(1)")
 
 
-def test_whoever_sends_options_is_refused(bouncer: PgBouncer, database_url: str) -> None:
-    """So the provider, which gets in, sends none."""
+def test_pgbouncer_rejects_connections_with_startup_options(bouncer: PgBouncer, database_url: str) -> None:
+    """Therefore the provider, which can connect, sends no startup options."""
     with pytest.raises(psycopg.OperationalError, match="unsupported startup parameter: options"):
         psycopg.connect(bouncer.url(database_url), options="-c search_path=wfc")
 
 
 def count(url: str, id: str, name: str, turns: int) -> int:
-    """One of the processes that count on."""
+    """Increment the counter `turns` times in a process."""
     with pooled(url) as provider:
         return count_up(provider, id, name, turns)
 
 
-def test_no_update_is_lost(url: str, in_processes: InProcesses) -> None:
+def test_concurrent_saves_lose_no_update(url: str, in_processes: InProcesses) -> None:
     turns = runs(20, 60)
     with pooled(url) as provider:
         counter = workflow(data={"counter": 0})
@@ -109,34 +109,34 @@ def test_no_update_is_lost(url: str, in_processes: InProcesses) -> None:
         check_counted(provider, id, PROCESSES, turns)
 
 
-def take_tokens(url: str, name: str, ids: list[str]) -> list[str]:
-    """Try each of the subscriptions once; which were free."""
+def set_tokens(url: str, name: str, ids: list[str]) -> list[str]:
+    """Try to set the token of each subscription once; return the ids that succeeded."""
     with pooled(url) as provider:
         return [id for id in ids if provider.set_subscription_token(id, name, name, from_now(3600))]
 
 
-def test_a_token_has_one_holder(url: str, sql: Sql, in_processes: InProcesses) -> None:
+def test_concurrent_token_requests_have_one_holder(url: str, sql: Sql, in_processes: InProcesses) -> None:
     with pooled(url) as provider:
         ids = [provider.create_event_subscription(subscription()) for _ in range(runs(60, 1000))]
     arguments = [(url, str(number), ids) for number in range(PROCESSES)]
-    shares = in_processes(take_tokens, arguments, method="fork")
+    shares = in_processes(set_tokens, arguments, method="fork")
     taken = {(id, str(number)) for number, share in enumerate(shares) for id in share}
     assert len(taken) == len(ids)
     assert taken == set(sql("SELECT id, external_token FROM wfc.event_subscriptions"))
 
 
 def schedule(url: str, count: int, done: Event) -> list[tuple[str, int]]:
-    """Schedule so many commands, some of them a second time."""
-    given = [(str(it), it) for it in range(count)] + [(str(it), count + it) for it in range(0, count, 7)]
+    """Schedule `count` commands, and every seventh a second time; return all pairs of data and due time."""
+    scheduled = [(str(it), it) for it in range(count)] + [(str(it), count + it) for it in range(0, count, 7)]
     with pooled(url) as provider:
-        for data, due in given:
+        for data, due in scheduled:
             provider.schedule_command(ScheduledCommand.process_event(data, due))
     done.set()
-    return given
+    return scheduled
 
 
 def handle(url: str, _: int, done: Event) -> list[tuple[str, int]]:
-    """Handle what is there until no more comes."""
+    """Process commands until scheduling has ended and no command is left."""
     handled: list[tuple[str, int]] = []
     with pooled(url) as provider:
         last = False
@@ -145,30 +145,32 @@ def handle(url: str, _: int, done: Event) -> list[tuple[str, int]]:
     return handled
 
 
-def take_part(part: Callable[..., list[tuple[str, int]]], url: str, count: int, done: Event) -> list[tuple[str, int]]:
-    """A process of the race."""
+def run_part(part: Callable[..., list[tuple[str, int]]], url: str, count: int, done: Event) -> list[tuple[str, int]]:
+    """Run one part of the test in a process."""
     return part(url, count, done)
 
 
-def test_a_command_is_handled_once(url: str, sql: Sql, in_processes: InProcesses) -> None:
-    """By one of two hosts, each time that it was scheduled, or once for two times of which the later came in time."""
+def test_each_command_is_handled_once_by_two_hosts(url: str, sql: Sql, in_processes: InProcesses) -> None:
+    """A command that is scheduled again before it is handled runs once, at the later time."""
     count = runs(200, 3000)
     done = multiprocessing.get_context("fork").Event()
     arguments = [(part, url, count, done) for part in (schedule, handle, handle)]
-    given, *shares = in_processes(take_part, arguments, method="fork", timeout=110)
+    scheduled, *shares = in_processes(run_part, arguments, method="fork", timeout=110)
     handled = Counter(it for share in shares for it in share)
     assert set(handled.values()) == {1}
-    assert set(dict(given).items()) <= handled.keys() <= set(given)
+    assert set(dict(scheduled).items()) <= handled.keys() <= set(scheduled)
     assert sql("SELECT * FROM wfc.scheduled_commands") == []
 
 
 def boot(url: str) -> None:
-    """A host's first call."""
+    """Call `ensure_store_exists` in a process."""
     with pooled(url) as provider:
         provider.ensure_store_exists()
 
 
-def test_hosts_boot_at_once(bouncer: PgBouncer, empty_database_url: str, sql: Sql, in_processes: InProcesses) -> None:
+def test_concurrent_migrations_through_pgbouncer_complete(
+    bouncer: PgBouncer, empty_database_url: str, sql: Sql, in_processes: InProcesses
+) -> None:
     for _ in range(runs(1, 10)):
         sql("DROP SCHEMA IF EXISTS wfc CASCADE")
         in_processes(boot, [(bouncer.url(empty_database_url),)] * 8, method="fork")
@@ -176,16 +178,16 @@ def test_hosts_boot_at_once(bouncer: PgBouncer, empty_database_url: str, sql: Sq
         assert left_behind(bouncer, empty_database_url) == []
 
 
-def test_a_crash_of_pgbouncer_heals(bouncer: PgBouncer, url: str, sql: Sql) -> None:
-    """Every call in flight is tried again or found out, and the provider stays the same object."""
+def test_calls_succeed_when_pgbouncer_is_killed_and_restarted(bouncer: PgBouncer, url: str, sql: Sql) -> None:
+    """Calls in progress are retried or their outcome is determined; the provider is not recreated."""
     stored: list[str] = []
-    over = threading.Event()
+    stop = threading.Event()
 
     def work(_: int) -> None:
-        while not over.is_set():
+        while not stop.is_set():
             stored.append(provider.create_event(event()))
 
-    def disturb() -> None:
+    def restart_pgbouncer() -> None:
         try:
             for _ in range(runs(3, 30)):
                 so_far = len(stored)
@@ -193,9 +195,9 @@ def test_a_crash_of_pgbouncer_heals(bouncer: PgBouncer, url: str, sql: Sql) -> N
                 bouncer.kill()
                 bouncer.start()
         finally:
-            over.set()
+            stop.set()
 
-    parts: list[Callable[[], Any]] = [disturb, *[partial(work, number) for number in range(4)]]
+    parts: list[Callable[[], Any]] = [restart_pgbouncer, *[partial(work, number) for number in range(4)]]
     with pooled(url) as provider:
         run_in_threads(len(parts), lambda number: parts[number]())
         assert provider.create_event(event(id="afterwards")) == "afterwards"

@@ -88,7 +88,7 @@ MUTANTS = _by_name(
             "M-g",
             "every OperationalError is retried",
             retry_operational_errors,
-            ["tests/faults/test_permanent_errors.py::test_a_refused_statement_is_sent_once[a statement timeout]"],
+            ["tests/faults/test_permanent_errors.py::test_rejected_statement_is_not_retried[a statement timeout]"],
         ),
         Mutant(
             "M-h",
@@ -100,13 +100,13 @@ MUTANTS = _by_name(
             "M-i",
             "migrations use a session-level advisory lock",
             change_migrations("pg_try_advisory_xact_lock", "pg_try_advisory_lock"),
-            ["tests/faults/test_pgbouncer.py::test_hosts_boot_at_once"],
+            ["tests/faults/test_pgbouncer.py::test_concurrent_migrations_through_pgbouncer_complete"],
         ),
         Mutant(
             "M-j",
             "statements are prepared behind PgBouncer",
             replace(Provider, "__init__", ignore_connect_args),
-            ["tests/faults/test_pgbouncer.py::test_a_token_has_one_holder"],
+            ["tests/faults/test_pgbouncer.py::test_concurrent_token_requests_have_one_holder"],
         ),
         Mutant(
             "M-k",
