@@ -119,12 +119,12 @@ def test_token_expires_by_the_database_clock_when_host_clocks_are_wrong(
         time.sleep(1.0)  # both hosts make failing attempts before and after the clocks are swapped
         clocks[0].set(HOUR)
         clocks[1].set(-HOUR)
-        told = [answer(behind), answer(before)]
-    taken = [each for _, share in told for each in share]
+        results = [answer(behind), answer(before)]
+    taken = [each for _, share in results for each in share]
     assert sorted(id for id, _ in taken) == sorted(expiries)
     assert start < min(expiries.values())
     assert all(expiries[id] <= timestamp < expiries[id] + SOON for id, timestamp in taken)
-    assert all(attempts > 200 for attempts, _ in told), "too few attempts were made"
+    assert all(attempts > 200 for attempts, _ in results), "too few attempts were made"
 
 
 def handle_without_returning(url: str, lease: float, pipe: "Pipe[Any, Any]") -> None:

@@ -10,7 +10,7 @@ from tests.faults.kit import counters
 from tests.faults.kit.audit import audit, become, first, new_subscriptions
 from tests.faults.kit.cluster import Cluster
 from tests.faults.kit.form import runs
-from tests.faults.kit.writers import Tell, writer
+from tests.faults.kit.writers import Send, writer
 from tests.provider.databases import wait_until
 from wfe_postgres import PostgresPersistenceProvider
 
@@ -18,7 +18,7 @@ ID = "audited"
 KILLS = runs(60, 2000)
 
 
-def save_generations(url: str, tell: Tell) -> None:
+def save_generations(url: str, send: Send) -> None:
     """Save consecutive generations of the workflow."""
     with PostgresPersistenceProvider(url) as provider:
         instance = provider.get_workflow_instance(ID)
@@ -26,7 +26,7 @@ def save_generations(url: str, tell: Tell) -> None:
             generation = instance.data["generation"] + 1
             become(instance, generation)
             provider.persist_workflow_with_subscriptions(instance, new_subscriptions(ID, generation))
-            tell(generation)
+            send(generation)
 
 
 def test_save_is_atomic_when_the_writer_is_killed(cluster: Cluster, database: str) -> None:
@@ -36,15 +36,15 @@ def test_save_is_atomic_when_the_writer_is_killed(cluster: Cluster, database: st
         provider.create_new_workflow(first(ID))
     with psycopg.connect(database, autocommit=True) as connection:
         for _ in range(KILLS):
-            with writer(save_generations, database) as killed:
-                killed.hear()
+            with writer(save_generations, database) as process:
+                process.receive()
                 time.sleep(random.uniform(0, 0.06))
             wait_until(lambda: not cluster.backends(name))
             [found] = audit(connection).values()
-            told = max(killed.told, default=generation)
-            assert found in (told, told + 1)
-            unacknowledged += found == told + 1
-            acknowledged += len(killed.told)
+            acknowledged_generation = max(process.received, default=generation)
+            assert found in (acknowledged_generation, acknowledged_generation + 1)
+            unacknowledged += found == acknowledged_generation + 1
+            acknowledged += len(process.received)
             generation = found
     assert acknowledged >= KILLS
     assert unacknowledged >= runs(0, 5), "no kill happened between a commit and its acknowledgement"

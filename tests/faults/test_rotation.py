@@ -1,4 +1,4 @@
-"""Credentials that change while a provider lives: the recipe of `docs/how-to/tls.md`."""
+"""Password changes while a provider is in use, as described in `docs/how-to/tls.md`."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,14 +17,14 @@ TERMINATE = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
 
 
 class Vault:
-    """Where passwords are kept."""
+    """The store of the current password."""
 
     password = PASSWORDS[0]
 
 
 @pytest.fixture
 def server() -> Iterator[EmbeddedPostgres]:
-    """One that asks for passwords, with a role of ours."""
+    """A server with password authentication and the role `rotating`."""
     with EmbeddedPostgres(tcp=True) as server:
         with server.connect() as admin:
             admin.execute(f"CREATE ROLE rotating LOGIN PASSWORD '{PASSWORDS[0]}'".encode())
@@ -33,7 +33,7 @@ def server() -> Iterator[EmbeddedPostgres]:
 
 
 def rotating_engine(url: str, vault: Vault) -> Engine:
-    """An engine that asks for the password whenever it connects."""
+    """Return an engine that reads the password from the vault for each new connection."""
     engine = create_engine(make_url(url).set(drivername="postgresql+psycopg", username="rotating", password=None))
 
     @listens_for(engine, "do_connect")
@@ -43,8 +43,8 @@ def rotating_engine(url: str, vault: Vault) -> Engine:
     return engine
 
 
-def test_a_password_that_is_changed(server: EmbeddedPostgres) -> None:
-    """The connections there are live on; once they are gone, the next call uses the new one and does not fail."""
+def test_provider_uses_the_new_password_when_the_password_is_changed(server: EmbeddedPostgres) -> None:
+    """Open connections stay usable. When they are terminated, the next call connects with the new password."""
     vault = Vault()
     engine = rotating_engine(server.url, vault)
     provider = PostgresPersistenceProvider.from_engine(engine)

@@ -1,4 +1,4 @@
-"""Few connections and many threads: a call completes, or says in time that it could not."""
+"""Many threads with few connections: each call succeeds, or raises an error within the pool timeout."""
 
 import threading
 import time
@@ -19,47 +19,49 @@ from wfe_postgres import PersistenceError, PostgresPersistenceProvider
 from wfe_postgres.testing.conformance.support import at, event
 
 THREADS = 32
-NOISE = 2.0  # seconds that a busy machine may add to a wait
-REST = """
-    CREATE FUNCTION rest() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END';
-    CREATE TRIGGER rest AFTER INSERT ON wfc.events FOR EACH ROW EXECUTE FUNCTION rest()
+NOISE = 2.0  # tolerance for waits on a busy machine, in seconds
+SLOW_INSERTS = """
+    CREATE FUNCTION slow_insert() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END';
+    CREATE TRIGGER slow_insert AFTER INSERT ON wfc.events FOR EACH ROW EXECUTE FUNCTION slow_insert()
 """
 
 
 @contextmanager
-def most(connection: psycopg.Connection, query: str) -> Iterator[list[int]]:
-    """How many rows the query had at most while the block ran, as the list's last number."""
+def maximum_rows(connection: psycopg.Connection, query: str) -> Iterator[list[int]]:
+    """Poll the query during the block; the last item of the list is the maximum number of rows."""
     seen = [0]
-    over = threading.Event()
+    stop = threading.Event()
 
-    def look() -> None:
-        while not over.wait(0.005):
+    def poll() -> None:
+        while not stop.wait(0.005):
             seen.append(max(seen[-1], connection.execute(query.encode()).rowcount))
 
-    watcher = threading.Thread(target=look)
+    watcher = threading.Thread(target=poll)
     watcher.start()
     try:
         yield seen
     finally:
-        over.set()
+        stop.set()
         watcher.join()
 
 
 @pytest.mark.parametrize("size", [1, 2])
-def test_many_threads_share_few_connections(database_url: str, sql: Sql, size: int) -> None:
+def test_many_threads_use_no_more_connections_than_the_pool_has(database_url: str, sql: Sql, size: int) -> None:
     with (
         PostgresPersistenceProvider(database_url, pool_size=size) as provider,
         psycopg.connect(database_url, autocommit=True) as watcher,
-        most(watcher, OURS) as backends,
+        maximum_rows(watcher, OURS) as backends,
     ):
         ids = run_in_threads(THREADS, lambda _: [provider.create_event(event()) for _ in range(runs(20, 500))])
     assert {id for (id,) in sql("SELECT id FROM wfc.events")} == {id for own in ids for id in own}
     assert 1 <= backends[-1] <= size
 
 
-def test_who_waits_too_long_for_a_connection_is_told(database_url: str, sql: Sql) -> None:
-    """Calls take 0.1 s, the two connections are wanted by all, and nobody waits for longer than 0.4 s."""
-    sql(REST)
+def test_call_raises_retryable_error_when_it_gets_no_connection_within_the_pool_timeout(
+    database_url: str, sql: Sql
+) -> None:
+    """32 threads share two connections, calls take 0.1 s, and the pool timeout is 0.4 s."""
+    sql(SLOW_INSERTS)
     refused: dict[str, bool] = {}
     waits: list[float] = []
 
@@ -85,35 +87,35 @@ def test_who_waits_too_long_for_a_connection_is_told(database_url: str, sql: Sql
     counters.count("scarcity", acknowledged=len(ids), failed=len(refused))
 
 
-def test_a_server_with_two_connections_left(cluster: Cluster, database: str) -> None:
-    """The pool might have ten: the calls that get no connection come again until one of the two is free."""
+def test_calls_succeed_when_the_server_has_two_free_connections(cluster: Cluster, database: str) -> None:
+    """The pool may open ten connections; calls that get none are retried until one of the two is free."""
     ours = f"SELECT FROM pg_stat_activity WHERE datname = '{make_url(database).database}'"
-    with crowded(cluster) as stranger, PostgresPersistenceProvider(database) as provider:
-        with most(stranger, ours) as backends:
+    with nearly_full(cluster) as other, PostgresPersistenceProvider(database) as provider:
+        with maximum_rows(other, ours) as backends:
             ids = run_in_threads(THREADS, lambda _: [provider.create_event(event()) for _ in range(runs(5, 100))])
         assert sorted(provider.get_events("paid", "order-1", at(0))) == sorted(id for own in ids for id in own)
     assert 1 <= backends[-1] <= 2
 
 
 @contextmanager
-def crowded(cluster: Cluster) -> Iterator[psycopg.Connection]:
-    """Strangers have all of the server's connections but two; one of the strangers' is given."""
-    strangers = list(connect_to_the_last(cluster))
-    for stranger in strangers[-2:]:
-        stranger.close()
+def nearly_full(cluster: Cluster) -> Iterator[psycopg.Connection]:
+    """Use all connections of the server except two; yields one of the used connections."""
+    others = list(connect_until_full(cluster))
+    for other in others[-2:]:
+        other.close()
     try:
-        yield strangers[0]
-        for stranger in strangers[1:]:
-            stranger.close()
+        yield others[0]
+        for other in others[1:]:
+            other.close()
         clients = "SELECT FROM pg_stat_activity WHERE backend_type = 'client backend'"
-        wait_until(lambda: strangers[0].execute(clients).rowcount < CONNECTIONS / 2)
+        wait_until(lambda: others[0].execute(clients).rowcount < CONNECTIONS / 2)
     finally:
-        for stranger in strangers:
-            stranger.close()
+        for other in others:
+            other.close()
 
 
-def connect_to_the_last(cluster: Cluster) -> Iterator[psycopg.Connection]:
-    """Connections until the server has none to give any more."""
+def connect_until_full(cluster: Cluster) -> Iterator[psycopg.Connection]:
+    """Open connections until the server rejects one."""
     while True:
         try:
             yield psycopg.connect(cluster.url, autocommit=True)

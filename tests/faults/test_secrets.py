@@ -1,7 +1,7 @@
-"""What faults bring to light: no error, log or traceback of a disturbed call repeats a value or a password.
+"""Errors, logs and tracebacks of calls that fail by a network fault contain no value and no password.
 
-What the database refuses is looked at in `tests/provider/test_canaries.py`; here are the faults of the way to it, and
-the server's own log.
+`tests/provider/test_canaries.py` has the same checks for rejected statements; this module covers network faults and
+the log of the server.
 """
 
 import logging
@@ -28,26 +28,26 @@ Call = Callable[[], object]
 TIMEOUT = 1.0
 
 
-def saving(provider: Provider) -> Call:
-    """A workflow that is there."""
+def prepare_save(provider: Provider) -> Call:
+    """Return a save of a stored workflow."""
     instance = created(provider, full_of_canaries(name=new_id()))
     instance.data = [CANARY]
     return partial(provider.persist_workflow_with_subscriptions, instance, [full_subscription(workflow_id=instance.id)])
 
 
-def loading(provider: Provider) -> Call:
-    """A workflow that is there."""
+def prepare_load(provider: Provider) -> Call:
+    """Return a load of a stored workflow."""
     return partial(provider.get_workflow_instance, created(provider, full_of_canaries(name=new_id())).id)
 
 
-def taking(provider: Provider) -> Call:
-    """With a token that is a secret."""
+def prepare_token(provider: Provider) -> Call:
+    """Return a call that sets a secret token."""
     id = provider.create_event_subscription(full_subscription(external_token=None))
     return partial(provider.set_subscription_token, id, CANARY, CANARY, at(9))
 
 
-def in_a_block(provider: Provider) -> Call:
-    """Two writes in one transaction."""
+def prepare_transaction(provider: Provider) -> Call:
+    """Return two writes in one transaction."""
 
     def block() -> None:
         with provider.transaction() as tx:
@@ -59,42 +59,42 @@ def in_a_block(provider: Provider) -> Call:
 
 CALLS: dict[str, Callable[[Provider], Call]] = {
     "create_new_workflow": lambda it: partial(it.create_new_workflow, full_of_canaries(name=new_id())),
-    "persist_workflow_with_subscriptions": saving,
-    "get_workflow_instance": loading,
+    "persist_workflow_with_subscriptions": prepare_save,
+    "get_workflow_instance": prepare_load,
     "create_event": lambda it: partial(it.create_event, full_event()),
     "get_events": lambda it: partial(it.get_events, CANARY, CANARY, at(0)),
-    "set_subscription_token": taking,
+    "set_subscription_token": prepare_token,
     "persist_errors": lambda it: partial(it.persist_errors, [ExecutionError("w", "p", CANARY)]),
-    "a transaction": in_a_block,
+    "a transaction": prepare_transaction,
 }
 
 SOME = ["persist_workflow_with_subscriptions", "a transaction"]
 
 FAULTS: dict[str, Callable[[TcpProxy], Fault]] = {
     "cut in the request": lambda it: CutAfter(200, partial(setattr, it, "fault", Refuse())),
-    "cut at once": lambda it: CutAfter(1, partial(setattr, it, "fault", Refuse())),
-    "cut, and found out": lambda it: CutAfter(200, partial(setattr, it, "fault", PASS)),
-    "silence": lambda _: Silence(),
+    "cut after the first byte": lambda it: CutAfter(1, partial(setattr, it, "fault", Refuse())),
+    "cut once": lambda it: CutAfter(200, partial(setattr, it, "fault", PASS)),
+    "no answer": lambda _: Silence(),
 }
 
 
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
-    """All that is logged by anybody at any level; SQLAlchemy's own, which are off by default, as they are."""
+    """Return all log messages at all levels; the loggers of SQLAlchemy keep their default level."""
     caplog.set_level(logging.DEBUG)
     return lambda: caplog.text
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_a_lost_connection_tells_nothing(
+def test_errors_and_logs_contain_no_value_when_the_connection_is_lost(
     cluster: Cluster, database: str, logged: Callable[[], str], fault: Callable[[TcpProxy], Fault]
 ) -> None:
-    """Neither what was on the way, nor the password of the URL."""
+    """They contain neither parameters nor the password of the URL."""
     mark = cluster.log_mark()
     with TcpProxy(database) as proxy:
         url = make_url(proxy.url).set(password=PASSWORD)
         with Provider(url, call_timeout=TIMEOUT, retry_budget=0.1, pool_size=len(CALLS)) as provider:
-            for name in runs(SOME, list(CALLS)) if fault is FAULTS["silence"] else CALLS:
+            for name in runs(SOME, list(CALLS)) if fault is FAULTS["no answer"] else CALLS:
                 call = CALLS[name](provider)
                 proxy.fault = fault(proxy)
                 error = None
@@ -112,11 +112,13 @@ def test_a_lost_connection_tells_nothing(
     assert CANARY not in cluster.log_since(mark)
 
 
-def test_a_deadline_tells_nothing(cluster: Cluster, database: str, logged: Callable[[], str]) -> None:
-    """The server is asked to cancel what waits for a lock: it logs the statement, and no parameter."""
+def test_errors_and_logs_contain_no_value_when_a_call_times_out(
+    cluster: Cluster, database: str, logged: Callable[[], str]
+) -> None:
+    """A statement that waits for a lock is cancelled; the server logs the statement without parameters."""
     mark = cluster.log_mark()
     with Provider(database, call_timeout=0.3) as provider, psycopg.connect(database) as other:
-        call = saving(provider)
+        call = prepare_save(provider)
         other.execute("LOCK TABLE wfc.workflows")
         with pytest.raises(PersistenceError) as caught:
             call()
@@ -127,8 +129,8 @@ def test_a_deadline_tells_nothing(cluster: Cluster, database: str, logged: Calla
     assert CANARY not in cluster.log_since(mark)
 
 
-def test_what_is_refused_here_is_not_in_the_servers_log(cluster: Cluster, database: str) -> None:
-    """Whatever can be known to be bad is not sent, so that the server has nothing to quote."""
+def test_server_log_contains_no_value_when_the_provider_rejects_it(cluster: Cluster, database: str) -> None:
+    """The provider rejects invalid values itself, so that they are not sent."""
     mark = cluster.log_mark()
     with Provider(database) as provider:
         for call in OUR_OWN.values():
@@ -138,8 +140,8 @@ def test_what_is_refused_here_is_not_in_the_servers_log(cluster: Cluster, databa
     assert CANARY not in cluster.log_since(mark)
 
 
-def test_the_log_is_looked_at(cluster: Cluster, database: str) -> None:
-    """The measure itself: a value that the server refuses does stand in its log."""
+def test_server_log_contains_the_value_when_the_server_rejects_it(cluster: Cluster, database: str) -> None:
+    """Checks that the other tests read the right log."""
     mark = cluster.log_mark()
     with Provider(database) as provider:
         provider.create_event_subscription(full_subscription(id=CANARY))

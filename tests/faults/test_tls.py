@@ -1,4 +1,4 @@
-"""TLS cannot be talked down, nor a password talked out."""
+"""TLS: no clear text password, no unencrypted fallback, and certificate verification."""
 
 import socket
 import time
@@ -20,14 +20,14 @@ from wfe_postgres.testing.conformance.support import at
 Provider = PostgresPersistenceProvider
 
 
-def hang_up(client: socket.socket) -> None:
-    """Says nothing at all."""
+def close_connection(client: socket.socket) -> None:
+    """Close the connection without an answer."""
     client.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.mark.parametrize("sslmode", ["disable", "allow", "prefer", "require", "verify-full"])
-def test_no_password_in_clear(sslmode: str) -> None:
-    """Whatever the URL says of TLS, an impostor that declines it and asks for the password hears none."""
+def test_password_is_not_sent_in_clear_text_when_the_server_declines_tls(sslmode: str) -> None:
+    """A fake server declines TLS and requests a clear text password, for every `sslmode`."""
     with impostor(asks(CLEARTEXT)) as it:
         url = f"postgresql://wfe:{PASSWORD}@127.0.0.1:{it.port}/wfe_test?sslmode={sslmode}"
         with Provider(url) as provider:
@@ -40,9 +40,9 @@ def test_no_password_in_clear(sslmode: str) -> None:
     assert it.passwords == []
 
 
-@pytest.mark.parametrize("script", [garbage, hang_up, says(f"{CANARY} {PASSWORD}")])
-def test_what_is_no_server(script: Script) -> None:
-    """Nonsense, silence and lies are a typed error within the budget, which repeats nothing that was said."""
+@pytest.mark.parametrize("script", [garbage, close_connection, says(f"{CANARY} {PASSWORD}")])
+def test_call_raises_within_its_timeout_when_the_peer_is_not_postgresql(script: Script) -> None:
+    """The error has the right type and does not contain the answer of the peer."""
     with impostor(script) as it:
         url = f"postgresql://wfe:{PASSWORD}@127.0.0.1:{it.port}/wfe_test"
         with Provider(url, retry_budget=0.2, call_timeout=5) as provider:
@@ -55,8 +55,8 @@ def test_what_is_no_server(script: Script) -> None:
     assert it.passwords == []
 
 
-def test_an_impostor_that_comes_later() -> None:
-    """A provider that has worked does not trust whoever answers in the server's place."""
+def test_password_is_not_sent_in_clear_text_when_the_server_is_replaced() -> None:
+    """A fake server takes over the address after the provider has connected to the real one."""
     with (
         EmbeddedPostgres(tcp=True) as server,
         TcpProxy(server.url) as proxy,
@@ -68,56 +68,58 @@ def test_an_impostor_that_comes_later() -> None:
         proxy.cut()
         with pytest.raises(PersistenceError, match="in clear"):
             provider.get_runnable_events(at(0))
-        wait_until(lambda: it.heard)
+        wait_until(lambda: it.received)
         assert it.passwords == []
 
 
 @pytest.fixture(scope="module")
 def tls() -> Iterator[TlsServer]:
-    """One for all these tests."""
+    """The TLS server of the module."""
     with tls_server() as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def stranger(tls: TlsServer, tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """An authority that no client knows."""
-    return Authority(tmp_path_factory.mktemp("stranger"), "stranger")
+def untrusted(tls: TlsServer, tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority that the client does not trust."""
+    return Authority(tmp_path_factory.mktemp("untrusted"), "untrusted")
 
 
-def shows(tls: TlsServer, stranger: Authority, kind: str) -> Path:
-    """Let the server show a certificate of this kind; the root certificate that the client knows."""
+def present(tls: TlsServer, untrusted: Authority, kind: str) -> Path:
+    """Configure a server certificate of this kind; return the root certificate that the client trusts."""
     certificates = {
-        "good": lambda: tls.authority.issue("good"),
-        "another authority's": lambda: stranger.issue("strange"),
-        "another host's": lambda: tls.authority.issue("named", host="db.example.org"),
+        "valid": lambda: tls.authority.issue("valid"),
+        "untrusted authority": lambda: untrusted.issue("untrusted-server"),
+        "wrong host": lambda: tls.authority.issue("named", host="db.example.org"),
         "expired": lambda: tls.authority.issue("expired", days=-1),
-        "signed by itself": lambda: stranger.own,
+        "self-signed": lambda: untrusted.own,
     }
     tls.present(*certificates[kind]())
     return tls.authority.root
 
 
 def is_encrypted(provider: Provider) -> bool:
-    """Whether its connection is."""
+    """Return whether the connection of the provider uses TLS."""
     with provider.engine.connect() as connection:
         query = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
         return bool(connection.exec_driver_sql(query).scalar_one())
 
 
-def test_the_right_certificate(tls: TlsServer, stranger: Authority) -> None:
-    """Passes, and what follows is encrypted."""
-    root = shows(tls, stranger, "good")
+def test_connection_is_encrypted_when_the_certificate_is_valid(tls: TlsServer, untrusted: Authority) -> None:
+    """`sslmode=verify-full` with the trusted root certificate."""
+    root = present(tls, untrusted, "valid")
     with Provider(tls.url(sslmode="verify-full", sslrootcert=str(root))) as provider:
         provider.ensure_store_exists()
         assert provider.get_runnable_events(at(0)) == []
         assert is_encrypted(provider)
 
 
-@pytest.mark.parametrize("kind", ["another authority's", "another host's", "expired", "signed by itself"])
-def test_a_wrong_certificate(tls: TlsServer, stranger: Authority, kind: str) -> None:
-    """Fails at once, says that it is TLS, and is not tried again."""
-    root = shows(tls, stranger, kind)
+@pytest.mark.parametrize("kind", ["untrusted authority", "wrong host", "expired", "self-signed"])
+def test_connection_fails_without_retry_when_the_certificate_is_invalid(
+    tls: TlsServer, untrusted: Authority, kind: str
+) -> None:
+    """The error names TLS and is raised within two seconds."""
+    root = present(tls, untrusted, kind)
     with Provider(tls.url(sslmode="verify-full", sslrootcert=str(root))) as provider:
         began = time.monotonic()
         with pytest.raises(PersistenceError, match="no TLS connection") as caught:
@@ -125,5 +127,5 @@ def test_a_wrong_certificate(tls: TlsServer, stranger: Authority, kind: str) -> 
         assert time.monotonic() - began < 2
     assert not caught.value.retryable
     assert str(make_url(tls.postgres.url).password) not in shown(caught.value)
-    with Provider(tls.url(sslmode="require")) as careless:  # the measure itself: it is only the certificate
-        assert is_encrypted(careless)
+    with Provider(tls.url(sslmode="require")) as unverified:  # only the certificate is invalid
+        assert is_encrypted(unverified)

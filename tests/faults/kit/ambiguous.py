@@ -1,6 +1,6 @@
-"""A commit whose answer never comes, without a proxy: the backend waits for a standby that is not there, and is ended.
+"""Commits that are not acknowledged: the backend is terminated while it waits for a missing standby.
 
-The row is written by then; the client sees a lost connection, and cannot tell it from one before the commit.
+The row is committed by then. The client sees a lost connection, as if it was lost before the commit.
 """
 
 import threading
@@ -13,7 +13,7 @@ from psycopg.pq import PGconn
 from tests.faults.kit.cluster import Cluster
 from tests.provider.databases import wait_until
 
-# Only the provider's: the trial commit below waits as well.
+# Only backends of the provider, since the trial commit below waits as well.
 WAITING = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
  WHERE wait_event = 'SyncRep' AND application_name = 'wfe_postgres'
@@ -23,12 +23,12 @@ IS_WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND 
 
 @contextmanager
 def ambiguous_commits(cluster: Cluster) -> Iterator[list[int]]:
-    """In the block the first commit that waits is ended, and from then on none waits; gives how many were ended."""
+    """Terminate the first commit that waits in the block, then disable waiting; yields the number of terminations."""
     ended: list[int] = []
-    over = threading.Event()
+    stop = threading.Event()
 
-    def end_the_first() -> None:
-        while not over.is_set():
+    def terminate_first() -> None:
+        while not stop.is_set():
             [(number,)] = cluster.sql(WAITING)
             if number:
                 cluster.sql("ALTER SYSTEM RESET synchronous_standby_names")
@@ -39,17 +39,17 @@ def ambiguous_commits(cluster: Cluster) -> Iterator[list[int]]:
 
     with cluster.setting(synchronous_standby_names="nosuch"):
         until_commits_wait(cluster)
-        watching = threading.Thread(target=end_the_first)
+        watching = threading.Thread(target=terminate_first)
         watching.start()
         try:
             yield ended
         finally:
-            over.set()
+            stop.set()
             watching.join()
 
 
 def until_commits_wait(cluster: Cluster) -> None:
-    """Return when the setting is in force: that is up to the checkpointer, which may hear of it after the sessions."""
+    """Wait until the setting takes effect; the checkpointer may reload it later than the sessions."""
     trial = PGconn.connect(cluster.url_of("postgres").encode())
 
     def waits() -> bool:

@@ -1,4 +1,4 @@
-"""Workflows whose generation shows in every part of them, and the look at the tables that finds a mixed one."""
+"""Workflows with a generation number in every part, and a check that finds parts of different generations."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import psycopg
 from wfe_postgres import EventSubscription, ExecutionPointer, WorkflowInstance
 
 SUBSCRIPTIONS = 2
-"""How many each generation adds."""
+"""The number of subscriptions that each generation adds."""
 
 PARTS = """
 SELECT w.id, (w.data->>'generation')::int,
@@ -28,7 +28,7 @@ SELECT 'subscription ' || id FROM wfc.event_subscriptions s
 
 
 def become(instance: WorkflowInstance, generation: int) -> None:
-    """Make the workflow of this generation: 18 to 20 pointers, whose ids it shares in part with its neighbours."""
+    """Set the workflow to this generation: 18 to 20 pointers, some with the ids of adjacent generations."""
     instance.data = {"generation": generation}
     instance.execution_pointers = [
         ExecutionPointer(0, id=id, persistence_data={"generation": generation}) for id in pointer_ids(generation)
@@ -36,12 +36,12 @@ def become(instance: WorkflowInstance, generation: int) -> None:
 
 
 def pointer_ids(generation: int) -> list[str]:
-    """What the pointers of a generation are called, in their order."""
+    """Return the pointer ids of a generation in their order."""
     return [f"pointer-{number}" for number in range(generation % 5, generation % 5 + 18 + generation % 3)]
 
 
 def new_subscriptions(workflow_id: str, generation: int) -> list[EventSubscription]:
-    """Those that come with a generation."""
+    """Return the subscriptions that a generation adds."""
     return [
         EventSubscription(workflow_id, 0, "pointer", "paid", "order", id=f"{workflow_id}-{generation}-{number}")
         for number in range(SUBSCRIPTIONS)
@@ -49,10 +49,12 @@ def new_subscriptions(workflow_id: str, generation: int) -> list[EventSubscripti
 
 
 def audit(connection: "psycopg.Connection[Any]") -> dict[str, int]:
-    """The generation of each workflow. AssertionError: one is mixed, or has lost or doubled a part."""
+    """Return the generation of each workflow; fail if one has mixed, missing or duplicate parts."""
     found = {}
-    for id, generation, marks, ids, subscriptions in connection.execute(PARTS).fetchall():
-        assert set(marks) <= {generation}, f"{id}: pointers of generations {set(marks)} under {generation}"
+    for id, generation, pointer_generations, ids, subscriptions in connection.execute(PARTS).fetchall():
+        assert set(pointer_generations) <= {generation}, (
+            f"{id}: pointers of generations {set(pointer_generations)} under {generation}"
+        )
         assert ids == pointer_ids(generation), f"{id}: the pointers of generation {generation} are {ids}"
         assert subscriptions == SUBSCRIPTIONS * generation, f"{id}: {subscriptions} subscriptions at {generation}"
         found[id] = generation
@@ -61,7 +63,7 @@ def audit(connection: "psycopg.Connection[Any]") -> dict[str, int]:
 
 
 def first(id: str) -> WorkflowInstance:
-    """A workflow of generation 0, to be created."""
+    """Return a new workflow of generation 0."""
     instance = WorkflowInstance("audited", 1, id=id)
     become(instance, 0)
     return instance

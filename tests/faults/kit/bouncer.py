@@ -1,4 +1,4 @@
-"""A PgBouncer in transaction mode: a transaction is all that a client has of one server connection."""
+"""A PgBouncer in transaction mode: a client has a server connection for one transaction only."""
 
 import os
 import pwd
@@ -15,10 +15,10 @@ from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import make_url
 
 POOL_SIZE = 3
-PORT = 6432  # no more than a part of the unix socket's name
+PORT = 6432  # part of the name of the Unix socket
 TIMEOUT = 10.0
 
-# Clients are believed who they are; with `listen_addr` left out there is only the socket.
+# Clients are not authenticated. Without `listen_addr` there is only the Unix socket.
 CONFIGURATION = """\
 [databases]
 * = {target}
@@ -34,7 +34,7 @@ unix_socket_dir = {directory}
 
 
 class PgBouncer:
-    """Three connections to the server for each of its databases, shared by any number of clients."""
+    """A PgBouncer process with three server connections for each database."""
 
     def __init__(self, directory: Path, owner: tuple[int, int] | None) -> None:
         self._directory = directory
@@ -42,14 +42,14 @@ class PgBouncer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def url(self, database_url: str) -> str:
-        """The same database by way of PgBouncer."""
+        """Return the URL of the database through PgBouncer."""
         url = make_url(database_url)
-        here = {"host": str(self._directory), "port": str(PORT)}
-        pooled = url.set(host=None, port=None, password=None, query={**url.query, **here})
+        socket_address = {"host": str(self._directory), "port": str(PORT)}
+        pooled = url.set(host=None, port=None, password=None, query={**url.query, **socket_address})
         return pooled.render_as_string(hide_password=False)
 
     def start(self) -> None:
-        """Start it, and return when it accepts connections."""
+        """Start the process and wait until it accepts connections."""
         user, group = self._owner or (None, None)
         self._process = subprocess.Popen(
             ["pgbouncer", "--quiet", str(self._directory / "pgbouncer.ini")],
@@ -63,11 +63,11 @@ class PgBouncer:
         deadline = time.monotonic() + TIMEOUT
         while not self._answers():
             assert self._process.poll() is None, "PgBouncer did not start"
-            assert time.monotonic() < deadline, "PgBouncer does not answer"
+            assert time.monotonic() < deadline, "PgBouncer does not accept connections"
             time.sleep(0.01)
 
     def kill(self) -> None:
-        """End it as a crash would, in the middle of everybody's transactions."""
+        """Kill the process, as in a crash."""
         if self._process:
             self._process.kill()
             self._process.wait()
@@ -79,7 +79,7 @@ class PgBouncer:
 
 @contextmanager
 def pgbouncer(server: str) -> Iterator[PgBouncer]:
-    """A PgBouncer before this server, in a directory of its own; both are gone when the block ends."""
+    """Run a PgBouncer for this server in a temporary directory, until the block ends."""
     owner = _owner(server)
     with TemporaryDirectory(prefix="wfe-bouncer-") as name:
         directory = Path(name)
@@ -98,20 +98,22 @@ def pgbouncer(server: str) -> Iterator[PgBouncer]:
 
 
 def left_behind(bouncer: PgBouncer, database_url: str) -> list[str]:
-    """What earlier clients have left in the server connections, in the way of the next: settings, statements, locks."""
+    """Return the settings, prepared statements and locks that clients have left in the server connections."""
     with psycopg.connect(database_url) as direct:
-        usual = _settings(direct)
+        default_settings = _settings(direct)
     clients = [psycopg.connect(bouncer.url(database_url)) for _ in range(POOL_SIZE)]
     try:
-        # All in a transaction at once: so each of them looks at another of the server connections.
-        return [left for client in clients for left in _left_in(client, usual)]
+        # The clients are in transactions at the same time, so that each has a different server connection.
+        return [left for client in clients for left in _left_in(client, default_settings)]
     finally:
         for client in clients:
             client.close()
 
 
-def _left_in(client: psycopg.Connection, usual: dict[str, str]) -> list[str]:
-    settings = [f"{name} = {value}" for name, value in _settings(client).items() if usual.get(name, value) != value]
+def _left_in(client: psycopg.Connection, default_settings: dict[str, str]) -> list[str]:
+    settings = [
+        f"{name} = {value}" for name, value in _settings(client).items() if default_settings.get(name, value) != value
+    ]
     others = client.execute(
         "SELECT statement FROM pg_prepared_statements"
         " UNION ALL SELECT 'an advisory lock' FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
@@ -120,24 +122,24 @@ def _left_in(client: psycopg.Connection, usual: dict[str, str]) -> list[str]:
 
 
 def _settings(connection: psycopg.Connection) -> dict[str, str]:
-    # PgBouncer itself gives each client its own name, and says who sits behind it.
+    # PgBouncer sets `application_name` for each client.
     found = connection.execute("SELECT name, setting FROM pg_settings WHERE name <> 'application_name'")
     return dict(found.fetchall())
 
 
 def _owner(server: str) -> tuple[int, int] | None:
-    """Whom it runs as: PgBouncer refuses to be root, and an embedded server's socket is only for the server's user."""
+    """Return the user to run as: PgBouncer refuses root, and the socket of an embedded server belongs to its user."""
     if os.geteuid() != 0:
         return None
     host = str(conninfo_to_dict(server).get("host", ""))
-    if host.startswith("/") and (place := Path(host).stat()).st_uid:
-        return place.st_uid, place.st_gid
+    if host.startswith("/") and (status := Path(host).stat()).st_uid:
+        return status.st_uid, status.st_gid
     nobody = pwd.getpwnam("nobody")
     return nobody.pw_uid, nobody.pw_gid
 
 
 def _target(server: str) -> str:
-    """Where the server is and who connects, in PgBouncer's own spelling."""
+    """Return the connection parameters of the server in the syntax of PgBouncer."""
     known = conninfo_to_dict(server)
     parts = {
         name: str(known[name]).replace("'", "''") for name in ("host", "port", "user", "password") if known.get(name)

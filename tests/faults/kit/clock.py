@@ -1,4 +1,4 @@
-"""Hosts whose clock is wrong: libfaketime shows a spawned process another time of day than the machine's."""
+"""Processes with a wrong clock, by means of libfaketime."""
 
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ HOUR = 3600
 
 
 class Clock:
-    """A clock that goes so many seconds before the machine's; it can be set while processes live by it."""
+    """A clock that is `ahead` seconds ahead of the machine; it can be changed while processes use it."""
 
     def __init__(self, path: Path, ahead: int) -> None:
         require_tool("faketime")
@@ -21,14 +21,14 @@ class Clock:
         self.set(ahead)
 
     def set(self, ahead: int) -> None:
-        """Put it forward or back, for all that live by it."""
+        """Change the offset for all processes that use the clock."""
         written = self._path.with_suffix(".new")
         written.write_text(f"{ahead:+}")
-        written.replace(self._path)  # nobody reads half a number
+        written.replace(self._path)  # atomic, so that no process reads a partial number
 
     @contextmanager
     def followed(self) -> Iterator[None]:
-        """What is spawned within the block lives by this clock; what it measures by the monotonic one stays true."""
+        """Processes that are spawned in the block use this clock; their monotonic clock is not changed."""
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("LD_PRELOAD", _library())
             environment.setenv("FAKETIME_TIMESTAMP_FILE", str(self._path))
@@ -38,8 +38,8 @@ class Clock:
 
 
 def _library() -> str:
-    """Where the library lies, which only the program knows."""
-    told = subprocess.run(
+    """Return the path of the library, as reported by the `faketime` program."""
+    output = subprocess.run(
         ["faketime", "-f", "+0", "printenv", "LD_PRELOAD"], capture_output=True, text=True, check=True
     )
-    return told.stdout.strip()
+    return output.stdout.strip()

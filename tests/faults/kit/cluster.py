@@ -1,4 +1,4 @@
-"""A server of the fault tests' own, with fsync on: it is stopped, crashed, killed and set otherwise."""
+"""The server of the fault tests, with fsync on, which can be stopped, crashed and reconfigured."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ SETTINGS = {
     "full_page_writes": "on",
     "max_connections": str(CONNECTIONS),
     "log_min_error_statement": "error",
-    # A backend that waits for a standby is ended by a test, which must not wait for the next checkpoint's turn.
+    # Tests terminate backends that wait for a standby, and must not wait for a checkpoint.
     "checkpoint_timeout": "30min",
 }
 
@@ -26,14 +26,14 @@ class Cluster(EmbeddedPostgres):
         super().__init__(settings=SETTINGS)
 
     def sql(self, statement: str, *values: Any, database: str = "postgres") -> list[tuple[Any, ...]]:
-        """One statement as the superuser, past the provider."""
+        """Execute a statement as the superuser, without the provider."""
         with psycopg.connect(self.url_of(database), autocommit=True) as connection:
             cursor = connection.execute(statement.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
 
     @contextmanager
     def setting(self, **values: str) -> Iterator[None]:
-        """These settings for all sessions, from their next statement on, until the block ends."""
+        """Change the settings of the server until the block ends."""
         for name, value in values.items():
             self.sql(f"ALTER SYSTEM SET {name} = '{value}'")
         self.sql("SELECT pg_reload_conf()")
@@ -45,14 +45,14 @@ class Cluster(EmbeddedPostgres):
             self.sql("SELECT pg_reload_conf()")
 
     def backends(self, database: str) -> list[int]:
-        """The process numbers of the provider's backends in this database."""
+        """Return the process ids of the provider's backends in this database."""
         found = self.sql(
             "SELECT pid FROM pg_stat_activity WHERE datname = %s AND application_name = 'wfe_postgres'", database
         )
         return [pid for (pid,) in found]
 
     def terminate(self, database: str) -> int:
-        """End all the provider's connections to this database, as an administrator would."""
+        """Terminate all connections of the provider to this database; return their number."""
         found = self.sql(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
             " WHERE datname = %s AND application_name = 'wfe_postgres'",

@@ -1,4 +1,4 @@
-"""What the fault tests count, for the table at the end of a long run."""
+"""Counters of the fault tests, printed at the end of the long form."""
 
 from collections import Counter
 from threading import Lock
@@ -8,17 +8,17 @@ FAULTS, ACKNOWLEDGED, FAILED, LOST, DOUBLED, UNKNOWN = (
     "calls acknowledged",
     "calls failed with a typed error",
     "acknowledged and lost",
-    "done twice",
+    "executed twice",
     "outcome unknown",
 )
 _lock = Lock()
 _counts: dict[str, Counter[str]] = {}
 
 
-def count(test: str, **what: int) -> None:
-    """Add to a test's line: `faults=`, `acknowledged=`, `failed=`, `lost=`, `doubled=`, `unknown=`."""
+def count(test: str, **counts: int) -> None:
+    """Add to the counters of a test: `faults`, `acknowledged`, `failed`, `lost`, `doubled` and `unknown`."""
     with _lock:
-        _counts.setdefault(test, Counter()).update({NAMES[name]: number for name, number in what.items()})
+        _counts.setdefault(test, Counter()).update({NAMES[name]: number for name, number in counts.items()})
 
 
 NAMES = {
@@ -32,11 +32,11 @@ NAMES = {
 
 
 def lines() -> list[str]:
-    """The table: a line a test, and the sum."""
+    """Return one line for each test and one for the total."""
     total: Counter[str] = Counter()
     for counts in _counts.values():
         total.update(counts)
     return [
         f"{test}: " + ", ".join(f"{name} {counts[name]:,}" for name in NAMES.values() if name in counts)
-        for test, counts in [*sorted(_counts.items()), ("together", total)]
+        for test, counts in [*sorted(_counts.items()), ("total", total)]
     ]

@@ -1,4 +1,4 @@
-"""How long a fault test runs, and what it needs of the machine."""
+"""The short and long form of the fault tests, and the programs that they need."""
 
 import os
 import shutil
@@ -12,16 +12,16 @@ LONG = os.environ.get("WFE_FAULTS") == "long"
 """The form of `make test-faults`; the short one is part of `make test`."""
 
 STRICT = bool(os.environ.get("WFE_FAULTS_STRICT"))
-"""Whether a tool that is missing is a failure."""
+"""Whether a missing program fails the test instead of skipping it."""
 
 
 def runs(short: _T, long: _T) -> _T:
-    """The number of rounds, or whatever else the form decides."""
+    """Return `long` in the long form and `short` otherwise."""
     return long if LONG else short
 
 
 def require_tool(name: str) -> str:
-    """Where the program is; without it the test is skipped, or fails where every tool should be there."""
+    """Return the path of the program. If it is missing, skip the test, or fail it if `STRICT` is set."""
     if found := shutil.which(name):
         return found
     reason = f"{name} is not installed"

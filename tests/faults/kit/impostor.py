@@ -1,4 +1,4 @@
-"""Servers that are none: one asks for the password in clear, one talks nonsense, one lies in its errors."""
+"""Fake servers that request a clear text password, send invalid data or send an arbitrary error."""
 
 import socket
 import threading
@@ -11,49 +11,49 @@ PASSWORD_MESSAGE = b"p"
 CLEARTEXT, MD5 = 3, 5
 
 Script = Callable[[socket.socket], None]
-"""What is said to a client that has sent its startup message."""
+"""Answers a client that has sent its startup message."""
 
 
 @dataclass
 class Impostor:
-    """Where it listens, and what it was told."""
+    """The port of a fake server, and what it has received."""
 
     port: int
     clients: int = 0
-    heard: list[bytes] = field(default_factory=list)
-    """What each client said when the script was over."""
+    received: list[bytes] = field(default_factory=list)
+    """What each client sent after the script."""
 
     @property
     def passwords(self) -> list[bytes]:
-        """The password messages among it."""
-        return [said for said in self.heard if said.startswith(PASSWORD_MESSAGE)]
+        """The received password messages."""
+        return [data for data in self.received if data.startswith(PASSWORD_MESSAGE)]
 
 
 def message(kind: bytes, body: bytes) -> bytes:
-    """A message of the server's."""
+    """Return a protocol message of the server."""
     return kind + (len(body) + 4).to_bytes(4) + body
 
 
 def asks(method: int) -> Script:
-    """Asks for the password."""
+    """Request a password with this method."""
     salt = b"salt" if method == MD5 else b""
     return lambda client: client.sendall(message(b"R", method.to_bytes(4) + salt))
 
 
 def garbage(client: socket.socket) -> None:
-    """Talks nonsense."""
+    """Send data that is not in the PostgreSQL protocol."""
     client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" + bytes(range(256)))
 
 
 def says(text: str) -> Script:
-    """Refuses with a message of this text."""
+    """Reject the client with an error message of this text."""
     fields = [b"SFATAL", b"VFATAL", b"C28000", b"M" + text.encode()]
     return lambda client: client.sendall(message(b"E", b"\0".join(fields) + b"\0\0"))
 
 
 @contextmanager
 def impostor(script: Script) -> Iterator[Impostor]:
-    """A server without TLS that follows the script with every client."""
+    """Run a server without TLS that applies the script to every client."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         it = Impostor(listener.getsockname()[1])
         thread = threading.Thread(target=_serve, args=(listener, script, it), daemon=True)
@@ -76,14 +76,14 @@ def _serve(listener: socket.socket, script: Script, it: Impostor) -> None:
             client.settimeout(5)
             _decline_encryption(client)
             script(client)
-            it.heard.append(client.recv(1000))
+            it.received.append(client.recv(1000))
 
 
 def _decline_encryption(client: socket.socket) -> None:
-    """Reads what the client begins with, up to its startup message."""
+    """Read the initial messages of the client, up to its startup message, and decline encryption."""
     while True:
         length = int.from_bytes(client.recv(4))
-        said = client.recv(length - 4) if length > 4 else b""
-        if int.from_bytes(said[:4]) not in ENCRYPTION:
+        body = client.recv(length - 4) if length > 4 else b""
+        if int.from_bytes(body[:4]) not in ENCRYPTION:
             return
         client.sendall(b"N")

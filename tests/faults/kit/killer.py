@@ -1,4 +1,4 @@
-"""An administrator who ends connections while they work."""
+"""Termination of connections at random times."""
 
 import random
 import time
@@ -6,13 +6,13 @@ import time
 from tests.faults.kit.cluster import Cluster
 
 LONGEST_PAUSE = 0.04
-"""Seconds between one end and the next."""
+"""The longest time between two terminations, in seconds."""
 
 
 def terminate_at_random(cluster: Cluster, database: str, times: int) -> None:
-    """End this many of the provider's connections to the database, now one, now another, at no chosen moment."""
+    """Terminate `times` random connections of the provider to the database, at random times."""
     while times:
         time.sleep(random.uniform(0, LONGEST_PAUSE))
-        if there := cluster.backends(database):
-            cluster.sql("SELECT pg_terminate_backend(%s)", random.choice(there))
+        if backends := cluster.backends(database):
+            cluster.sql("SELECT pg_terminate_backend(%s)", random.choice(backends))
             times -= 1

@@ -1,6 +1,6 @@
-"""A proxy between psycopg and the server, on TCP: it refuses, falls silent, cuts, delays, or leads elsewhere.
+"""A TCP proxy between psycopg and the server that injects network faults.
 
-The one of `tests/protocol` counts what passes; this one is there to harm it.
+It refuses, drops, resets, delays or redirects connections. The proxy of `tests/protocol` counts messages instead.
 """
 
 import select
@@ -17,11 +17,11 @@ from typing import Self
 import psycopg
 from sqlalchemy import make_url
 
-RESET = struct.pack("ii", 1, 0)  # SO_LINGER on and 0: the end of the socket is a RST
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER with timeout 0: close() sends RST
 
 
 class Cut(Exception):  # noqa: N818
-    """The connection is reset; `last` is what still passes, and `then` is called before the client can know."""
+    """Reset the connection; `last` is still forwarded, and `then` is called before the client is notified."""
 
     def __init__(self, last: bytes = b"", then: Callable[[], None] = lambda: None) -> None:
         super().__init__(last)
@@ -30,15 +30,15 @@ class Cut(Exception):  # noqa: N818
 
 
 class Fault:
-    """What happens to all that passes, from when it is set; this one harms nothing."""
+    """A fault of the proxy, applied to all connections while it is set; this base class forwards everything."""
 
     accepts = True
-    """Whether a new connection is one; a refused one is reset before a word is said."""
+    """Whether new connections are accepted; otherwise they are reset before any data is sent."""
     pause = 0.0
-    """How many seconds pass after each byte of an answer."""
+    """The delay after each byte of an answer, in seconds."""
 
     def passed(self, chunk: bytes, *, request: bool) -> bytes:
-        """What goes on of a chunk from the client (`request`), or from the server. `Cut`: both ends are reset."""
+        """Return the forwarded part of a chunk from the client (`request`) or the server; raise `Cut` to reset."""
         return chunk
 
 
@@ -46,16 +46,16 @@ PASS = Fault()
 
 
 class Refuse(Fault):
-    """No new connection. Those that there are live on."""
+    """New connections are refused; existing ones are kept."""
 
     accepts = False
 
 
 @dataclass
 class Silence(Fault):
-    """From this many bytes of answer on nothing is answered, and the client is not told so; as if a cable were cut.
+    """Answers are dropped after `answers` bytes, without closing the connection, as by a network partition.
 
-    `requests`: whether the server still gets what the client says.
+    `requests`: whether requests are still forwarded.
     """
 
     answers: int = 0
@@ -65,13 +65,13 @@ class Silence(Fault):
         """See `Fault`."""
         if request:
             return chunk if self.requests else b""
-        heard, self.answers = chunk[: self.answers], max(0, self.answers - len(chunk))
-        return heard
+        forwarded, self.answers = chunk[: self.answers], max(0, self.answers - len(chunk))
+        return forwarded
 
 
 @dataclass
 class SilentAfter(Fault):
-    """Nothing is answered any more once the client has said the token; the server gets it, and what follows."""
+    """Answers are dropped once the client has sent the token; requests are still forwarded."""
 
     token: bytes
     said: bool = False
@@ -84,7 +84,7 @@ class SilentAfter(Fault):
 
 @dataclass
 class CutAfter(Fault):
-    """Reset once this many bytes have passed, there and back together; `then` is called, and may set another fault."""
+    """The connection is reset after `bytes_left` bytes in both directions; `then` may set another fault."""
 
     bytes_left: int
     then: Callable[[], None]
@@ -99,7 +99,7 @@ class CutAfter(Fault):
 
 @dataclass
 class CutLarge(Fault):
-    """Reset whoever says more than this at a time, as a server does that is out of memory."""
+    """Connections with a request of more than `most` bytes are reset, as by a server that is out of memory."""
 
     most: int
     cuts: int = 0
@@ -116,14 +116,14 @@ class CutLarge(Fault):
 
 
 class Trickle(Fault):
-    """Answers come at one byte a second."""
+    """Answers are forwarded at one byte per second."""
 
     pause = 1.0
 
 
 @dataclass
 class Delay(Fault):
-    """Every answer comes so many seconds late."""
+    """Every answer is delayed by `seconds`."""
 
     seconds: float
 
@@ -135,24 +135,24 @@ class Delay(Fault):
 
 
 class TcpProxy:
-    """Listens on 127.0.0.1, at `port` or a free one, and passes on to the server of `target` what `fault` lets pass.
+    """Listens on 127.0.0.1, at `port` or a free port, and forwards to the server of `target` subject to `fault`.
 
-    `target` is a libpq URL; `url` leads there by way of the proxy. The connections run in a thread each.
+    `target` is a libpq URL; `url` connects through the proxy. Each connection has a thread.
     """
 
     def __init__(self, target: str, port: int = 0) -> None:
         self.fault: Fault = PASS
         self.bytes_passed = 0
         self.connections = 0
-        """How many have been asked for."""
+        """The number of connection attempts."""
         self._target = _address(target)
         self._listener = socket.create_server(("127.0.0.1", port))
         self._ends: set[socket.socket] = set()
-        self._over = threading.Event()
+        self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
         url = make_url(target).set(host="127.0.0.1", port=self._listener.getsockname()[1])
-        # Without encryption, or there would be no token to see.
+        # Without encryption, so that the faults can match the data.
         url = url.difference_update_query(["host", "port"]).update_query_dict({"sslmode": "disable"})
         self.url = url.render_as_string(hide_password=False)
 
@@ -162,7 +162,7 @@ class TcpProxy:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
+        self._stop.set()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self.cut()
@@ -171,13 +171,13 @@ class TcpProxy:
         self._listener.close()
 
     def cut(self) -> None:
-        """End all connections, and those who wait on them."""
+        """Close all connections."""
         for end in tuple(self._ends):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
     def switch(self, target: str) -> None:
-        """Lead new connections to another server, a libpq URL or `host:port`."""
+        """Forward new connections to another server, a libpq URL or `host:port`."""
         self._target = _address(target)
 
     def _accept(self) -> None:
@@ -198,7 +198,7 @@ class TcpProxy:
         server = self._connect()
         self._ends |= {client, server}
         try:
-            self._pass_on(client, server)
+            self._forward(client, server)
         except OSError:
             pass
         finally:
@@ -214,8 +214,8 @@ class TcpProxy:
         server.connect(f"{host}/.s.PGSQL.{port}")
         return server
 
-    def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
-        while not self._over.is_set():
+    def _forward(self, client: socket.socket, server: socket.socket) -> None:
+        while not self._stop.is_set():
             for end in select.select([client, server], [], [])[0]:
                 chunk = end.recv(2**16)
                 if not chunk:
@@ -241,12 +241,12 @@ class TcpProxy:
     def _trickle(self, client: socket.socket, answer: bytes, pause: float) -> None:
         for byte in answer:
             client.sendall(bytes([byte]))
-            if self._over.wait(pause):
+            if self._stop.wait(pause):
                 return
 
 
 def _address(target: str) -> tuple[str, int]:
-    """Where a server listens: what libpq makes of a URL, which may leave out most."""
+    """Return host and port of a server, as resolved by libpq from a URL."""
     if "/" not in target:
         host, port = target.split(":")
         return host, int(port)

@@ -1,4 +1,4 @@
-"""A server that speaks TLS, with a certificate authority and certificates good and bad, made by the openssl command."""
+"""A server with TLS, and a certificate authority that issues valid and invalid certificates with openssl."""
 
 import os
 import subprocess
@@ -16,11 +16,11 @@ from wfe_postgres.embedded import EmbeddedPostgres
 from wfe_postgres.embedded.binaries import SYSTEM
 
 NAME = "127.0.0.1"
-"""What clients call the server, and what a good certificate says that it is."""
+"""The host name that clients use, and the name in a valid certificate."""
 
 
 class Authority:
-    """A certificate authority in a directory of its own."""
+    """A certificate authority that keeps its files in a directory."""
 
     def __init__(self, directory: Path, name: str) -> None:
         self._directory = directory
@@ -30,7 +30,7 @@ class Authority:
         self._run("req", "-x509", *_key(self._of("key")), "-subj", f"/CN={name}", "-days", "2", "-out", str(self.root))
 
     def issue(self, name: str, *, host: str = NAME, days: int = 2) -> tuple[Path, Path]:
-        """Certificate and key of a server of this address or host name; negative days: it has expired."""
+        """Issue a certificate and key for this address or host name; with negative days it has expired."""
         certificate, key, request = (self._directory / f"{name}.{kind}" for kind in ("crt", "key", "csr"))
         kind = "IP" if host.replace(".", "").isdigit() else "DNS"
         extensions = self._directory / f"{name}.ext"
@@ -45,7 +45,7 @@ class Authority:
 
     @property
     def own(self) -> tuple[Path, Path]:
-        """Its own certificate, signed by itself, and the key."""
+        """The self-signed certificate of the authority, and its key."""
         return self.root, self._of("key")
 
     def _of(self, kind: str) -> Path:
@@ -55,20 +55,20 @@ class Authority:
         subprocess.run([self._openssl, *arguments], check=True, capture_output=True)
 
 
-def _key(place: Path) -> tuple[str, ...]:
-    """A new key, of the kind that is made fastest."""
-    return ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", str(place))
+def _key(path: Path) -> tuple[str, ...]:
+    """Return the openssl options for a new key of a kind that is fast to generate."""
+    return ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", str(path))
 
 
 @dataclass
 class TlsServer:
-    """The server, and the authority that its clients know."""
+    """The server, and the authority that its clients trust."""
 
     postgres: EmbeddedPostgres
     authority: Authority
 
     def present(self, certificate: Path, key: Path) -> None:
-        """From now on this is what the server shows to new clients."""
+        """Configure the certificate and key that the server presents to new clients."""
         data = self.postgres.directory / "data"
         owner = data.stat()
         for source, name in ((certificate, "server.crt"), (key, "server.key")):
@@ -81,24 +81,24 @@ class TlsServer:
             connection.execute("SELECT pg_reload_conf()")
 
     def url(self, **options: str) -> URL:
-        """Where it is, with these options of libpq's."""
+        """Return the URL of the server with these libpq options."""
         return make_url(self.postgres.url).update_query_dict(options)
 
 
 @contextmanager
 def tls_server() -> Iterator[TlsServer]:
-    """One with a good certificate. Without a PostgreSQL that was built with TLS the test is skipped."""
+    """Run a server with a valid certificate; skip the test if no PostgreSQL with TLS is installed."""
     with (
         tempfile.TemporaryDirectory(prefix="wfe-tls-") as directory,
         EmbeddedPostgres(tcp=True, binaries=_binaries_with_tls()) as postgres,
     ):
         server = TlsServer(postgres, Authority(Path(directory), "authority"))
-        server.present(*server.authority.issue("good"))
+        server.present(*server.authority.issue("valid"))
         yield server
 
 
 def _binaries_with_tls() -> Path:
-    """Those of the optional wheel are built without it; the system's have it."""
+    """Return the programs of the system, since those of the optional wheel are built without TLS."""
     for programs in sorted(SYSTEM.glob("*/bin"), reverse=True):
         if (programs / "initdb").is_file() and (programs / "postgres").is_file():
             return programs

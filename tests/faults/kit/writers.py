@@ -1,4 +1,4 @@
-"""Processes that write until they are killed, and tell of each call after it returned."""
+"""Processes that write until they are killed, and send a message after each call."""
 
 import multiprocessing
 import os
@@ -8,42 +8,42 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
-Tell = Callable[[Any], None]
+Send = Callable[[Any], None]
 
 TIMEOUT = 30.0
 
 
 class Writer:
-    """A forked process that runs `write(url, tell)`; `told` is what it has told of so far."""
+    """A forked process that runs `write(url, send)`; `received` has the messages received so far."""
 
-    def __init__(self, write: Callable[[str, Tell], None], url: str) -> None:
+    def __init__(self, write: Callable[[str, Send], None], url: str) -> None:
         context = multiprocessing.get_context("fork")
         self._pipe, far = context.Pipe(duplex=False)
         self._process = context.Process(target=_run, args=(write, url, far), daemon=True)
         self._process.start()
         far.close()
-        self.told: list[Any] = []
+        self.received: list[Any] = []
 
-    def hear(self) -> None:
-        """Wait until it tells of a call; it may come late on a machine that has much to do."""
-        assert self._pipe.poll(TIMEOUT), f"it has told nothing in {TIMEOUT} seconds"
-        self.told.append(self._pipe.recv())
+    def receive(self) -> None:
+        """Wait for a message; the long timeout is for busy machines."""
+        assert self._pipe.poll(TIMEOUT), f"the writer sent no message in {TIMEOUT} seconds"
+        self.received.append(self._pipe.recv())
 
     def kill(self) -> None:
-        """Kill -9, and hear what it had still to say."""
+        """Send SIGKILL and receive the remaining messages."""
         os.kill(self._process.pid or 0, signal.SIGKILL)
         self._process.join()
         while True:
             try:
-                self.told.append(self._pipe.recv())
+                self.received.append(self._pipe.recv())
             except EOFError:
                 break
         self._pipe.close()
 
 
 @contextmanager
-def writer(write: Callable[[str, Tell], None], url: str) -> Iterator[Writer]:
-    """A writer that is dead after the block."""
+def writer(write: Callable[[str, Send], None], url: str) -> Iterator[Writer]:
+    """Run a writer that is killed at the end of the block."""
     started = Writer(write, url)
     try:
         yield started
@@ -51,5 +51,5 @@ def writer(write: Callable[[str, Tell], None], url: str) -> Iterator[Writer]:
         started.kill()
 
 
-def _run(write: Callable[[str, Tell], None], url: str, pipe: "Pipe[Any, Any]") -> None:
+def _run(write: Callable[[str, Send], None], url: str, pipe: "Pipe[Any, Any]") -> None:
     write(url, pipe.send)
