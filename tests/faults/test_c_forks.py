@@ -1,4 +1,4 @@
-"""A fork by C code, as uWSGI's: none of Python's hooks run, and the child works all the same."""
+"""Forks by C code, as in uWSGI, which run none of Python's fork hooks."""
 
 import ctypes
 import json
@@ -29,8 +29,8 @@ CALLS = runs(100, 4000)
 TIMEOUT = 1.0
 
 
-def forked_by_c(function: Callable[[], object]) -> int:
-    """Run the function in a child that C code has forked; the child's process id."""
+def fork_by_c(function: Callable[[], object]) -> int:
+    """Run the function in a child that is forked by C code; return the process id of the child."""
     sys.stdout.flush()
     pid = ctypes.PyDLL(None).fork()
     if pid == 0:
@@ -46,7 +46,7 @@ def forked_by_c(function: Callable[[], object]) -> int:
 
 
 def check_answers(provider: Provider, name: str) -> None:
-    """Make calls whose answers can be told from everybody else's."""
+    """Make calls with distinguishable answers, and check the answers."""
     for turn in range(CALLS):
         id = provider.create_event(event(event_name=name, event_data=[name, turn]))
         assert provider.get_event(id).event_data == [name, turn]
@@ -54,17 +54,17 @@ def check_answers(provider: Provider, name: str) -> None:
 
 
 def run_children(provider: Provider) -> None:
-    """Children and the parent call at the same time; every answer is the caller's own."""
+    """Make calls in the parent and its children at the same time, and check their answers."""
     check_answers(provider, "before")
-    children = [forked_by_c(partial(check_answers, provider, f"child {number}")) for number in range(CHILDREN)]
+    children = [fork_by_c(partial(check_answers, provider, f"child {number}")) for number in range(CHILDREN)]
     check_answers(provider, "parent")
     assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * CHILDREN
     check_answers(provider, "after")
     counters.count("forked by C code", faults=CHILDREN, acknowledged=CHILDREN * CALLS)
 
 
-def test_children_of_an_own_engine(database_url: str, sql: Sql) -> None:
-    """The parent's connections stay open and its own."""
+def test_forked_children_get_their_own_answers_with_the_providers_engine(database_url: str, sql: Sql) -> None:
+    """The connections of the parent stay open."""
     with Provider(database_url) as provider:
         provider.get_statistics()
         warm = {pid for (pid,) in sql(OURS)}
@@ -72,8 +72,8 @@ def test_children_of_an_own_engine(database_url: str, sql: Sql) -> None:
         assert warm <= {pid for (pid,) in sql(OURS)}
 
 
-def test_children_of_an_applications_engine(database_url: str) -> None:
-    """The same for `from_engine`, and for two providers on one engine."""
+def test_forked_children_get_their_own_answers_with_an_application_engine(database_url: str) -> None:
+    """Two providers share an engine by `from_engine`."""
     engine = create_engine(make_url(database_url).set(drivername="postgresql+psycopg"))
     first, second = Provider.from_engine(engine), Provider.from_engine(engine)
     run_children(first)
@@ -81,8 +81,8 @@ def test_children_of_an_applications_engine(database_url: str) -> None:
     engine.dispose()
 
 
-def test_threads_of_a_child(database_url: str) -> None:
-    """The first calls of many threads in the child: they share one new pool."""
+def test_threads_of_a_forked_child_get_their_own_answers(database_url: str) -> None:
+    """The first calls of the child are made by concurrent threads, which share one new pool."""
 
     def work() -> None:
         with ThreadPoolExecutor(8) as threads:
@@ -90,11 +90,11 @@ def test_threads_of_a_child(database_url: str) -> None:
 
     with Provider(database_url) as provider:
         provider.get_statistics()
-        assert os.waitstatus_to_exitcode(os.waitpid(forked_by_c(work), 0)[1]) == 0
+        assert os.waitstatus_to_exitcode(os.waitpid(fork_by_c(work), 0)[1]) == 0
 
 
-def test_deadlines_hold_in_the_child(database_url: str) -> None:
-    """Whatever thread kept them in the parent is not there."""
+def test_call_timeout_is_enforced_in_a_forked_child(database_url: str) -> None:
+    """The thread that enforces timeouts in the parent does not exist in the child."""
 
     def wait_for_a_lock() -> None:
         began = time.monotonic()
@@ -105,12 +105,12 @@ def test_deadlines_hold_in_the_child(database_url: str) -> None:
     with Provider(database_url, call_timeout=TIMEOUT) as provider, psycopg.connect(database_url) as other:
         provider.create_event(event(id="event-1"))
         other.execute("SELECT FROM wfc.events FOR UPDATE")
-        assert os.waitstatus_to_exitcode(os.waitpid(forked_by_c(wait_for_a_lock), 0)[1]) == 0
+        assert os.waitstatus_to_exitcode(os.waitpid(fork_by_c(wait_for_a_lock), 0)[1]) == 0
         other.rollback()
 
 
-def test_ensure_store_exists_in_the_child(database_url: str) -> None:
-    """It takes its connections from the pool, too."""
+def test_ensure_store_exists_works_in_a_forked_child(database_url: str) -> None:
+    """`ensure_store_exists` uses connections of the pool, too."""
 
     def ensure() -> None:
         for _ in range(20):
@@ -118,7 +118,7 @@ def test_ensure_store_exists_in_the_child(database_url: str) -> None:
 
     with Provider(database_url) as provider:
         provider.ensure_store_exists()
-        child = forked_by_c(ensure)
+        child = fork_by_c(ensure)
         ensure()
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
@@ -158,8 +158,8 @@ json.dump([before, after], sys.stdout)
 """
 
 
-def test_nothing_is_left_of_what_was_not_kept(database_url: str) -> None:
-    """20,000 `using()`, as many repositories and 400 providers cost no memory, and a later fork no time."""
+def test_memory_and_fork_time_do_not_grow_when_providers_are_discarded(database_url: str) -> None:
+    """20,000 calls of `using()`, as many repositories and 400 providers."""
     done = subprocess.run([sys.executable, "-c", UNUSED, database_url], capture_output=True, text=True, check=True)
     before, after = json.loads(done.stdout)
     assert after[0] - before[0] < 2048, "kilobytes"

@@ -1,6 +1,7 @@
-"""A write whose wait for a synchronous standby was cut short is committed on the primary alone: never called done.
+"""Writes whose wait for a synchronous standby is interrupted: they are committed on the primary only.
 
-The server has a standby configured that does not exist, so every commit waits until somebody ends the wait.
+Such a write is not acknowledged. The server is configured with a standby that does not exist, so every commit waits
+until the wait is interrupted.
 """
 
 import threading
@@ -41,7 +42,7 @@ CALLS = runs(
     ],
     sorted(WRITES),
 )
-AT_ONCE = 8
+CONCURRENT_CALLS = 8
 
 WAITING = (
     "SELECT count({}(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name = 'wfe_postgres'"
@@ -49,34 +50,34 @@ WAITING = (
 
 
 @contextmanager
-def left_alone(_: Cluster) -> Iterator[None]:
-    """The call's own deadline ends the wait."""
+def no_interruption(_: Cluster) -> Iterator[None]:
+    """The timeout of the call ends the wait."""
     yield
 
 
 @contextmanager
-def each_wait_ended(function: str, cluster: Cluster) -> Iterator[None]:
-    """An administrator ends each wait."""
-    over = threading.Event()
+def waits_interrupted(function: str, cluster: Cluster) -> Iterator[None]:
+    """Call the function on each backend that waits, as an administrator would."""
+    stop = threading.Event()
 
-    def end_all() -> None:
-        while not over.is_set():
+    def interrupt_all() -> None:
+        while not stop.is_set():
             cluster.sql(WAITING.format(function))
             time.sleep(0.05)
 
-    ending = threading.Thread(target=end_all)
-    ending.start()
+    thread = threading.Thread(target=interrupt_all)
+    thread.start()
     try:
         yield
     finally:
-        over.set()
-        ending.join()
+        stop.set()
+        thread.join()
 
 
-HARMS: dict[str, Callable[[Cluster], AbstractContextManager[None]]] = {
-    "deadline": left_alone,
-    "pg_cancel_backend": partial(each_wait_ended, "pg_cancel_backend"),
-    "pg_terminate_backend": partial(each_wait_ended, "pg_terminate_backend"),
+INTERRUPTIONS: dict[str, Callable[[Cluster], AbstractContextManager[None]]] = {
+    "call_timeout": no_interruption,
+    "pg_cancel_backend": partial(waits_interrupted, "pg_cancel_backend"),
+    "pg_terminate_backend": partial(waits_interrupted, "pg_terminate_backend"),
 }
 
 
@@ -89,7 +90,7 @@ def no_standby(cluster: Cluster) -> Iterator[None]:
 
 
 def timed(call: Call) -> tuple[WfeError | None, float]:
-    """What it raised, and how many seconds it took."""
+    """Return the error of the call, if any, and its duration in seconds."""
     began = time.monotonic()
     try:
         call()
@@ -98,31 +99,33 @@ def timed(call: Call) -> tuple[WfeError | None, float]:
     return None, time.monotonic() - began
 
 
-@pytest.mark.parametrize("harm", HARMS)
-def test_a_write_that_no_standby_has_confirmed(cluster: Cluster, harm: str) -> None:
-    """Its outcome is unknown, in time, whoever ended the wait and however often it was tried."""
-    for start in range(0, len(CALLS), AT_ONCE):
-        names = CALLS[start : start + AT_ONCE]
+@pytest.mark.parametrize("interruption", INTERRUPTIONS)
+def test_write_raises_outcome_unknown_when_no_standby_confirms_it(cluster: Cluster, interruption: str) -> None:
+    """The error is raised within the timeout, after any number of retries."""
+    for start in range(0, len(CALLS), CONCURRENT_CALLS):
+        names = CALLS[start : start + CONCURRENT_CALLS]
         with ExitStack() as stack:
-            calls = [prepared(name, stack, cluster) for name in names]
-            with no_standby(cluster), HARMS[harm](cluster), ThreadPoolExecutor(len(names)) as threads:
+            calls = [prepare(name, stack, cluster) for name in names]
+            with no_standby(cluster), INTERRUPTIONS[interruption](cluster), ThreadPoolExecutor(len(names)) as threads:
                 outcomes = dict(zip(names, threads.map(timed, calls), strict=True))
         for name, (error, seconds) in outcomes.items():
             assert isinstance(error, OutcomeUnknownError), f"{name}: {error!r}"
             assert seconds < TIMEOUT + SLACK, name
-        counters.count(f"a wait for a standby cut short: {harm}", faults=len(names), unknown=len(names), lost=0)
+        counters.count(f"wait for a standby interrupted: {interruption}", faults=len(names), unknown=len(names), lost=0)
 
 
-def prepared(name: str, stack: ExitStack, cluster: Cluster) -> Call:
-    """The call on a database of its own."""
+def prepare(name: str, stack: ExitStack, cluster: Cluster) -> Call:
+    """Return the call, prepared on a new database."""
     url = stack.enter_context(migrated_database(cluster.url_of("postgres"), TEMPLATE))
     provider = stack.enter_context(Provider(url, call_timeout=TIMEOUT))
     return ALL[name].prepare(provider)
 
 
-@pytest.mark.parametrize("harm", HARMS)
-def test_the_commit_of_a_transaction(cluster: Cluster, database: str, harm: str) -> None:
-    """An `OutcomeUnknownError`; the connection is not used again."""
+@pytest.mark.parametrize("interruption", INTERRUPTIONS)
+def test_transaction_raises_outcome_unknown_when_no_standby_confirms_its_commit(
+    cluster: Cluster, database: str, interruption: str
+) -> None:
+    """The connection is not used again."""
 
     def write() -> None:
         with provider.transaction() as tx:
@@ -130,7 +133,7 @@ def test_the_commit_of_a_transaction(cluster: Cluster, database: str, harm: str)
 
     with Provider(database, call_timeout=TIMEOUT) as provider:
         provider.get_statistics()
-        with no_standby(cluster), HARMS[harm](cluster):
+        with no_standby(cluster), INTERRUPTIONS[interruption](cluster):
             error, seconds = timed(write)
         assert isinstance(error, OutcomeUnknownError)
         assert seconds < TIMEOUT + SLACK
@@ -138,8 +141,10 @@ def test_the_commit_of_a_transaction(cluster: Cluster, database: str, harm: str)
 
 
 @pytest.mark.parametrize("setting", ["client_min_messages = error", "lc_messages = 'C'"])
-def test_what_the_role_wants_to_hear(cluster: Cluster, database: str, setting: str) -> None:
-    """The warning is not silenced by a setting of the role or the database."""
+def test_unconfirmed_write_is_detected_when_message_settings_are_changed(
+    cluster: Cluster, database: str, setting: str
+) -> None:
+    """The warning of the server is detected whatever `client_min_messages` and `lc_messages` are."""
     cluster.sql(f"ALTER DATABASE {make_url(database).database} SET {setting}")
     with Provider(database, call_timeout=TIMEOUT) as provider, no_standby(cluster):
         error, _ = timed(lambda: provider.create_event(event()))
@@ -147,16 +152,16 @@ def test_what_the_role_wants_to_hear(cluster: Cluster, database: str, setting: s
     assert "standby" in str(error)
 
 
-def test_on_an_engine_of_the_applications(cluster: Cluster, database: str) -> None:
-    """Without a deadline of ours, an administrator's cancellation is noticed all the same, in `using()` too."""
+def test_cancelled_wait_is_detected_with_an_application_engine(cluster: Cluster, database: str) -> None:
+    """Without a call timeout, a cancellation by an administrator is detected, also with `using()`."""
     url = make_url(database).set(drivername="postgresql+psycopg")
-    engine = create_engine(url, connect_args={"application_name": "wfe_postgres"})  # by which each wait is found
+    engine = create_engine(url, connect_args={"application_name": "wfe_postgres"})  # waits are found by this name
     provider = Provider.from_engine(engine, retry_budget=0)
     provider.get_statistics()
     with (
         engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
         no_standby(cluster),
-        each_wait_ended("pg_cancel_backend", cluster),
+        waits_interrupted("pg_cancel_backend", cluster),
     ):
         for target in (provider, provider.using(connection)):
             error, _ = timed(partial(target.create_event, event()))
@@ -164,12 +169,12 @@ def test_on_an_engine_of_the_applications(cluster: Cluster, database: str) -> No
     engine.dispose()
 
 
-def test_a_write_that_the_standby_confirms_later(cluster: Cluster, database: str) -> None:
-    """The wait is cut short, the standby is given up by the administrator: the retry confirms, and the write is one."""
+def test_write_takes_effect_once_when_the_standby_is_removed_before_the_retry(cluster: Cluster, database: str) -> None:
+    """The wait is interrupted, the standby is removed from the settings, and the retry confirms the write."""
     with Provider(database, call_timeout=10 * TIMEOUT) as provider:
         provider.get_statistics()
         with ThreadPoolExecutor(1) as threads:
-            with no_standby(cluster), each_wait_ended("pg_terminate_backend", cluster):
+            with no_standby(cluster), waits_interrupted("pg_terminate_backend", cluster):
                 writing = threads.submit(provider.create_event, event(id="event-1"))
                 time.sleep(0.5)
                 assert not writing.done()

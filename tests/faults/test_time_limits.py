@@ -1,4 +1,4 @@
-"""Calls that used to go on without end, and time limits of the server's that end a transaction for certain."""
+"""Time limits: retry budget and call timeout in special cases, and timeouts of the server."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -26,20 +26,22 @@ EngineAndConnection = tuple[Engine, psycopg.Connection[Any]]
 def one_connection(
     request: pytest.FixtureRequest, database_url: str
 ) -> Iterator[tuple[Engine, psycopg.Connection[Any]]]:
-    """An engine whose creator hands out the same connection each time, and that connection."""
-    only = psycopg.connect(database_url)
-    engine = create_engine("postgresql+psycopg://", creator=lambda: only, poolclass=request.param)
-    yield engine, only
+    """An engine whose `creator` always returns the same connection, and that connection."""
+    connection = psycopg.connect(database_url)
+    engine = create_engine("postgresql+psycopg://", creator=lambda: connection, poolclass=request.param)
+    yield engine, connection
     engine.dispose()
-    only.close()
+    connection.close()
 
 
-def test_a_pool_whose_only_connection_the_server_has_ended(one_connection: EngineAndConnection, sql: Sql) -> None:
-    """The call ends within its budget, and says that nothing was sent."""
-    engine, only = one_connection
+def test_call_raises_within_the_retry_budget_when_the_only_connection_is_terminated(
+    one_connection: EngineAndConnection, sql: Sql
+) -> None:
+    """The error says that the call had no effect."""
+    engine, connection = one_connection
     provider = Provider.from_engine(engine, retry_budget=0.5)
     provider.create_event(event(id="before"))
-    sql("SELECT pg_terminate_backend(%s)", [only.info.backend_pid])
+    sql("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
     time.sleep(0.1)
     began = time.monotonic()
     with pytest.raises(PersistenceError) as caught:
@@ -50,8 +52,8 @@ def test_a_pool_whose_only_connection_the_server_has_ended(one_connection: Engin
     assert sql("SELECT id FROM wfc.events") == [("before",)]
 
 
-def test_a_pool_full_of_ended_connections_costs_no_failure(database_url: str, sql: Sql) -> None:
-    """Each is left for the next one, with no retry."""
+def test_call_succeeds_without_retries_when_all_pooled_connections_are_terminated(database_url: str, sql: Sql) -> None:
+    """Terminated connections are discarded at checkout, which does not count as a retry."""
     with Provider(database_url, retry_budget=0) as provider:
         connections = [provider.engine.connect() for _ in range(10)]
         for connection in connections:
@@ -65,8 +67,8 @@ def test_a_pool_full_of_ended_connections_costs_no_failure(database_url: str, sq
         assert has_event(provider, "event-1")
 
 
-def test_a_frozen_clock_does_not_stop_retries(database_url: str) -> None:
-    """Python's clocks stand still; the retry budget ends all the same."""
+def test_retry_budget_is_enforced_when_the_clock_is_frozen(database_url: str) -> None:
+    """`freeze_time` stops the clocks of Python."""
     with TcpProxy(database_url) as proxy, Provider(proxy.url, retry_budget=0.5, pool_size=1) as provider:
         provider.get_statistics()
         proxy.fault = Refuse()
@@ -77,8 +79,8 @@ def test_a_frozen_clock_does_not_stop_retries(database_url: str) -> None:
         assert time.clock_gettime(time.CLOCK_MONOTONIC) - began < 3
 
 
-def test_a_frozen_clock_does_not_stop_deadlines(database_url: str) -> None:
-    """Nor does the deadline wait for them."""
+def test_call_timeout_is_enforced_when_the_clock_is_frozen(database_url: str) -> None:
+    """`freeze_time` stops the clocks of Python."""
     with TcpProxy(database_url) as proxy, Provider(proxy.url, call_timeout=1.0, pool_size=1) as provider:
         provider.get_statistics()
         proxy.fault = Silence()
@@ -91,14 +93,14 @@ def test_a_frozen_clock_does_not_stop_deadlines(database_url: str) -> None:
 
 
 def idle(provider: Provider) -> None:
-    """A block in which the server ends the session, for it has waited too long."""
+    """A transaction that is idle until the server ends the session; COMMIT fails."""
     with provider.transaction() as tx:
         tx.create_event(event(id="event-1"))
         time.sleep(0.4)
 
 
 def idle_before_a_call(provider: Provider) -> None:
-    """The same, noticed by another call instead of the COMMIT."""
+    """A transaction that is idle until the server ends the session; the next call fails."""
     with provider.transaction() as tx:
         tx.create_event(event(id="event-1"))
         time.sleep(0.4)
@@ -110,10 +112,10 @@ TIMEOUTS = {"25P03": "idle_in_transaction_session_timeout", "25P04": "transactio
 
 @pytest.mark.parametrize("block", [idle, idle_before_a_call])
 @pytest.mark.parametrize("sqlstate", TIMEOUTS)
-def test_a_transaction_that_the_server_ended_is_no_doubt(
+def test_transaction_raises_retryable_error_when_a_server_timeout_ends_it(
     cluster: Cluster, database: str, sqlstate: str, block: Callable[[Provider], None]
 ) -> None:
-    """It was rolled back for certain, and may be made again."""
+    """The transaction was rolled back, so the outcome is not unknown."""
     if not cluster.sql("SELECT FROM pg_settings WHERE name = %s", TIMEOUTS[sqlstate]):
         pytest.skip(f"this server has no {TIMEOUTS[sqlstate]}")
     cluster.sql(f"ALTER DATABASE {make_url(database).database} SET {TIMEOUTS[sqlstate]} = '150ms'")
@@ -126,8 +128,8 @@ def test_a_transaction_that_the_server_ended_is_no_doubt(
         assert provider.get_runnable_events(at(0)) == []
 
 
-def test_an_own_deadline_is_called_that(database_url: str) -> None:
-    """Not "the database refused the statement", which is what an administrator's cancellation is."""
+def test_error_names_the_deadline_when_a_call_times_out(database_url: str) -> None:
+    """The message differs from that of a cancellation by an administrator, "the database refused the statement"."""
     with Provider(database_url, call_timeout=0.5) as provider, psycopg.connect(database_url) as other:
         provider.create_event(event(id="event-1"))
         other.execute("LOCK TABLE wfc.events")
@@ -140,8 +142,8 @@ def test_an_own_deadline_is_called_that(database_url: str) -> None:
         other.rollback()
 
 
-def test_transaction_goes_on_after_a_cancelled_savepoint(database_url: str) -> None:
-    """A call that reached its deadline in there does not put the later calls and the COMMIT in doubt."""
+def test_transaction_continues_when_a_call_in_a_savepoint_times_out(database_url: str) -> None:
+    """Later calls and the COMMIT succeed."""
     with Provider(database_url, call_timeout=0.5) as provider, psycopg.connect(database_url) as other:
         provider.create_event(event(id="locked"))
         other.execute("SELECT FROM wfc.events FOR UPDATE")
@@ -154,8 +156,8 @@ def test_transaction_goes_on_after_a_cancelled_savepoint(database_url: str) -> N
         assert has_event(provider, "after")
 
 
-def test_a_connection_that_was_cancelled_is_not_used_again(database_url: str, sql: Sql) -> None:
-    """The cancellation could still be on its way."""
+def test_connection_is_not_reused_when_its_call_was_cancelled(database_url: str, sql: Sql) -> None:
+    """A late cancellation could otherwise hit the next call."""
     with Provider(database_url, call_timeout=0.5, pool_size=1) as provider, psycopg.connect(database_url) as other:
         provider.create_event(event(id="event-1"))
         [(before,)] = sql(
@@ -172,8 +174,8 @@ def test_a_connection_that_was_cancelled_is_not_used_again(database_url: str, sq
         assert after != before
 
 
-def test_options_that_no_deadline_could_be_kept_with(database_url: str) -> None:
-    """An application that makes the connections itself says that it wants no deadline."""
+def test_provider_rejects_engine_options_that_prevent_call_timeouts(database_url: str) -> None:
+    """An application that creates the connections itself must pass `call_timeout=None`."""
     for option in ("creator", "pool", "module"):
         with pytest.raises(ValueError, match="call_timeout=None"):
             Provider(database_url, **{option: None})  # type: ignore[arg-type]
@@ -182,8 +184,8 @@ def test_options_that_no_deadline_could_be_kept_with(database_url: str) -> None:
         assert has_event(provider, "event-1")
 
 
-def test_a_direct_use_of_the_engine_has_no_deadline(database_url: str) -> None:
-    """Neither that of the connection's first questions nor that of an earlier call."""
+def test_direct_use_of_the_engine_has_no_call_timeout(database_url: str) -> None:
+    """Neither the timeout of connecting nor that of an earlier call applies."""
     with Provider(database_url, call_timeout=0.5, pool_size=1) as provider:
         for _ in range(2):
             with provider.engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""uWSGI's default prefork: the application is loaded once, then C code forks the workers."""
+"""The default prefork mode of uWSGI: the application is loaded once, then C code forks the workers."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ import os
 from wfe_postgres import Event, PostgresPersistenceProvider, WorkflowInstance
 
 provider = PostgresPersistenceProvider(os.environ["WFE_DATABASE_URL"])
-for number in range(20):  # on a connection of the master's, which the workers inherit
+for number in range(20):  # on a connection of the master, which the workers inherit
     provider.create_new_workflow(WorkflowInstance("order", 1, {"number": number}, id=str(number)))
 
 
@@ -42,13 +42,13 @@ def application(environ, start_response):
 
 
 def find_uwsgi() -> str:
-    """The program of this environment. It is built from source, and not everywhere."""
+    """Return the uWSGI program of this environment; skip the test if it is not installed."""
     found = shutil.which("uwsgi", path=str(Path(sys.executable).parent))
     return found or pytest.skip("uwsgi is not installed in this environment")
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return an unused port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 
@@ -64,15 +64,15 @@ def port(database_url: str, tmp_path: Path) -> Iterator[int]:
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
     try:
-        wait_until_it_answers(port, server, tmp_path / "log")
+        wait_until_it_accepts_connections(port, server, tmp_path / "log")
         yield port
     finally:
         server.terminate()
         server.wait(20)
 
 
-def wait_until_it_answers(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    """Return when the server accepts connections."""
+def wait_until_it_accepts_connections(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Wait until the server accepts connections."""
     deadline = time.monotonic() + 30
     while True:
         try:
@@ -86,15 +86,15 @@ def wait_until_it_answers(port: int, server: "subprocess.Popen[bytes]", log: Pat
 
 
 def request(port: int, number: int) -> tuple[int, str]:
-    """The status of a request, and the process that answered it."""
+    """Send a request; return the status and the process id of the worker."""
     with closing(HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         connection.request("GET", f"/?{number}")
         response = connection.getresponse()
         return response.status, response.read().decode()
 
 
-def test_workers_forked_by_uwsgi_get_their_own_answers(port: int) -> None:
-    """Every worker takes part, and no answer is another's."""
+def test_uwsgi_workers_get_their_own_answers_when_forked_after_loading(port: int) -> None:
+    """All workers answer requests, and no worker gets the answer of another."""
     with ThreadPoolExecutor(12) as threads:
         answers = list(threads.map(lambda number: request(port, number), range(REQUESTS)))
     assert {status for status, _ in answers} == {200}

@@ -162,21 +162,23 @@ MUTANTS = _by_name(
             "M-r",
             "a commit that no standby has confirmed is believed",
             believe_unconfirmed_commits,
-            ["tests/faults/test_synchronous_standby.py::test_a_write_that_no_standby_has_confirmed[deadline]"],
+            [
+                "tests/faults/test_synchronous_standby.py::test_write_raises_outcome_unknown_when_no_standby_confirms_it[call_timeout]"
+            ],
         ),
         Mutant(
             "M-s",
             "a retry after a lost answer does not commit to confirm",
             replace(pooled, "CONFIRM", select(1)),
             [
-                "tests/faults/test_synchronous_standby.py::test_a_write_that_no_standby_has_confirmed[pg_terminate_backend]"
+                "tests/faults/test_synchronous_standby.py::test_write_raises_outcome_unknown_when_no_standby_confirms_it[pg_terminate_backend]"
             ],
         ),
         Mutant(
             "M-t",
             "the process id of a pool is not compared",
             reset_pools_in_fork_hook_only,
-            ["tests/faults/test_c_forks.py::test_children_of_an_own_engine"],
+            ["tests/faults/test_c_forks.py::test_forked_children_get_their_own_answers_with_the_providers_engine"],
         ),
         Mutant(
             "M-u",
