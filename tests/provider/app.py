@@ -1,4 +1,4 @@
-"""An application of its own: a table beside the store's, and the places where it may keep a transaction."""
+"""A table of an application, and the sessions and connections whose transactions the provider can join."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -15,11 +15,11 @@ NO_ORDERS = "TRUNCATE public.orders"
 
 
 class AppBase(DeclarativeBase):
-    """The application's own tables."""
+    """Base class of the application's tables."""
 
 
 class Order(AppBase):
-    """A row of the application's."""
+    """A row of the application."""
 
     __tablename__ = "orders"
     __table_args__ = ({"schema": "public"},)
@@ -28,18 +28,18 @@ class Order(AppBase):
 
 
 class InTransaction:
-    """A transaction of the application's: where the provider joins it, and how it ends."""
+    """A transaction of the application, and the session or connection that it belongs to."""
 
-    def __init__(self, place: Any, run: Callable[[str], object]) -> None:
-        self.place = place
+    def __init__(self, session_or_connection: Any, run: Callable[[str], object]) -> None:
+        self.session_or_connection = session_or_connection
         self.run = run
-        """Runs a statement of the application's own."""
-        self.commit: Callable[[], object] = place.commit
-        self.rollback: Callable[[], object] = place.rollback
+        """Executes a statement of the application in the transaction."""
+        self.commit: Callable[[], object] = session_or_connection.commit
+        self.rollback: Callable[[], object] = session_or_connection.rollback
 
 
 def insert_order(begun: InTransaction, id: str = "order-1") -> None:
-    """Write a row of the application's own."""
+    """Insert a row of the application."""
     begun.run(f"INSERT INTO public.orders VALUES ('{id}')")
 
 
@@ -48,14 +48,14 @@ Open = Callable[[Engine, str], AbstractContextManager[InTransaction]]
 
 @contextmanager
 def in_session(engine: Engine, url: str) -> Iterator[InTransaction]:
-    """A Session's."""
+    """The transaction of a Session."""
     with Session(engine) as session:
         yield InTransaction(session, lambda it: session.execute(text(it)))
 
 
 @contextmanager
 def in_scoped_session(engine: Engine, url: str) -> Iterator[InTransaction]:
-    """A scoped session's, as Flask-SQLAlchemy has it."""
+    """The transaction of a scoped_session, which Flask-SQLAlchemy uses."""
     scoped = scoped_session(sessionmaker(engine))
     yield InTransaction(scoped, lambda it: scoped.execute(text(it)))
     scoped.remove()
@@ -63,28 +63,28 @@ def in_scoped_session(engine: Engine, url: str) -> Iterator[InTransaction]:
 
 @contextmanager
 def in_connection(engine: Engine, url: str) -> Iterator[InTransaction]:
-    """A SQLAlchemy connection's."""
+    """The transaction of a SQLAlchemy connection."""
     with engine.connect() as connection:
         yield InTransaction(connection, lambda it: connection.execute(text(it)))
 
 
 @contextmanager
 def in_session_on_a_connection(engine: Engine, url: str) -> Iterator[InTransaction]:
-    """A Session's that was given a connection, as test suites like to do."""
+    """The transaction of a Session that is bound to a connection, as is common in test suites."""
     with engine.connect() as connection, Session(connection) as session:
         yield InTransaction(session, lambda it: session.execute(text(it)))
 
 
 @contextmanager
 def in_psycopg(engine: Engine, url: str) -> Iterator[InTransaction]:
-    """A psycopg connection's."""
+    """The transaction of a psycopg connection."""
     with psycopg.connect(url) as connection:
         yield InTransaction(connection, lambda it: connection.execute(it.encode()))
 
 
 @contextmanager
 def in_psycopg_like_django(engine: Engine, url: str) -> Iterator[InTransaction]:
-    """A psycopg connection's in autocommit, with a transaction begun by hand, other rows and client-side cursors."""
+    """A transaction begun with BEGIN on a psycopg connection in autocommit, with dict rows and client-side cursors."""
     with psycopg.connect(url, autocommit=True, row_factory=dict_row, cursor_factory=ClientCursor) as connection:
         connection.execute("BEGIN")
         yield InTransaction(connection, lambda it: connection.execute(it.encode()))
@@ -92,7 +92,7 @@ def in_psycopg_like_django(engine: Engine, url: str) -> Iterator[InTransaction]:
             connection.rollback()
 
 
-PLACES: dict[str, Open] = {
+TRANSACTIONS: dict[str, Open] = {
     "Session": in_session,
     "scoped_session": in_scoped_session,
     "Session on a connection": in_session_on_a_connection,

@@ -1,4 +1,4 @@
-"""Values that must not leave by accident, and all that an error would show."""
+"""Canary values that must not be disclosed, and the texts in which an error could disclose them."""
 
 import pickle
 import traceback
@@ -9,19 +9,19 @@ PASSWORD = "canary-of-the-password"
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, and all that Python would show with it."""
+    """The error with its causes, contexts and grouped exceptions."""
     seen: list[BaseException] = []
-    rest: list[BaseException | None] = [error]
-    while rest:
-        it = rest.pop()
+    pending: list[BaseException | None] = [error]
+    while pending:
+        it = pending.pop()
         if it is not None and it not in seen:
             seen.append(it)
-            rest += [it.__cause__, it.__context__, *getattr(it, "exceptions", ())]
+            pending += [it.__cause__, it.__context__, *getattr(it, "exceptions", ())]
     yield from seen
 
 
 def shown(error: BaseException) -> str:
-    """Everything that a log, a traceback or a queue would get of it."""
+    """The texts of the error as they appear in a log, a traceback or a pickle."""
     parts = [pickle.dumps(error).decode("latin-1"), *traceback.format_exception(error)]
     for it in chain(error):
         parts += [str(it), repr(it), repr(it.args), *getattr(it, "__notes__", ())]

@@ -1,4 +1,4 @@
-"""One database for each module here: a test finds its tables empty, and must leave no transaction open."""
+"""Fixtures: one database per module, with its tables emptied before each test."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from sqlalchemy import Engine, create_engine, make_url
 from sqlalchemy.pool import QueuePool
 
 from tests.conftest import Sql
-from tests.provider.app import MAKE_ORDERS, NO_ORDERS, PLACES, InTransaction, Open
+from tests.provider.app import MAKE_ORDERS, NO_ORDERS, TRANSACTIONS, InTransaction, Open
 from tests.provider.databases import migrated_database, open_transactions
 from wfe_postgres.orm import Base
 
@@ -17,14 +17,14 @@ EMPTY = "; ".join(f"DELETE FROM {table}" for table in reversed(Base.metadata.sor
 
 @pytest.fixture(scope="module")
 def module_url(server: str, template: str) -> Iterator[str]:
-    """A migrated database of this module's own."""
+    """A migrated database for the module."""
     with migrated_database(server, template) as url:
         yield url
 
 
 @pytest.fixture
 def database_url(module_url: str) -> Iterator[str]:
-    """The module's database, with empty tables."""
+    """The module's database, with empty tables; the test must not leave a transaction open."""
     with psycopg.connect(module_url, autocommit=True) as connection:
         connection.execute(EMPTY.encode())
         yield module_url
@@ -33,14 +33,14 @@ def database_url(module_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def own_database(server: str, template: str) -> Iterator[str]:
-    """A migrated database that a test may break."""
+    """A migrated database for one test, which may alter its tables."""
     with migrated_database(server, template) as url:
         yield url
 
 
 @pytest.fixture
 def app_engine(database_url: str, sql: Sql) -> Iterator[Engine]:
-    """The application's own engine."""
+    """An engine of the application."""
     sql(MAKE_ORDERS)
     sql(NO_ORDERS)
     engine = create_engine(make_url(database_url).set(drivername="postgresql+psycopg"))
@@ -50,9 +50,9 @@ def app_engine(database_url: str, sql: Sql) -> Iterator[Engine]:
     engine.dispose()
 
 
-@pytest.fixture(params=list(PLACES.values()), ids=list(PLACES))
+@pytest.fixture(params=list(TRANSACTIONS.values()), ids=list(TRANSACTIONS))
 def begun(request: pytest.FixtureRequest, app_engine: Engine, database_url: str) -> Iterator[InTransaction]:
-    """A transaction of the application's, in each of the places."""
-    open_place: Open = request.param
-    with open_place(app_engine, database_url) as transaction:
+    """A transaction of the application, for each kind of session and connection."""
+    open_transaction: Open = request.param
+    with open_transaction(app_engine, database_url) as transaction:
         yield transaction

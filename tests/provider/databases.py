@@ -1,4 +1,4 @@
-"""A migrated database for a whole module, and a look at what the tables hold and what an engine is asked."""
+"""Helpers: migrated databases, the contents of the tables, and the statements that an engine executes."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -14,12 +14,12 @@ from wfe_postgres import PostgresPersistenceProvider
 from wfe_postgres.orm import Base
 
 OURS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'wfe_postgres'"
-"""The backends of providers that have an engine of their own."""
+"""Selects the backends of providers that created their own engine."""
 
 
 @contextmanager
 def migrated_database(server: str, template: str) -> Iterator[str]:
-    """The URL of a copy of the template, which exists as long as the block."""
+    """The URL of a copy of the template database, which is dropped when the block ends."""
     name = f"wfe_{uuid4().hex}"
     database = sql.Identifier(name)
     with psycopg.connect(server, autocommit=True) as connection:
@@ -34,22 +34,23 @@ def migrated_database(server: str, template: str) -> Iterator[str]:
 
 @contextmanager
 def statements_of(engine: Engine) -> Iterator[list[str]]:
-    """The statements that reach a cursor of the engine's pool within the block, whoever sends them."""
+    """The statements executed on connections of the engine's pool within the block."""
+
     seen: list[str] = []
 
-    def note(connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
+    def record(connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
         if connection.engine.pool is engine.pool:
             seen.append(statement)
 
-    event.listen(Engine, "before_cursor_execute", note)
+    event.listen(Engine, "before_cursor_execute", record)
     try:
         yield seen
     finally:
-        event.remove(Engine, "before_cursor_execute", note)
+        event.remove(Engine, "before_cursor_execute", record)
 
 
 def contents(url: str, schema: str = "wfc") -> dict[str, list[str]]:
-    """All rows of the seven tables as text, with where they lie: a row that was rewritten is not equal."""
+    """All rows of the seven tables as text, each with its ctid, so that a rewritten row compares unequal."""
     found = {}
     with psycopg.connect(url, autocommit=True) as connection:
         for table in Base.metadata.sorted_tables:
@@ -60,7 +61,7 @@ def contents(url: str, schema: str = "wfc") -> dict[str, list[str]]:
 
 
 def open_transactions(connection: psycopg.Connection[Any], timeout: float = 5.0) -> list[str]:
-    """The last statements of those who are in a transaction in the connection's database, and stay in it."""
+    """The last statements of sessions in the database that are still idle in a transaction after the timeout."""
     query = "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in %'"
     deadline = time.monotonic() + timeout
     while (found := connection.execute(query).fetchall()) and time.monotonic() < deadline:
@@ -70,7 +71,7 @@ def open_transactions(connection: psycopg.Connection[Any], timeout: float = 5.0)
 
 @contextmanager
 def nothing_sent(provider: PostgresPersistenceProvider, url: str) -> Iterator[None]:
-    """In the block no statement is sent; at its end the store is as it was, to the place of its rows."""
+    """Assert that the block sends no statement and that the tables are unchanged, including the ctid of each row."""
     before = contents(url)
     with statements_of(provider.engine) as sent:
         yield
@@ -79,8 +80,8 @@ def nothing_sent(provider: PostgresPersistenceProvider, url: str) -> Iterator[No
 
 
 def wait_until(condition: Callable[[], object]) -> None:
-    """Return when it is true; a failure after five seconds."""
+    """Wait until the condition is true, and fail after five seconds."""
     deadline = time.monotonic() + 5
     while not condition():
-        assert time.monotonic() < deadline, "it has not come to that"
+        assert time.monotonic() < deadline, "the condition was not met within 5 seconds"
         time.sleep(0.005)

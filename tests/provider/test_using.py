@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from tests.conftest import Sql
-from tests.provider.app import PLACES, InTransaction, Open, Order, insert_order
+from tests.provider.app import TRANSACTIONS, InTransaction, Open, Order, insert_order
 from wfe_postgres import (
     ConcurrencyError,
     EventNotFoundError,
@@ -44,7 +44,7 @@ Call = Callable[[PostgresRepositories], object]
 
 def test_committed_together(provider: Provider, begun: InTransaction, sql: Sql) -> None:
     """What the provider writes is there when the caller commits, and nowhere before."""
-    tx = provider.using(begun.place)
+    tx = provider.using(begun.session_or_connection)
     insert_order(begun)
     instance = workflow()
     tx.create_new_workflow(instance)
@@ -62,7 +62,7 @@ def test_rolled_back_together(provider: Provider, begun: InTransaction, sql: Sql
     kept = created(provider, workflow())
     provider.schedule_command(command("kept"))
     waiting = provider.create_event_subscription(subscription())
-    tx = provider.using(begun.place)
+    tx = provider.using(begun.session_or_connection)
     insert_order(begun)
     instance = tx.get_workflow_instance(kept.id)
     instance.data = {"changed": True}
@@ -87,7 +87,7 @@ def test_rolled_back_together(provider: Provider, begun: InTransaction, sql: Sql
 
 def test_it_sees_what_the_transaction_wrote(provider: Provider, begun: InTransaction) -> None:
     """By the caller's own statements, and by the provider's."""
-    tx = provider.using(begun.place)
+    tx = provider.using(begun.session_or_connection)
     id = tx.create_event(event())
     assert tx.get_event(id).id == id
     begun.run("UPDATE wfc.events SET event_name = 'renamed'")
@@ -100,7 +100,7 @@ def test_it_sees_what_the_transaction_wrote(provider: Provider, begun: InTransac
 
 def test_the_same_place_serves_its_next_transaction(provider: Provider, begun: InTransaction) -> None:
     """One `using` for many transactions of a place."""
-    tx = provider.using(begun.place)
+    tx = provider.using(begun.session_or_connection)
     tx.create_event(event(id="first"))
     begun.commit()
     tx.create_event(event(id="second"))
@@ -134,15 +134,15 @@ REFUSALS: dict[str, tuple[type[WfeError], Call]] = {
 }
 
 
-@pytest.mark.parametrize("open_place", PLACES.values(), ids=PLACES)
+@pytest.mark.parametrize("open_transaction", TRANSACTIONS.values(), ids=TRANSACTIONS)
 def test_refusals_leave_the_transaction_usable(
-    provider: Provider, app_engine: Engine, database_url: str, open_place: Open, sql: Sql
+    provider: Provider, app_engine: Engine, database_url: str, open_transaction: Open, sql: Sql
 ) -> None:
     """They come without a failing statement: the application goes on and commits."""
     provider.create_new_workflow(workflow(id="there", name="there"))
     provider.create_event_subscription(subscription(id="held", external_token="another's"))
-    with open_place(app_engine, database_url) as begun:
-        tx = provider.using(begun.place)
+    with open_transaction(app_engine, database_url) as begun:
+        tx = provider.using(begun.session_or_connection)
         insert_order(begun)
         for kind, call in REFUSALS.values():
             with pytest.raises(kind):
@@ -158,10 +158,10 @@ def test_what_the_database_refuses(provider: Provider, begun: InTransaction) -> 
     """An event that is stored already: a `PersistenceError` with its constraint, and the caller rolls back."""
     provider.create_event(event(id="there"))
     with pytest.raises(PersistenceError) as caught:
-        provider.using(begun.place).create_event(event(id="there"))
+        provider.using(begun.session_or_connection).create_event(event(id="there"))
     assert (caught.value.sqlstate, caught.value.constraint) == ("23505", "events_pkey")
     begun.rollback()
-    assert provider.using(begun.place).get_event("there").id == "there"
+    assert provider.using(begun.session_or_connection).get_event("there").id == "there"
     begun.rollback()
 
 
@@ -171,7 +171,7 @@ def test_a_stamp_of_a_rolled_back_save(provider: Provider, begun: InTransaction)
     instance = provider.get_workflow_instance(stored.id)
     for attempt in ("first", "second"):
         instance.description = attempt
-        provider.using(begun.place).persist_workflow(instance)
+        provider.using(begun.session_or_connection).persist_workflow(instance)
     begun.rollback()
     for retry in (instance, copy.deepcopy(instance)):
         with pytest.raises(ConcurrencyError) as caught:
@@ -182,14 +182,14 @@ def test_a_stamp_of_a_rolled_back_save(provider: Provider, begun: InTransaction)
     again.description = "third"
     provider.persist_workflow(again)
     with pytest.raises(ConcurrencyError):
-        provider.using(begun.place).persist_workflow(instance)
+        provider.using(begun.session_or_connection).persist_workflow(instance)
     begun.rollback()
 
 
 def test_a_stamp_of_a_rolled_back_creation(provider: Provider, begun: InTransaction) -> None:
     """The same workflow, created by another meanwhile, is not overwritten."""
     instance = workflow()
-    provider.using(begun.place).create_new_workflow(instance)
+    provider.using(begun.session_or_connection).create_new_workflow(instance)
     begun.rollback()
     with pytest.raises(WorkflowNotFoundError):
         provider.persist_workflow(instance)
@@ -202,7 +202,7 @@ def test_commands_inside_a_transaction(provider: Provider, begun: InTransaction,
     """The removals belong to it, so does what a handler writes through it; a failed command stays."""
     for data in ("a", "b", "c"):
         provider.schedule_command(command(data))
-    tx = provider.using(begun.place)
+    tx = provider.using(begun.session_or_connection)
     seen: list[str] = []
 
     def handle(due: Any) -> None:
@@ -226,7 +226,7 @@ def test_commands_of_a_transaction_that_is_rolled_back(provider: Provider, begun
     """They are all there again, and at once."""
     for data in ("a", "b"):
         provider.schedule_command(command(data))
-    assert provider.using(begun.place).process_commands(at(1), lambda _: None) == 2
+    assert provider.using(begun.session_or_connection).process_commands(at(1), lambda _: None) == 2
     begun.rollback()
     assert provider.process_commands(at(1), lambda _: None) == 2
 
@@ -237,7 +237,7 @@ def test_a_token_that_expires_during_the_transaction(provider: Provider, begun: 
     moment = sql("SELECT clock_timestamp() + interval '50 ms'")[0][0]
     held = subscription(external_token="another's", external_token_expiry=moment)
     provider.create_event_subscription(held)
-    tx = provider.using(begun.place)
+    tx = provider.using(begun.session_or_connection)
     sql("SELECT pg_sleep(0.1)")
     assert [it.id for it in tx.get_subscriptions("paid", "order-1", at(0))] == [held.id]
     first = tx.get_first_open_subscription("paid", "order-1", at(0))
@@ -272,15 +272,15 @@ def test_what_fails_in_the_flush_is_the_applications_own(provider: Provider, app
 
 
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
-@pytest.mark.parametrize("open_place", PLACES.values(), ids=PLACES)
+@pytest.mark.parametrize("open_transaction", TRANSACTIONS.values(), ids=TRANSACTIONS)
 def test_a_conflict_under_a_stricter_level(
-    provider: Provider, app_engine: Engine, database_url: str, open_place: Open, level: str
+    provider: Provider, app_engine: Engine, database_url: str, open_transaction: Open, level: str
 ) -> None:
     """Nothing is retried: the caller sees 40001 and that the transaction may be run again."""
     id = provider.create_new_workflow(workflow())
-    with open_place(app_engine, database_url) as begun:
+    with open_transaction(app_engine, database_url) as begun:
         begun.run(f"SET TRANSACTION ISOLATION LEVEL {level}")
-        tx = provider.using(begun.place)
+        tx = provider.using(begun.session_or_connection)
         instance = tx.get_workflow_instance(id)
         faster = provider.get_workflow_instance(id)
         faster.description = "faster"
@@ -296,15 +296,15 @@ def test_a_conflict_under_a_stricter_level(
     assert provider.get_workflow_instance(id) == faster
 
 
-@pytest.mark.parametrize("open_place", PLACES.values(), ids=PLACES)
+@pytest.mark.parametrize("open_transaction", TRANSACTIONS.values(), ids=TRANSACTIONS)
 def test_an_existing_workflow_under_a_stricter_level(
-    provider: Provider, app_engine: Engine, database_url: str, open_place: Open
+    provider: Provider, app_engine: Engine, database_url: str, open_transaction: Open
 ) -> None:
     """One that is there in the snapshot is a WorkflowExistsError; one that came after it is a conflict."""
     provider.create_new_workflow(workflow(id="before"))
-    with open_place(app_engine, database_url) as begun:
+    with open_transaction(app_engine, database_url) as begun:
         begun.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        tx = provider.using(begun.place)
+        tx = provider.using(begun.session_or_connection)
         with pytest.raises(WorkflowExistsError):
             tx.create_new_workflow(workflow(id="before"))
         provider.create_new_workflow(workflow(id="after"))
@@ -319,7 +319,7 @@ def test_purges_inside_a_transaction(provider: Provider, begun: InTransaction) -
     for _ in range(3):
         provider.create_new_workflow(workflow(status=WorkflowStatus.COMPLETE, complete_time=at(0)))
         provider.create_event(event(is_processed=True))
-    tx = provider.using(begun.place)
+    tx = provider.using(begun.session_or_connection)
     assert tx.purge_workflows(WorkflowStatus.COMPLETE, at(1), batch_size=2) == 3
     assert tx.purge_events(at(1), batch_size=2) == 3
     begun.rollback()

@@ -1,4 +1,4 @@
-"""What may be a place, and that a place is left as it was."""
+"""`using()`: the sessions and connections that it accepts, and that it does not change their settings."""
 
 from collections.abc import Callable
 from typing import Any
@@ -35,21 +35,21 @@ from wfe_postgres.testing.conformance.support import (
 )
 
 Provider = PostgresPersistenceProvider
-NOWHERE = "postgresql+psycopg://nobody@nowhere.invalid/none"
+UNREACHABLE = "postgresql+psycopg://nobody@nowhere.invalid/none"
 
 
-class Shouting(Dumper):
-    """A dumper that stores something else."""
+class WrongDumper(Dumper):
+    """A dumper that stores a wrong value."""
 
     def dump(self, obj: Any) -> Buffer:
         return b"7777777"
 
 
-class Deaf(Loader):
-    """A loader that gives something else."""
+class WrongLoader(Loader):
+    """A loader that returns a wrong value."""
 
     def load(self, data: Buffer) -> str:
-        return "deaf"
+        return "wrong"
 
 
 TYPES = (
@@ -68,23 +68,23 @@ TYPES = (
 )
 
 
-def unlike_any_other(url: str, *, autocommit: bool) -> psycopg.Connection[Any]:
-    """A connection on which everything is different."""
+def customized_connection(url: str, *, autocommit: bool) -> psycopg.Connection[Any]:
+    """A connection with its own adapters, factories and session parameters."""
     connection = psycopg.connect(url, autocommit=autocommit, row_factory=dict_row, cursor_factory=ClientCursor)
     connection.prepare_threshold = 0
     connection.execute("SET DateStyle = 'German'; SET TimeZone = 'Asia/Tokyo'; SET search_path = 'nowhere'")
     connection.commit()
-    set_json_loads(lambda text: "deaf", connection)
+    set_json_loads(lambda text: "wrong", connection)
     set_json_dumps(lambda value: "7777777", connection)
     for kind in (str, int, bool, float, dict, list):
-        connection.adapters.register_dumper(kind, Shouting)
+        connection.adapters.register_dumper(kind, WrongDumper)
     for name in TYPES:
-        connection.adapters.register_loader(name, Deaf)
+        connection.adapters.register_loader(name, WrongLoader)
     return connection
 
 
 def settings_of(connection: psycopg.Connection[Any]) -> dict[str, Any]:
-    """All that an application may have set on a connection."""
+    """The settings of a connection that an application can change."""
     adapters = connection.adapters
     return {
         "autocommit": connection.autocommit,
@@ -110,7 +110,7 @@ def settings_of(connection: psycopg.Connection[Any]) -> dict[str, Any]:
 
 
 def use_everything(provider: PostgresRepositories) -> None:
-    """Every kind of call, and that it gives what was stored."""
+    """Make every kind of call, and check that stored values are returned unchanged."""
     instance = full_workflow()
     provider.create_new_workflow(instance)
     loaded = provider.get_workflow_instance(instance.id)
@@ -151,9 +151,11 @@ def use_everything(provider: PostgresRepositories) -> None:
 
 
 @pytest.mark.parametrize("autocommit", [False, True])
-def test_a_psycopg_connection_of_anothers_habits(provider: Provider, database_url: str, autocommit: bool) -> None:
-    """Whatever dumpers, loaders, factories and settings it has: all calls work, and all is left as it was."""
-    with unlike_any_other(database_url, autocommit=autocommit) as connection:
+def test_customized_psycopg_connection_works_and_keeps_its_settings(
+    provider: Provider, database_url: str, autocommit: bool
+) -> None:
+    """Custom dumpers, loaders, factories and parameters do not affect the calls, and are not changed by them."""
+    with customized_connection(database_url, autocommit=autocommit) as connection:
         before = settings_of(connection)
         tx = provider.using(connection)
         assert settings_of(connection) == before
@@ -162,22 +164,22 @@ def test_a_psycopg_connection_of_anothers_habits(provider: Provider, database_ur
             use_everything(tx)
             assert settings_of(connection) == inside
         assert settings_of(connection) == before
-        assert connection.execute("SELECT 1 AS one").fetchone() == {"one": "deaf"}
+        assert connection.execute("SELECT 1 AS one").fetchone() == {"one": "wrong"}
         connection.rollback()
         assert settings_of(connection) == before
 
 
 @pytest.mark.parametrize("row_factory", [tuple_row, dict_row, namedtuple_row, scalar_row])
-def test_row_factories(provider: Provider, database_url: str, row_factory: Any) -> None:
-    """The application's rows are its own affair."""
+def test_calls_ignore_and_keep_the_row_factory(provider: Provider, database_url: str, row_factory: Any) -> None:
+    """The calls work with any row factory of the connection and leave it set."""
     with psycopg.connect(database_url, row_factory=row_factory) as connection:
         use_everything(provider.using(connection))
         assert connection.row_factory is row_factory
         connection.rollback()
 
 
-def test_a_psycopg_connection_in_autocommit(provider: Provider, database_url: str) -> None:
-    """Without a transaction around it each statement is one, as for the application itself."""
+def test_autocommit_connection_commits_each_statement(provider: Provider, database_url: str) -> None:
+    """Without a transaction block each statement commits on its own, and the connection stays in autocommit."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         tx = provider.using(connection)
         id = tx.create_event(event())
@@ -191,16 +193,16 @@ def test_a_psycopg_connection_in_autocommit(provider: Provider, database_url: st
         assert connection.autocommit
 
 
-def test_no_savepoint_without_a_transaction(provider: Provider, database_url: str) -> None:
-    """In autocommit there is nothing to join: a `PersistenceError`, not the driver's."""
+def test_savepoint_in_autocommit_is_rejected(provider: Provider, database_url: str) -> None:
+    """`transaction()` on an autocommit connection raises `PersistenceError` rather than a psycopg error."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         with pytest.raises(PersistenceError), provider.using(connection).transaction() as tx:
             tx.create_event(event(id="event-1"))
         assert not has_event(provider, "event-1")
 
 
-def test_a_sqlalchemy_connection_keeps_its_options(provider: Provider, database_url: str) -> None:
-    """Of the connection and of the session over it."""
+def test_sqlalchemy_connection_keeps_its_execution_options(provider: Provider, database_url: str) -> None:
+    """Execution options and the transaction state are unchanged, on a connection and in a session."""
     engine = create_engine(make_url(database_url).set(drivername="postgresql+psycopg"))
     with engine.connect() as connection:
         connection.execution_options(schema_translate_map={None: "nowhere"}, own="mine")
@@ -217,8 +219,8 @@ def test_a_sqlalchemy_connection_keeps_its_options(provider: Provider, database_
     engine.dispose()
 
 
-def test_a_connection_in_another_schema(provider: Provider, database_url: str) -> None:
-    """A caller's own translation of schemas does not lead ours astray."""
+def test_schema_translate_map_of_the_caller_is_ignored(provider: Provider, database_url: str) -> None:
+    """A `schema_translate_map` on the caller's connection does not affect the provider's statements."""
     engine = create_engine(make_url(database_url).set(drivername="postgresql+psycopg"))
     with engine.connect() as connection:
         connection.execution_options(schema_translate_map={"wfc": "nowhere"})
@@ -227,8 +229,8 @@ def test_a_connection_in_another_schema(provider: Provider, database_url: str) -
     engine.dispose()
 
 
-class Anothers:
-    """Enough of another driver's module, pg8000, to make an engine that never connects."""
+class FakePg8000:
+    """The part of the pg8000 module that `create_engine` needs; it does not connect."""
 
     paramstyle = "format"
     __version__ = "1.31.0"
@@ -236,61 +238,61 @@ class Anothers:
 
     @staticmethod
     def connect(*_: object, **__: object) -> None:
-        pytest.fail("nobody should connect through this driver")
+        pytest.fail("the provider connected through an unsupported driver")
 
 
 def sqlite() -> Engine:
-    """An engine that works, of another kind of database."""
+    """A working engine for SQLite."""
     return create_engine("sqlite://", poolclass=NullPool)
 
 
 def pg8000() -> Engine:
-    """An engine of another driver to PostgreSQL, which cannot connect."""
-    return create_engine("postgresql+pg8000://", module=Anothers)
+    """An engine for PostgreSQL with the pg8000 driver, which cannot connect."""
+    return create_engine("postgresql+pg8000://", module=FakePg8000)
 
 
-OTHER_PLACES: dict[str, Callable[[], Any]] = {
-    "a Session on SQLite": lambda: Session(sqlite()),
-    "a scoped_session on SQLite": lambda: scoped_session(sessionmaker(sqlite())),
-    "a Session on pg8000": lambda: Session(pg8000()),
-    "an asynchronous psycopg connection": lambda: object.__new__(psycopg.AsyncConnection),
-    "an Engine": lambda: create_engine(NOWHERE),
-    "a sessionmaker": lambda: sessionmaker(create_engine(NOWHERE)),
-    "a URL": lambda: NOWHERE,
-    "nothing": lambda: None,
+UNSUPPORTED: dict[str, Callable[[], Any]] = {
+    "Session on SQLite": lambda: Session(sqlite()),
+    "scoped_session on SQLite": lambda: scoped_session(sessionmaker(sqlite())),
+    "Session on pg8000": lambda: Session(pg8000()),
+    "psycopg.AsyncConnection": lambda: object.__new__(psycopg.AsyncConnection),
+    "Engine": lambda: create_engine(UNREACHABLE),
+    "sessionmaker": lambda: sessionmaker(create_engine(UNREACHABLE)),
+    "URL": lambda: UNREACHABLE,
+    "None": lambda: None,
 }
 
 
-@pytest.mark.parametrize("make", OTHER_PLACES.values(), ids=OTHER_PLACES)
-def test_a_place_of_another_driver(provider: Provider, make: Callable[[], Any]) -> None:
-    """A ValueError, at the latest at the first call, and not by way of a connection that fails."""
-    place = make()
+@pytest.mark.parametrize("make", UNSUPPORTED.values(), ids=UNSUPPORTED)
+def test_using_rejects_unsupported_objects(provider: Provider, make: Callable[[], Any]) -> None:
+    """A ValueError at the first call at the latest, without an attempt to connect."""
+    unsupported = make()
     with pytest.raises(ValueError, match="psycopg"):
-        provider.using(place).get_runnable_events(at(0))
-    if isinstance(place, (Session, scoped_session)):
-        place.close()
+        provider.using(unsupported).get_runnable_events(at(0))
+    if isinstance(unsupported, (Session, scoped_session)):
+        unsupported.close()
 
 
-def test_a_connection_of_another_driver(provider: Provider) -> None:
-    """SQLAlchemy's, and the driver's own."""
+def test_using_rejects_connections_of_other_drivers(provider: Provider) -> None:
+    """A SQLAlchemy connection to SQLite, and the sqlite3 connection itself."""
     with sqlite().connect() as connection:
-        for place in (connection, connection.connection.driver_connection):
+        for unsupported in (connection, connection.connection.driver_connection):
             with pytest.raises(ValueError, match="psycopg"):
-                provider.using(place).get_runnable_events(at(0))  # type: ignore[arg-type]
+                provider.using(unsupported).get_runnable_events(at(0))  # type: ignore[arg-type]
 
 
-def test_an_engine_of_another_driver() -> None:
-    """`from_engine` refuses it, and what is no engine."""
-    others: list[Any] = [sqlite(), pg8000(), NOWHERE, None]
+def test_from_engine_rejects_other_drivers() -> None:
+    """A ValueError for engines of other drivers and for objects that are not engines."""
+    others: list[Any] = [sqlite(), pg8000(), UNREACHABLE, None]
     for engine in others:
         with pytest.raises(ValueError, match="psycopg"):
             Provider.from_engine(engine)
 
 
-def test_a_repository_on_another_driver() -> None:
-    """A repository alone refuses it as the provider does, be it a session or a maker of sessions."""
-    places: list[Any] = [Session(sqlite()), sessionmaker(sqlite()), sessionmaker(pg8000()), sqlite(), None]
-    for place in places:
+def test_repository_rejects_other_drivers() -> None:
+    """A repository created directly raises ValueError as the provider does, for sessions and sessionmakers."""
+    unsupported: list[Any] = [Session(sqlite()), sessionmaker(sqlite()), sessionmaker(pg8000()), sqlite(), None]
+    for session_or_maker in unsupported:
         with pytest.raises(ValueError, match="psycopg"):
-            PostgresEventRepository(place).get_runnable_events(at(0))
-    places[0].close()
+            PostgresEventRepository(session_or_maker).get_runnable_events(at(0))
+    unsupported[0].close()

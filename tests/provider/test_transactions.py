@@ -1,4 +1,4 @@
-"""`transaction()`: a transaction of the provider's own, or a savepoint in another one."""
+"""`transaction()`: a new transaction, or a savepoint within an existing one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,8 +17,8 @@ Provider = PostgresPersistenceProvider
 Call = Callable[[PostgresRepositories], object]
 
 
-def test_several_calls_in_one_transaction(provider: Provider) -> None:
-    """Committed at the end of the block, and invisible before."""
+def test_calls_in_a_block_commit_together(provider: Provider) -> None:
+    """They are committed at the end of the block and are not visible before."""
     with provider.transaction() as tx:
         id = tx.create_event(event())
         tx.mark_event_processed(id)
@@ -28,19 +28,19 @@ def test_several_calls_in_one_transaction(provider: Provider) -> None:
     assert provider.get_workflow_instance(instance.id) == instance
 
 
-class OwnError(Exception):
-    """The application's."""
+class AppError(Exception):
+    """An exception of the application."""
 
 
 def in_block(provider: PostgresRepositories, *calls: Call) -> None:
-    """Make the calls in one block, handing each the provider inside."""
+    """Make the calls in one `transaction()` block, each with the repositories of the block."""
     with provider.transaction() as tx:
         for call in calls:
             call(tx)
 
 
 def raiser(error: BaseException) -> Call:
-    """A call that raises this."""
+    """A call that raises the error."""
 
     def call(_: PostgresRepositories) -> None:
         raise error
@@ -49,12 +49,12 @@ def raiser(error: BaseException) -> Call:
 
 
 def store(*ids: str) -> Call:
-    """A call that stores events of these ids."""
+    """A call that stores events with these ids."""
     return lambda it: [it.create_event(event(id=id)) for id in ids]
 
 
 def store_again(id: str) -> Call:
-    """A call that stores an event that is there already, and hides that it failed."""
+    """A call that stores an existing event again and catches the error."""
 
     def call(provider: PostgresRepositories) -> None:
         with pytest.raises(PersistenceError):
@@ -63,10 +63,10 @@ def store_again(id: str) -> Call:
     return call
 
 
-@pytest.mark.parametrize("kind", [OwnError, KeyboardInterrupt, OSError, IntegrityError, WorkflowNotFoundError])
-def test_an_exception_of_the_block(provider: Provider, kind: Any) -> None:
-    """It rolls back and passes through untouched."""
-    raised = kind("statement", {}, OwnError()) if kind is IntegrityError else kind("own")
+@pytest.mark.parametrize("kind", [AppError, KeyboardInterrupt, OSError, IntegrityError, WorkflowNotFoundError])
+def test_exception_in_a_block_rolls_back_and_propagates(provider: Provider, kind: Any) -> None:
+    """The same exception object is raised, without a cause."""
+    raised = kind("statement", {}, AppError()) if kind is IntegrityError else kind("own")
     with pytest.raises(kind) as caught:
         in_block(provider, store("event-1"), raiser(raised))
     assert caught.value is raised
@@ -74,11 +74,13 @@ def test_an_exception_of_the_block(provider: Provider, kind: Any) -> None:
     assert not has_event(provider, "event-1")
 
 
-@pytest.mark.parametrize("kind", [OwnError, KeyboardInterrupt, OSError, IntegrityError, WorkflowNotFoundError])
-def test_an_exception_of_a_block_inside(provider: Provider, begun: InTransaction, kind: Any) -> None:
-    """The same for a savepoint."""
-    raised = kind("statement", {}, OwnError()) if kind is IntegrityError else kind("own")
-    tx = provider.using(begun.place)
+@pytest.mark.parametrize("kind", [AppError, KeyboardInterrupt, OSError, IntegrityError, WorkflowNotFoundError])
+def test_exception_in_a_savepoint_rolls_back_and_propagates(
+    provider: Provider, begun: InTransaction, kind: Any
+) -> None:
+    """The savepoint is rolled back and the same exception object is raised."""
+    raised = kind("statement", {}, AppError()) if kind is IntegrityError else kind("own")
+    tx = provider.using(begun.session_or_connection)
     with pytest.raises(kind) as caught:
         in_block(tx, store("event-1"), raiser(raised))
     assert caught.value is raised
@@ -86,12 +88,12 @@ def test_an_exception_of_a_block_inside(provider: Provider, begun: InTransaction
     begun.rollback()
 
 
-def test_a_transaction_in_a_transaction(provider: Provider) -> None:
-    """Is a savepoint: its failure takes away its own part."""
+def test_nested_transaction_is_a_savepoint(provider: Provider) -> None:
+    """When a nested block fails, only its own writes are rolled back."""
     with provider.transaction() as outer:
         outer.create_event(event(id="outer"))
-        with pytest.raises(OwnError):
-            in_block(outer, store("inner"), raiser(OwnError()))
+        with pytest.raises(AppError):
+            in_block(outer, store("inner"), raiser(AppError()))
         with outer.transaction() as inner:
             inner.create_event(event(id="inner again"))
             with pytest.raises(PersistenceError, match="23505"):
@@ -101,9 +103,9 @@ def test_a_transaction_in_a_transaction(provider: Provider) -> None:
     assert provider.get_runnable_events(at(0)) == ["inner again", "outer"]
 
 
-def test_a_savepoint_in_a_callers_transaction(provider: Provider, begun: InTransaction, sql: Sql) -> None:
-    """The same in every place; the caller's own rows before it stay."""
-    tx = provider.using(begun.place)
+def test_failed_savepoint_keeps_the_callers_writes(provider: Provider, begun: InTransaction, sql: Sql) -> None:
+    """A nested block is a savepoint in every kind of session and connection; earlier rows of the caller are kept."""
+    tx = provider.using(begun.session_or_connection)
     insert_order(begun)
     with pytest.raises(PersistenceError, match="23505"):
         in_block(tx, store("event-1", "event-1"))
@@ -113,27 +115,27 @@ def test_a_savepoint_in_a_callers_transaction(provider: Provider, begun: InTrans
     assert sql("SELECT id FROM public.orders") == [("order-1",)]
 
 
-def test_a_savepoint_flushes_before_it_begins(provider: Provider, app_engine: Engine, sql: Sql) -> None:
-    """What the application added before the block is not taken away with the block."""
+def test_session_is_flushed_before_a_savepoint(provider: Provider, app_engine: Engine, sql: Sql) -> None:
+    """Objects added before the block are kept when the block is rolled back."""
     with Session(app_engine) as session:
         session.add(Order(id="before"))
-        with pytest.raises(OwnError):
-            in_block(provider.using(session), store("event-1"), raiser(OwnError()))
+        with pytest.raises(AppError):
+            in_block(provider.using(session), store("event-1"), raiser(AppError()))
         session.commit()
     assert sql("SELECT id FROM public.orders") == [("before",)]
     assert not has_event(provider, "event-1")
 
 
-def test_what_a_savepoint_took_away_is_forgotten(provider: Provider, app_engine: Engine, sql: Sql) -> None:
-    """The session knows of the savepoint: what was added inside can be added again."""
+def test_rolled_back_savepoint_expunges_its_objects(provider: Provider, app_engine: Engine, sql: Sql) -> None:
+    """The session tracks the savepoint: an object added in the block can be added again after the rollback."""
     order = Order(id="inside")
     with Session(app_engine) as session:
-        with pytest.raises(OwnError):
+        with pytest.raises(AppError):
             in_block(
                 provider.using(session),
                 lambda _: session.add(order),
                 store("event-1"),
-                raiser(OwnError()),
+                raiser(AppError()),
             )
         assert session.get(Order, "inside") is None
         session.add(Order(id="inside"))
@@ -141,8 +143,8 @@ def test_what_a_savepoint_took_away_is_forgotten(provider: Provider, app_engine:
     assert sql("SELECT id FROM public.orders") == [("inside",)]
 
 
-def test_what_fails_in_a_savepoints_flush(provider: Provider, app_engine: Engine, sql: Sql) -> None:
-    """Is the application's own, before the block and at its end."""
+def test_flush_error_of_a_savepoint_is_not_wrapped(provider: Provider, app_engine: Engine, sql: Sql) -> None:
+    """SQLAlchemy's IntegrityError is raised, from the flush before the block and from the flush at its end."""
     sql("INSERT INTO public.orders VALUES ('order-1')")
     with Session(app_engine) as session:
         session.add(Order(id="order-1"))
@@ -154,8 +156,8 @@ def test_what_fails_in_a_savepoints_flush(provider: Provider, app_engine: Engine
         session.rollback()
 
 
-def test_a_failure_that_the_block_hid(provider: Provider) -> None:
-    """A transaction in which a statement failed cannot be committed: the block does not end as if it had been."""
+def test_block_with_a_caught_database_error_is_not_committed(provider: Provider) -> None:
+    """The transaction is aborted after a failed statement, so the end of the block raises 25P02."""
     provider.create_event(event(id="there"))
     with pytest.raises(PersistenceError) as caught:
         in_block(provider, store("lost"), store_again("there"))
@@ -163,9 +165,9 @@ def test_a_failure_that_the_block_hid(provider: Provider) -> None:
     assert not has_event(provider, "lost")
 
 
-def test_a_failure_that_a_savepoint_hid(provider: Provider, begun: InTransaction) -> None:
-    """The same for a block inside a caller's transaction, which is usable after it."""
-    tx = provider.using(begun.place)
+def test_savepoint_with_a_caught_database_error_is_rolled_back(provider: Provider, begun: InTransaction) -> None:
+    """The end of the nested block raises 25P02, and the caller's transaction remains usable."""
+    tx = provider.using(begun.session_or_connection)
     insert_order(begun)
     with pytest.raises(PersistenceError) as caught:
         in_block(tx, store("lost"), store_again("lost"))
