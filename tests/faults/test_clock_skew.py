@@ -55,7 +55,7 @@ def answer(pipe: "Pipe[Any, Any]") -> Any:
 @pytest.fixture
 def clocks(tmp_path: Path) -> tuple[Clock, Clock]:
     """A clock that is one hour slow and a clock that is one hour fast."""
-    return Clock(tmp_path / "behind", -HOUR), Clock(tmp_path / "before", HOUR)
+    return Clock(tmp_path / "slow", -HOUR), Clock(tmp_path / "fast", HOUR)
 
 
 def report_clock_offset(url: str, pipe: "Pipe[Any, Any]") -> None:
@@ -108,18 +108,18 @@ def test_token_expires_by_the_database_clock_when_host_clocks_are_wrong(
     count = runs(10, 30)
     first, second = ([provider.create_event_subscription(subscription()) for _ in range(count)] for _ in range(2))
     with (
-        spawned(clocks[0], hold_and_wait, database_url, "behind", first, second, 3.0) as behind,
-        spawned(clocks[1], hold_and_wait, database_url, "before", second, first, 3.0) as before,
+        spawned(clocks[0], hold_and_wait, database_url, "slow", first, second, 3.0) as slow,
+        spawned(clocks[1], hold_and_wait, database_url, "fast", second, first, 3.0) as fast,
     ):
-        assert answer(behind) == answer(before) == [True] * count
+        assert answer(slow) == answer(fast) == [True] * count
         expiries: dict[str, datetime] = dict(sql("SELECT id, external_token_expiry FROM wfc.event_subscriptions"))
         [(start,)] = sql(SERVER_TIME)
-        behind.send("go")
-        before.send("go")
+        slow.send("go")
+        fast.send("go")
         time.sleep(1.0)  # both hosts make failing attempts before and after the clocks are swapped
         clocks[0].set(HOUR)
         clocks[1].set(-HOUR)
-        results = [answer(behind), answer(before)]
+        results = [answer(slow), answer(fast)]
     taken = [each for _, share in results for each in share]
     assert sorted(id for id, _ in taken) == sorted(expiries)
     assert start < min(expiries.values())
