@@ -10,6 +10,7 @@ from sqlalchemy.pool import QueuePool
 from tests.conftest import Sql
 from tests.provider.app import MAKE_ORDERS, NO_ORDERS, TRANSACTIONS, InTransaction, Open
 from tests.provider.databases import migrated_database, open_transactions
+from tests.provider.invoices import ShopBase
 from wfe_postgres.orm import Base
 
 EMPTY = "; ".join(f"DELETE FROM {table}" for table in reversed(Base.metadata.sorted_tables))
@@ -56,3 +57,11 @@ def begun(request: pytest.FixtureRequest, app_engine: Engine, database_url: str)
     open_transaction: Open = request.param
     with open_transaction(app_engine, database_url) as transaction:
         yield transaction
+
+
+@pytest.fixture
+def invoices(app_engine: Engine) -> Iterator[Engine]:
+    """The application's engine, with the table `invoices` in its database."""
+    ShopBase.metadata.create_all(app_engine)
+    yield app_engine
+    ShopBase.metadata.drop_all(app_engine)
