@@ -116,7 +116,7 @@ def test_transaction_raises_retryable_error_when_a_server_timeout_ends_it(
     cluster: Cluster, database: str, sqlstate: str, block: Callable[[Provider], None]
 ) -> None:
     """The transaction was rolled back, so the outcome is not unknown."""
-    if not cluster.sql("SELECT FROM pg_settings WHERE name = %s", TIMEOUTS[sqlstate]):
+    if not cluster.sql("SELECT name FROM pg_settings WHERE name = %s", TIMEOUTS[sqlstate]):
         pytest.skip(f"this server has no {TIMEOUTS[sqlstate]}")
     cluster.sql(f"ALTER DATABASE {make_url(database).database} SET {TIMEOUTS[sqlstate]} = '150ms'")
     with Provider(database) as provider:
