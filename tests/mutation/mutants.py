@@ -94,7 +94,7 @@ MUTANTS = _by_name(
             "M-h",
             "errors contain the message of the driver",
             replace(failures, "_refused", quote_driver_message),
-            ["tests/provider/test_canaries.py::test_what_the_database_quotes_is_not_repeated"],
+            ["tests/provider/test_canaries.py::test_database_errors_do_not_disclose_values"],
         ),
         Mutant(
             "M-i",

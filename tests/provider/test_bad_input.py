@@ -1,4 +1,4 @@
-"""Every refusal of bad input comes before anything is sent, and leaves store and object as they were."""
+"""Invalid input is rejected before a statement is sent, and the store and the objects are unchanged."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,12 +29,12 @@ Change = Callable[[WorkflowInstance], object]
 
 @pytest.fixture
 def stored(provider: Provider) -> WorkflowInstance:
-    """A workflow that is there, as the store gave it."""
+    """A stored workflow, as loaded."""
     return created(provider, workflow())
 
 
-def refuse_workflow(provider: Provider, stored: WorkflowInstance, change: Change, path: str) -> None:
-    """Neither a new workflow nor the stored one can be saved with this change."""
+def assert_workflow_rejected(provider: Provider, stored: WorkflowInstance, change: Change, path: str) -> None:
+    """Assert that neither a new workflow nor the stored one can be saved with this change."""
     new = workflow()
     change(new)
     with refused(path, new):
@@ -51,46 +51,50 @@ def refuse_workflow(provider: Provider, stored: WorkflowInstance, change: Change
 
 
 def setter(field: str, value: Any) -> Change:
-    """Sets a field of the workflow."""
+    """A change that sets a field of the workflow."""
     return lambda instance: setattr(instance, field, value)
 
 
 def pointer_setter(field: str, value: Any) -> Change:
-    """Sets a field of its second pointer."""
+    """A change that sets a field of the workflow's second pointer."""
     return lambda instance: setattr(instance.execution_pointers[1], field, value)
 
 
 def in_field(change: Callable[[WorkflowInstance, Any], None], value: Any) -> Change:
-    """Puts the value into a field that holds JSON."""
+    """A change that stores the value in a JSON field."""
     return lambda instance: change(instance, value)
 
 
-def test_json_in_workflows(provider: Provider, stored: WorkflowInstance, database_url: str) -> None:
-    """Each kind of bad value, in each field that holds JSON, at each depth."""
+def test_invalid_json_in_workflows_is_rejected(provider: Provider, stored: WorkflowInstance, database_url: str) -> None:
+    """Each kind of invalid value, in each JSON field, at each nesting."""
     with nothing_sent(provider, database_url):
         for value in BAD_JSON.values():
-            for way, place in NESTINGS.items():
+            for suffix, nest in NESTINGS.items():
                 for path, change in JSON_FIELDS.items():
-                    refuse_workflow(provider, stored, in_field(change, place(value)), path + way)
+                    assert_workflow_rejected(provider, stored, in_field(change, nest(value)), path + suffix)
 
 
-def test_json_in_events_and_subscriptions(provider: Provider, stored: WorkflowInstance, database_url: str) -> None:
-    """The same for what they carry."""
+def test_invalid_json_in_events_and_subscriptions_is_rejected(
+    provider: Provider, stored: WorkflowInstance, database_url: str
+) -> None:
+    """The same for event data and subscription data."""
     with nothing_sent(provider, database_url):
         for value in BAD_JSON.values():
-            for way, place in NESTINGS.items():
-                bad_event, bad = event(id="", event_data=place(value)), subscription(subscription_data=place(value))
-                with refused(f"event_data{way}", bad_event):
+            for suffix, nest in NESTINGS.items():
+                bad_event, bad = event(id="", event_data=nest(value)), subscription(subscription_data=nest(value))
+                with refused(f"event_data{suffix}", bad_event):
                     provider.create_event(bad_event)
-                with refused(f"subscription_data{way}", bad):
+                with refused(f"subscription_data{suffix}", bad):
                     provider.create_event_subscription(bad)
-                with refused(f"subscriptions[1].subscription_data{way}", stored, bad):
+                with refused(f"subscriptions[1].subscription_data{suffix}", stored, bad):
                     provider.persist_workflow_with_subscriptions(stored, [subscription(), bad])
 
 
 @pytest.mark.parametrize("make", [circle, deep])
-def test_endless_json(provider: Provider, stored: WorkflowInstance, database_url: str, make: Any) -> None:
-    """A circle, and a list in a list in a list ..."""
+def test_circular_or_deeply_nested_json_is_rejected(
+    provider: Provider, stored: WorkflowInstance, database_url: str, make: Any
+) -> None:
+    """A circular reference, and lists nested too deeply for the JSON encoder."""
     value = make()
     with nothing_sent(provider, database_url):
         for call in (
@@ -104,17 +108,19 @@ def test_endless_json(provider: Provider, stored: WorkflowInstance, database_url
                 call()
 
 
-def test_fields_of_workflows_and_pointers(provider: Provider, stored: WorkflowInstance, database_url: str) -> None:
-    """Naive times, numbers out of range, statuses that are none, NUL, surrogates, types that do not fit."""
+def test_invalid_fields_of_workflows_and_pointers_are_rejected(
+    provider: Provider, stored: WorkflowInstance, database_url: str
+) -> None:
+    """Naive datetimes, integers out of range, unknown statuses, NUL, surrogates and wrong types."""
     with nothing_sent(provider, database_url):
         for field, value in BAD_WORKFLOWS.values():
-            refuse_workflow(provider, stored, setter(field, value), field)
+            assert_workflow_rejected(provider, stored, setter(field, value), field)
         for field, value in BAD_POINTERS.values():
-            refuse_workflow(provider, stored, pointer_setter(field, value), f"execution_pointers[1].{field}")
+            assert_workflow_rejected(provider, stored, pointer_setter(field, value), f"execution_pointers[1].{field}")
 
 
-def test_fields_of_events_and_subscriptions(provider: Provider, database_url: str) -> None:
-    """The same for theirs."""
+def test_invalid_fields_of_events_and_subscriptions_are_rejected(provider: Provider, database_url: str) -> None:
+    """The same for events and subscriptions."""
     with nothing_sent(provider, database_url):
         for field, value in BAD_EVENTS.values():
             bad_event = event(**{field: value})
@@ -127,8 +133,10 @@ def test_fields_of_events_and_subscriptions(provider: Provider, database_url: st
 
 
 @pytest.mark.parametrize(("path", "call"), BAD_ARGUMENTS.values(), ids=BAD_ARGUMENTS)
-def test_arguments(provider: Provider, database_url: str, path: str, call: Callable[[Provider], object]) -> None:
-    """What a call is given beside objects."""
+def test_invalid_arguments_are_rejected(
+    provider: Provider, database_url: str, path: str, call: Callable[[Provider], object]
+) -> None:
+    """Ids, texts and times that are passed as arguments."""
     with nothing_sent(provider, database_url), refused(path):
         call(provider)
 
@@ -137,31 +145,35 @@ MORE_ARGUMENTS: dict[str, tuple[str, Callable[[Provider], object]]] = {
     "delete_workflow": ("id", lambda it: it.delete_workflow("\0")),
     "get_workflow_subscriptions": ("workflow_id", lambda it: it.get_workflow_subscriptions("\0")),
     "get_execution_errors": ("workflow_id", lambda it: it.get_execution_errors("\ud83d")),
-    "an id that is no text": ("id", lambda it: it.get_workflow_instance(7)),  # type: ignore[arg-type]
-    "an id that is None": ("id", lambda it: it.get_event(None)),  # type: ignore[arg-type]
-    "ids that are one text": ("ids[0]", lambda it: it.get_workflow_instances("\0")),
-    "a time that is a number": ("as_at", lambda it: it.get_runnable_events(0)),  # type: ignore[arg-type]
-    "a token that is None": (
+    "integer id": ("id", lambda it: it.get_workflow_instance(7)),  # type: ignore[arg-type]
+    "id None": ("id", lambda it: it.get_event(None)),  # type: ignore[arg-type]
+    "string in place of a list of ids": ("ids[0]", lambda it: it.get_workflow_instances("\0")),
+    "integer time": ("as_at", lambda it: it.get_runnable_events(0)),  # type: ignore[arg-type]
+    "token None": (
         "token",
         lambda it: it.set_subscription_token("id", None, "w", from_now(1)),  # type: ignore[arg-type]
     ),
-    "a worker that is None": (
+    "worker_id None": (
         "worker_id",
         lambda it: it.set_subscription_token("id", "t", None, from_now(1)),  # type: ignore[arg-type]
     ),
-    "no expiry": ("expiry", lambda it: it.set_subscription_token("id", "t", "w", None)),  # type: ignore[arg-type]
+    "expiry None": ("expiry", lambda it: it.set_subscription_token("id", "t", "w", None)),  # type: ignore[arg-type]
 }
 
 
 @pytest.mark.parametrize(("path", "call"), MORE_ARGUMENTS.values(), ids=MORE_ARGUMENTS)
-def test_more_arguments(provider: Provider, database_url: str, path: str, call: Callable[[Provider], object]) -> None:
-    """Of the calls beyond the interfaces, and of types that do not fit."""
+def test_invalid_arguments_of_other_calls_are_rejected(
+    provider: Provider, database_url: str, path: str, call: Callable[[Provider], object]
+) -> None:
+    """Calls that are not part of the interfaces, and arguments of wrong types."""
     with nothing_sent(provider, database_url), refused(path):
         call(provider)
 
 
-def test_doubles_in_one_call(provider: Provider, stored: WorkflowInstance, database_url: str) -> None:
-    """Two pointers or two subscriptions of one id; of subscriptions without an id each gets its own."""
+def test_duplicate_ids_in_one_call_are_rejected(
+    provider: Provider, stored: WorkflowInstance, database_url: str
+) -> None:
+    """Two pointers or two subscriptions with the same id; subscriptions without an id get different ids."""
     with nothing_sent(provider, database_url):
         twice = workflow(pointer("a"), pointer("b"), pointer("a"))
         with refused("execution_pointers[2].id", twice):

@@ -1,4 +1,4 @@
-"""Sessions with several binds, and sessions that a transaction manager of the application's watches."""
+"""Sessions with several binds, and sessions registered with the `transaction` package through zope.sqlalchemy."""
 
 from collections.abc import Iterator
 
@@ -18,8 +18,8 @@ Provider = PostgresPersistenceProvider
 
 
 @pytest.fixture
-def elsewhere(server: str, template: str) -> Iterator[Engine]:
-    """Another database, with a store and with the application's table."""
+def other_engine(server: str, template: str) -> Iterator[Engine]:
+    """An engine of another database, which has a store and the application's table."""
     with migrated_database(server, template) as url:
         engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
         with engine.begin() as connection:
@@ -28,9 +28,9 @@ def elsewhere(server: str, template: str) -> Iterator[Engine]:
         engine.dispose()
 
 
-def test_the_bind_of_the_store_is_used(provider: Provider, app_engine: Engine, elsewhere: Engine) -> None:
-    """Not the session's default: that is where the application's own rows go."""
-    with Session(elsewhere, binds={Base: app_engine}) as session:
+def test_session_bind_of_the_store_is_used(provider: Provider, app_engine: Engine, other_engine: Engine) -> None:
+    """The bind of the store's Base is used, and the application's rows use the default bind."""
+    with Session(other_engine, binds={Base: app_engine}) as session:
         session.add(Order(id="order-1"))
         tx = provider.using(session)
         tx.create_event(event(id="event-1"))
@@ -39,23 +39,23 @@ def test_the_bind_of_the_store_is_used(provider: Provider, app_engine: Engine, e
         session.commit()
         assert session.get(Order, "order-1") is not None
     assert provider.get_runnable_events(at(0)) == ["event-1", "event-2"]
-    assert not has_event(Provider.from_engine(elsewhere), "event-1")
+    assert not has_event(Provider.from_engine(other_engine), "event-1")
 
 
-def test_a_repository_follows_the_binds(provider: Provider, app_engine: Engine, elsewhere: Engine) -> None:
-    """With a session, and with a maker of sessions."""
-    make = sessionmaker(binds={AppBase: elsewhere, Base: app_engine})
+def test_repository_uses_the_bind_of_the_store(provider: Provider, app_engine: Engine, other_engine: Engine) -> None:
+    """With a session, and with a sessionmaker."""
+    make = sessionmaker(binds={AppBase: other_engine, Base: app_engine})
     with make() as session:
         PostgresEventRepository(session).create_event(event(id="by a session"))
         session.commit()
-    PostgresEventRepository(make).create_event(event(id="by a maker"))
+    PostgresEventRepository(make).create_event(event(id="by a sessionmaker"))
     assert has_event(provider, "by a session")
-    assert has_event(provider, "by a maker")
+    assert has_event(provider, "by a sessionmaker")
 
 
 @pytest.fixture
-def watched(app_engine: Engine) -> Iterator[scoped_session[Session]]:
-    """Sessions that the transaction manager of Pyramid and Zope commits."""
+def zope_sessions(app_engine: Engine) -> Iterator[scoped_session[Session]]:
+    """Sessions that are committed by the transaction manager of Pyramid and Zope."""
     sessions = scoped_session(sessionmaker(app_engine))
     zope.sqlalchemy.register(sessions)
     yield sessions
@@ -63,28 +63,32 @@ def watched(app_engine: Engine) -> Iterator[scoped_session[Session]]:
     sessions.remove()
 
 
-def test_a_lone_write_is_committed_by_zopes_manager(provider: Provider, watched: scoped_session[Session]) -> None:
-    """It rolls back what it takes for reading only; a call that wrote tells it."""
-    provider.using(watched).create_event(event(id="event-1"))
+def test_provider_write_marks_the_zope_session_as_changed(
+    provider: Provider, zope_sessions: scoped_session[Session]
+) -> None:
+    """The manager rolls back unchanged sessions, so a call that writes has to mark the session as changed."""
+    provider.using(zope_sessions).create_event(event(id="event-1"))
     transaction.commit()
     assert has_event(provider, "event-1")
 
 
-def test_a_lone_write_in_a_savepoint_is_committed_too(provider: Provider, watched: scoped_session[Session]) -> None:
-    """The same inside a nested block."""
-    with provider.using(watched).transaction() as tx:
+def test_provider_write_in_a_savepoint_marks_the_zope_session_as_changed(
+    provider: Provider, zope_sessions: scoped_session[Session]
+) -> None:
+    """The same for a write in a `transaction()` block."""
+    with provider.using(zope_sessions).transaction() as tx:
         tx.create_event(event(id="event-1"))
     transaction.commit()
     assert has_event(provider, "event-1")
 
 
-def test_a_read_does_not_pretend_to_have_written(
-    provider: Provider, watched: scoped_session[Session], app_engine: Engine
+def test_provider_read_does_not_mark_the_zope_session_as_changed(
+    provider: Provider, zope_sessions: scoped_session[Session], app_engine: Engine
 ) -> None:
-    """The manager still rolls back what only reads: here with a write of the application's that it cannot see."""
+    """The manager rolls back, which the test detects by a raw SQL insert that does not mark the session."""
     id = created(provider, workflow()).id
-    watched.connection().execute(text("INSERT INTO public.orders VALUES ('unseen')"))
-    assert provider.using(watched).get_workflow_instance(id).id == id
+    zope_sessions.connection().execute(text("INSERT INTO public.orders VALUES ('unseen')"))
+    assert provider.using(zope_sessions).get_workflow_instance(id).id == id
     transaction.commit()
     with Session(app_engine) as session:
         assert session.get(Order, "unseen") is None

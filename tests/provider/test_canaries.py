@@ -1,4 +1,4 @@
-"""No error, no traceback and no log of the library repeats a row's value."""
+"""No error, traceback or log record of the library contains the values of a row."""
 
 import io
 import logging
@@ -27,10 +27,10 @@ Call = Callable[[PostgresRepositories], object]
 
 
 def full_of_canaries(**values: Any) -> Any:
-    """A workflow with a canary in every value, though not in its id."""
+    """A workflow with canaries in its values, but not in its id."""
     it = pointer("p", persistence_data=CANARY, outcome={"x": CANARY}, step_name=CANARY, event_key=CANARY)
-    given = {"data": {"secret": CANARY}, "description": CANARY, "reference": CANARY, "name": CANARY}
-    return workflow(it, **{**given, **values})
+    defaults = {"data": {"secret": CANARY}, "description": CANARY, "reference": CANARY, "name": CANARY}
+    return workflow(it, **{**defaults, **values})
 
 
 def full_event(**values: Any) -> Any:
@@ -44,29 +44,29 @@ def full_subscription(**values: Any) -> Any:
     return subscription(**{**secret, **values})
 
 
-REFUSED_BY_THE_DATABASE: dict[str, tuple[str, str, Call]] = {
-    "a unique key": ("", "23505", lambda it: [it.create_event(full_event(id="e")) for _ in range(2)]),
-    "a unique key of subscriptions": (
+REJECTED_BY_THE_DATABASE: dict[str, tuple[str, str, Call]] = {
+    "unique key of events": ("", "23505", lambda it: [it.create_event(full_event(id="e")) for _ in range(2)]),
+    "unique key of subscriptions": (
         "",
         "23505",
         lambda it: [it.create_event_subscription(full_subscription(id="s")) for _ in range(2)],
     ),
-    "a check": (
+    "check constraint of events": (
         "ALTER TABLE wfc.events ADD CONSTRAINT no_canaries CHECK (event_key <> 'canary-of-the-values')",
         "23514",
         lambda it: it.create_event(full_event()),
     ),
-    "a check of workflows": (
+    "check constraint of workflows": (
         "ALTER TABLE wfc.workflows ADD CONSTRAINT no_canaries CHECK (description IS NULL)",
         "23514",
         lambda it: it.create_new_workflow(full_of_canaries()),
     ),
-    "a check of pointers": (
+    "check constraint of pointers": (
         "ALTER TABLE wfc.execution_pointers ADD CONSTRAINT no_canaries CHECK (step_name IS NULL)",
         "23514",
         lambda it: it.create_new_workflow(full_of_canaries()),
     ),
-    "a check in a save": (
+    "check constraint in a save": (
         "ALTER TABLE wfc.execution_pointers ADD CONSTRAINT no_canaries CHECK (retry_count < 1)",
         "23514",
         lambda it: save_with_retry(it),
@@ -76,28 +76,28 @@ REFUSED_BY_THE_DATABASE: dict[str, tuple[str, str, Call]] = {
         "23502",
         lambda it: it.create_new_workflow(full_of_canaries()),
     ),
-    "a foreign key": (
+    "foreign key": (
         "ALTER TABLE wfc.events ADD CONSTRAINT no_canaries FOREIGN KEY (event_name) REFERENCES wfc.workflows",
         "23503",
         lambda it: it.create_event(full_event()),
     ),
-    "a length": (
+    "value too long": (
         "ALTER TABLE wfc.execution_errors ALTER message TYPE varchar(5)",
         "22001",
         lambda it: it.persist_errors([ExecutionError("w", "p", CANARY)]),
     ),
-    "a cast": (
+    "type mismatch": (
         "ALTER TABLE wfc.events ALTER event_key TYPE integer USING 1",
         "42804",
         lambda it: it.create_event(full_event()),
     ),
-    "a trigger": (
+    "trigger": (
         "CREATE TRIGGER raising BEFORE INSERT ON wfc.scheduled_commands FOR EACH ROW EXECUTE FUNCTION wfc.raising()",
         "P0001",
         lambda it: it.schedule_command(ScheduledCommand.process_event(CANARY, 1)),
     ),
-    "a missing table": ("DROP TABLE wfc.events", "42P01", lambda it: it.create_event(full_event())),
-    "a view instead of a table": (
+    "missing table": ("DROP TABLE wfc.events", "42P01", lambda it: it.create_event(full_event())),
+    "view in place of a table": (
         "ALTER TABLE wfc.events RENAME TO events_; CREATE VIEW wfc.events AS SELECT * FROM wfc.events_ LIMIT 1",
         "55000",
         lambda it: it.create_event(full_event()),
@@ -106,7 +106,7 @@ REFUSED_BY_THE_DATABASE: dict[str, tuple[str, str, Call]] = {
 
 
 def save_with_retry(provider: PostgresRepositories) -> None:
-    """A save that changes a count."""
+    """Save a workflow with a changed retry count."""
     instance = created(provider, full_of_canaries(name=""))
     instance.execution_pointers[0].retry_count = 1
     provider.persist_workflow(instance)
@@ -118,15 +118,15 @@ RAISING = """
 """
 
 
-@pytest.mark.parametrize(("breaking", "state", "call"), REFUSED_BY_THE_DATABASE.values(), ids=REFUSED_BY_THE_DATABASE)
-def test_what_the_database_quotes_is_not_repeated(
-    own_database: str, caplog: pytest.LogCaptureFixture, breaking: str, state: str, call: Call
+@pytest.mark.parametrize(("ddl", "state", "call"), REJECTED_BY_THE_DATABASE.values(), ids=REJECTED_BY_THE_DATABASE)
+def test_database_errors_do_not_disclose_values(
+    own_database: str, caplog: pytest.LogCaptureFixture, ddl: str, state: str, call: Call
 ) -> None:
-    """The driver's error, which may quote a row, hangs on `original` and is nowhere else."""
+    """The psycopg error, which can contain values of a row, is available only as `original`."""
     caplog.set_level(logging.DEBUG, logger="wfe_postgres")
     with psycopg.connect(own_database, autocommit=True) as connection:
         connection.execute(RAISING)
-        connection.execute(breaking.encode() or b"SELECT 1")
+        connection.execute(ddl.encode() or b"SELECT 1")
     with Provider(own_database) as provider:
         with pytest.raises(PersistenceError) as caught:
             call(provider)
@@ -143,8 +143,8 @@ def test_what_the_database_quotes_is_not_repeated(
     assert CANARY not in caplog.text
 
 
-def test_the_original_is_there_for_a_debugger(provider: Provider) -> None:
-    """It says what ours does not."""
+def test_original_error_has_the_details(provider: Provider) -> None:
+    """`original` is the psycopg error, with the message of the server."""
     provider.create_event(event(id="e"))
     with pytest.raises(PersistenceError) as caught:
         provider.create_event(event(id="e"))
@@ -153,24 +153,24 @@ def test_the_original_is_there_for_a_debugger(provider: Provider) -> None:
 
 
 OUR_OWN: dict[str, Call] = {
-    "taken": lambda it: [it.create_new_workflow(full_of_canaries(id="w", name="n")) for _ in range(2)],
-    "stale": lambda it: save_twice(it),
-    "unknown": lambda it: it.persist_workflow(full_of_canaries(name="n")),
-    "held by another": lambda it: clear_anothers(it),
-    "bad value": lambda it: it.create_new_workflow(full_of_canaries(data={"a": [CANARY, {CANARY}]})),
-    "bad text": lambda it: it.create_event(full_event(event_key=CANARY + "\0")),
-    "bad time": lambda it: it.create_event(full_event(event_time=CANARY)),
-    "bad number": lambda it: it.create_new_workflow(full_of_canaries(version=CANARY)),
-    "bad status": lambda it: it.create_new_workflow(full_of_canaries(status=CANARY)),
+    "id exists": lambda it: [it.create_new_workflow(full_of_canaries(id="w", name="n")) for _ in range(2)],
+    "stale revision": lambda it: save_twice(it),
+    "missing workflow": lambda it: it.persist_workflow(full_of_canaries(name="n")),
+    "wrong token": lambda it: clear_with_wrong_token(it),
+    "invalid JSON value": lambda it: it.create_new_workflow(full_of_canaries(data={"a": [CANARY, {CANARY}]})),
+    "invalid text": lambda it: it.create_event(full_event(event_key=CANARY + "\0")),
+    "invalid time": lambda it: it.create_event(full_event(event_time=CANARY)),
+    "invalid number": lambda it: it.create_new_workflow(full_of_canaries(version=CANARY)),
+    "invalid status": lambda it: it.create_new_workflow(full_of_canaries(status=CANARY)),
     "too long": lambda it: it.create_event(full_event(event_key=CANARY * 1000)),
-    "bad cursor": lambda it: it.find_workflows(cursor=CANARY),
-    "bad limit": lambda it: it.find_workflows(limit=CANARY),  # type: ignore[arg-type]
-    "bad purge": lambda it: it.purge_workflows(CANARY, at(0)),  # type: ignore[arg-type]
+    "invalid cursor": lambda it: it.find_workflows(cursor=CANARY),
+    "invalid limit": lambda it: it.find_workflows(limit=CANARY),  # type: ignore[arg-type]
+    "invalid status for a purge": lambda it: it.purge_workflows(CANARY, at(0)),  # type: ignore[arg-type]
 }
 
 
 def save_twice(provider: PostgresRepositories) -> None:
-    """One of two loads of a workflow, saved after the other."""
+    """Save two loaded copies of a workflow, the second with a stale revision."""
     first = created(provider, full_of_canaries())
     second = provider.get_workflow_instance(first.id)
     for it in (first, second):
@@ -178,14 +178,16 @@ def save_twice(provider: PostgresRepositories) -> None:
         provider.persist_workflow(it)
 
 
-def clear_anothers(provider: PostgresRepositories) -> None:
-    """Another's token, with a token of one's own."""
+def clear_with_wrong_token(provider: PostgresRepositories) -> None:
+    """Clear the token of a subscription with a different token."""
     provider.clear_subscription_token(provider.create_event_subscription(full_subscription()), CANARY + "!")
 
 
 @pytest.mark.parametrize("call", OUR_OWN.values(), ids=OUR_OWN)
-def test_our_own_refusals_quote_no_value(provider: Provider, caplog: pytest.LogCaptureFixture, call: Call) -> None:
-    """Only ids, and paths to values."""
+def test_library_errors_do_not_disclose_values(
+    provider: Provider, caplog: pytest.LogCaptureFixture, call: Call
+) -> None:
+    """They contain only ids and the paths of values."""
     caplog.set_level(logging.DEBUG, logger="wfe_postgres")
     with pytest.raises((WfeError, ValueError)) as caught:
         call(provider)
@@ -193,8 +195,10 @@ def test_our_own_refusals_quote_no_value(provider: Provider, caplog: pytest.LogC
     assert CANARY not in caplog.text
 
 
-def test_a_corrupt_row_is_not_quoted(provider: Provider, sql: Sql, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither by its error nor by the log of a list that leaves it out."""
+def test_corrupt_row_errors_do_not_disclose_values(
+    provider: Provider, sql: Sql, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither CorruptRowError nor the log record of a list call that skips the row contains its values."""
     caplog.set_level(logging.DEBUG, logger="wfe_postgres")
     provider.create_new_workflow(full_of_canaries(id="w", name="n"))
     for change in (f"status = '{CANARY}'", f"status = 'Runnable', data = '{{\"{CANARY}\": 1e5000}}'"):
@@ -207,10 +211,10 @@ def test_a_corrupt_row_is_not_quoted(provider: Provider, sql: Sql, caplog: pytes
     assert CANARY not in caplog.text
 
 
-def test_handlers_failures_are_their_own(provider: Provider) -> None:
-    """They come as they were raised."""
+def test_handler_exceptions_are_raised_unchanged(provider: Provider) -> None:
+    """The exception group contains the exception object of the handler, without a context."""
     provider.schedule_command(command("a"))
-    raised = LookupError("own")
+    raised = LookupError("raised by the handler")
 
     def fail(_: ScheduledCommand) -> None:
         raise raised
@@ -221,8 +225,8 @@ def test_handlers_failures_are_their_own(provider: Provider) -> None:
     assert caught.value.__context__ is None
 
 
-def test_a_traceback_as_a_host_prints_it(provider: Provider) -> None:
-    """Printed as it is caught."""
+def test_printed_traceback_does_not_disclose_values(provider: Provider) -> None:
+    """`traceback.print_exc` within the except block prints no values."""
     stream = io.StringIO()
     try:
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""Texts that mean something to SQL, to a driver or to a format string are only texts."""
+"""Texts with a meaning in SQL, in psycopg or in format strings are stored as plain text."""
 
 import pytest
 
@@ -9,6 +9,7 @@ from wfe_postgres import (
     ExecutionError,
     PostgresPersistenceProvider,
     ScheduledCommand,
+    WorkflowInstance,
 )
 from wfe_postgres.testing.conformance.support import at, event, from_now, pointer, subscription, workflow
 
@@ -38,10 +39,9 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
-def test_hostile_texts(provider: Provider, text: str, sql: Sql) -> None:
-    """They work as ids, names, keys, tokens and values, in every call, and are stored as they are."""
-    instance = workflow(
+def hostile_workflow(text: str) -> WorkflowInstance:
+    """A workflow with the text in every text field and JSON field."""
+    return workflow(
         pointer(
             text, step_name=text, event_name=text, children=[text], scope=[text], extension_attributes={text: text}
         ),
@@ -54,6 +54,12 @@ def test_hostile_texts(provider: Provider, text: str, sql: Sql) -> None:
         data={text: [text, {text: text}]},
         next_execution=1,
     )
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
+def test_hostile_texts(provider: Provider, text: str, sql: Sql) -> None:
+    """Each text is stored unchanged as an id, name, key, token and value, in every call."""
+    instance = hostile_workflow(text)
     assert provider.create_new_workflow(instance) == text
     assert provider.get_workflow_instance(text) == provider.get_workflow_instance_by_name(text) == instance
     waiting = subscription(workflow_id=text, event_name=text, event_key=text, subscription_data={text: text})
@@ -70,8 +76,8 @@ def test_hostile_texts(provider: Provider, text: str, sql: Sql) -> None:
     assert provider.get_events(text, text, at(0)) == provider.get_events_since(text, text, at(0)) == [text]
     provider.mark_event_processed(text)
 
-    another = EventSubscription("w", 1, text, text, "key", at(0), id=text)
-    provider.create_event_subscription(another)
+    other = EventSubscription("w", 1, text, text, "key", at(0), id=text)
+    provider.create_event_subscription(other)
     assert provider.set_subscription_token(text, text, text, from_now(60))
     assert provider.get_subscription(text).external_worker_id == text
     provider.clear_subscription_token(text, text)
@@ -88,8 +94,8 @@ def test_hostile_texts(provider: Provider, text: str, sql: Sql) -> None:
     provider.delete_workflow(text)
 
 
-def test_a_command_name_that_is_text(provider: Provider) -> None:
-    """The spelling does as well as the member."""
+def test_command_name_can_be_a_string(provider: Provider) -> None:
+    """The value of a CommandName is accepted in place of the member."""
     provider.schedule_command(ScheduledCommand("ProcessEvent", "e", 1))  # type: ignore[arg-type]
     seen: list[ScheduledCommand] = []
     provider.process_commands(at(0), seen.append)
