@@ -1,4 +1,4 @@
-"""The provider's life: its engine, an application's engine, and its end."""
+"""The provider's engine, `from_engine` with an application's engine, and `close`."""
 
 import threading
 from collections.abc import Callable
@@ -16,16 +16,16 @@ from wfe_postgres.testing.conformance.support import event as published
 Provider = PostgresPersistenceProvider
 
 
-def test_it_is_a_persistence_provider(provider: Provider) -> None:
-    """By inheritance, so a method that is missing shows when it is made."""
+def test_provider_inherits_persistence_provider(provider: Provider) -> None:
+    """By inheritance, so that a missing abstract method raises TypeError on construction."""
     assert isinstance(provider, PostgresPersistenceProvider)
     as_interface: PersistenceProvider = provider
     assert as_interface.supports_scheduled_commands
     assert PersistenceProvider in Provider.__mro__
 
 
-def test_an_applications_engine_is_its_own(app_engine: Engine) -> None:
-    """`close` leaves its pool alone; the provider on it refuses further calls."""
+def test_close_does_not_dispose_an_application_engine(app_engine: Engine) -> None:
+    """The pool is unchanged, and calls of the closed provider raise PersistenceError."""
     disposed: list[Engine] = []
     event.listen(app_engine, "engine_disposed", disposed.append)
     with Provider.from_engine(app_engine) as provider:
@@ -40,11 +40,11 @@ def test_an_applications_engine_is_its_own(app_engine: Engine) -> None:
         assert connection.execute(text("SELECT count(*) FROM wfc.events")).scalar_one() == 1
 
 
-def test_an_applications_engine_keeps_its_settings(app_engine: Engine) -> None:
-    """Connections go back as they came: in transactions, at the application's isolation level."""
+def test_from_engine_does_not_change_engine_settings(app_engine: Engine) -> None:
+    """Connections return to the pool without autocommit and with the application's isolation level."""
     level = "SHOW transaction_isolation"
-    strict = app_engine.execution_options(isolation_level="SERIALIZABLE")
-    provider = Provider.from_engine(strict)
+    serializable = app_engine.execution_options(isolation_level="SERIALIZABLE")
+    provider = Provider.from_engine(serializable)
     instance = created(provider, workflow())
     instance.revision = None
     provider.persist_workflow(instance)
@@ -52,13 +52,13 @@ def test_an_applications_engine_keeps_its_settings(app_engine: Engine) -> None:
         assert connection.exec_driver_sql(level).scalar_one() == "read committed"
         assert connection.connection.driver_connection is not None
         assert not connection.connection.driver_connection.autocommit
-    with strict.connect() as connection:
+    with serializable.connect() as connection:
         assert connection.exec_driver_sql(level).scalar_one() == "serializable"
     assert "isolation_level" not in app_engine.get_execution_options()
 
 
-def test_the_keywords_of_from_engine(empty_database_url: str) -> None:
-    """Those of the constructor, but for what an engine decides."""
+def test_from_engine_keyword_arguments(empty_database_url: str) -> None:
+    """Those of the constructor except the options of the engine, which raise TypeError."""
     engine = create_engine(make_url(empty_database_url).set(drivername="postgresql+psycopg"))
     provider = Provider.from_engine(engine, schema="other", max_payload_bytes=10, command_lease=5, retry_budget=0)
     provider.ensure_store_exists()
@@ -76,8 +76,8 @@ def test_the_keywords_of_from_engine(empty_database_url: str) -> None:
     engine.dispose()
 
 
-def test_its_own_engine_serves_the_application(provider: Provider, sql: Sql) -> None:
-    """What an application does on `provider.engine` is in a transaction, and undone without a commit."""
+def test_provider_engine_can_be_used_by_the_application(provider: Provider, sql: Sql) -> None:
+    """Statements of an application on `provider.engine` run in a transaction, which can be rolled back."""
     with provider.engine.connect() as connection:
         connection.execute(text("INSERT INTO wfc.definition_sequences VALUES ('order', 41)"))
         connection.rollback()
@@ -109,8 +109,8 @@ CALLS: dict[str, Callable[[Provider], object]] = {
 }
 
 
-def test_a_call_after_close(database_url: str, sql: Sql) -> None:
-    """A `PersistenceError` that says so, and no connection; closing again is nothing."""
+def test_calls_after_close_raise_persistence_error(database_url: str, sql: Sql) -> None:
+    """The error says that the provider is closed, no connection is opened, and `close` can be called twice."""
     provider = Provider(database_url)
     provider.create_event(published())
     provider.close()
@@ -123,13 +123,13 @@ def test_a_call_after_close(database_url: str, sql: Sql) -> None:
 
 
 def fail(provider: Provider) -> None:
-    """Make a call that works, and one that the database refuses."""
+    """Make a call that succeeds, and one that violates a unique constraint."""
     id = provider.create_event(published())
     provider.create_event(published(id=id))
 
 
-def test_with_closes(database_url: str, sql: Sql) -> None:
-    """At the end of the block, also one that raises: no connection and no thread is left."""
+def test_with_statement_closes_the_provider(database_url: str, sql: Sql) -> None:
+    """No connection and no thread remains after the block, also if it raises."""
     before = threading.active_count()
     for _ in range(3):
         provider = Provider(database_url)
@@ -141,8 +141,8 @@ def test_with_closes(database_url: str, sql: Sql) -> None:
     wait_until(lambda: threading.active_count() == before)
 
 
-def test_truncate_all(provider: Provider, sql: Sql) -> None:
-    """Empties every table, and numbers begin at 1 again."""
+def test_truncate_all_empties_tables_and_restarts_identities(provider: Provider, sql: Sql) -> None:
+    """Every table is empty, and identity columns and definition sequences restart at 1."""
     provider.truncate_all()
     for _ in range(2):
         created(provider, workflow())

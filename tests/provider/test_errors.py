@@ -1,4 +1,4 @@
-"""What errors carry, and that they can be sent and copied."""
+"""The attributes and messages of the errors, and that errors can be pickled and copied."""
 
 import copy
 import pickle
@@ -32,7 +32,7 @@ EXAMPLES: list[WfeError] = [
     WorkflowExistsError("w", "n"),
     SubscriptionTokenError("s"),
     ConcurrencyError("w", 1, 2),
-    SerializationError("data.x", "no such thing"),
+    SerializationError("data.x", "not supported"),
     PersistenceError("refused", "23505", "events_pkey", True, original=LookupError(CANARY)),
     StoreNotReadyError("run it", "42P01", original=LookupError(CANARY)),
     OutcomeUnknownError("lost", ("w", "s"), original=LookupError(CANARY)),
@@ -41,10 +41,10 @@ EXAMPLES: list[WfeError] = [
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda it: type(it).__name__)
-@pytest.mark.parametrize("again", [lambda it: pickle.loads(pickle.dumps(it)), copy.copy, copy.deepcopy])
-def test_an_error_can_be_sent_and_copied(error: WfeError, again: Callable[[WfeError], WfeError]) -> None:
-    """It comes out the same, without the driver's own."""
-    other = again(error)
+@pytest.mark.parametrize("duplicate", [lambda it: pickle.loads(pickle.dumps(it)), copy.copy, copy.deepcopy])
+def test_error_can_be_pickled_and_copied(error: WfeError, duplicate: Callable[[WfeError], WfeError]) -> None:
+    """The result has the same attributes, without the psycopg error."""
+    other = duplicate(error)
     assert type(other) is type(error)
     assert str(other) == str(error)
     assert other.args == error.args
@@ -58,8 +58,8 @@ def test_an_error_can_be_sent_and_copied(error: WfeError, again: Callable[[WfeEr
 NOT_FOUND = {WorkflowNotFoundError, EventNotFoundError, SubscriptionNotFoundError}
 
 
-def test_no_error_is_left_out() -> None:
-    """Every public error has an example above, but for the parent of the not-found ones, and WfeError for its root."""
+def test_every_public_error_has_an_example() -> None:
+    """Every public error class except NotFoundError is in EXAMPLES, and has the expected base class."""
     public = {it for it in vars(wfe_postgres).values() if isinstance(it, type) and issubclass(it, Exception)}
     assert public - {NotFoundError} == {type(it) for it in EXAMPLES}
     assert {it for it in public if issubclass(it, NotFoundError) and it is not NotFoundError} == NOT_FOUND
@@ -68,8 +68,8 @@ def test_no_error_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("error", EXAMPLES[1:], ids=lambda it: type(it).__name__)
-def test_an_error_says_what_it_carries(error: WfeError) -> None:
-    """Ids, constraint and state stand in its sentence, on one line."""
+def test_error_message_contains_its_attributes(error: WfeError) -> None:
+    """Ids, constraint, SQLSTATE, path and column are in the message, which is one line."""
     text = str(error)
     assert "\n" not in text
     for name in ("workflow_id", "event_id", "subscription_id", "sqlstate", "constraint", "path", "row_id", "column"):

@@ -1,4 +1,4 @@
-"""How long an id, a name or a key may be: measured on the indexes, and kept in every call."""
+"""The size limit of ids, names and keys: derived from the indexes, and checked in every call."""
 
 import random
 import string
@@ -22,9 +22,9 @@ from wfe_postgres.testing.conformance.support import at, created, event, from_no
 
 Provider = PostgresPersistenceProvider
 
-# Columns whose text is not the user's: their longest spelling.
-SPELLINGS = {"status": "Terminated", "command_name": "ProcessWorkflow"}
-OTHERS = {"bigint": 1, "integer": 1, "boolean": False, "timestamp with time zone": "2030-01-01T00:00:00+00"}
+# The longest value of text columns that do not contain user input.
+LONGEST_VALUES = {"status": "Terminated", "command_name": "ProcessWorkflow"}
+OTHER_TYPES = {"bigint": 1, "integer": 1, "boolean": False, "timestamp with time zone": "2030-01-01T00:00:00+00"}
 
 INDEXES = """
     SELECT indexrelid::regclass::text, array_agg(attname::text ORDER BY attnum),
@@ -36,14 +36,14 @@ INDEXES = """
 """
 
 
-def noise(size: int, seed: int = 0) -> str:
-    """Text of so many bytes that does not compress."""
+def random_text(size: int, seed: int = 0) -> str:
+    """Incompressible text of `size` bytes."""
     return "".join(random.Random(seed * 10_000 + size).choices(string.ascii_letters + string.digits, k=size))
 
 
 def largest(connection: psycopg.Connection[Any], columns: Sequence[str], types: Sequence[str], split: float) -> int:
-    """How many bytes of users' text an index of these columns takes; the first one's share of it is `split`."""
-    free = [name for name, type in zip(columns, types, strict=True) if type == "text" and name not in SPELLINGS]
+    """The most bytes of user text that fit in an index of these columns, with the share `split` in the first one."""
+    free = [name for name, type in zip(columns, types, strict=True) if type == "text" and name not in LONGEST_VALUES]
     connection.execute("DROP TABLE IF EXISTS probe")
     definition = compose.SQL(", ").join(
         compose.SQL(f"{{}} {type}").format(compose.Identifier(name)) for name, type in zip(columns, types, strict=True)
@@ -57,9 +57,10 @@ def largest(connection: psycopg.Connection[Any], columns: Sequence[str], types: 
 
     def fits(size: int) -> bool:
         first = int(size * split) if len(free) > 1 else size
-        texts = dict(zip(free, (noise(first), noise(size - first, 1)), strict=False))
+        texts = dict(zip(free, (random_text(first), random_text(size - first, 1)), strict=False))
         values = [
-            texts.get(name) or SPELLINGS.get(name) or OTHERS[type] for name, type in zip(columns, types, strict=True)
+            texts.get(name) or LONGEST_VALUES.get(name) or OTHER_TYPES[type]
+            for name, type in zip(columns, types, strict=True)
         ]
         try:
             with connection.transaction():
@@ -75,12 +76,12 @@ def largest(connection: psycopg.Connection[Any], columns: Sequence[str], types: 
     return low
 
 
-def test_the_limit_is_what_every_index_takes(database_url: str, sql: Sql) -> None:
-    """Not one byte too much for any of them, however two columns share it, and little is given away."""
+def test_limit_fits_in_every_index(database_url: str, sql: Sql) -> None:
+    """MAX_KEY_BYTES fits in every index for any split between two columns, and is within 128 bytes of the maximum."""
     measured: dict[str, int] = {}
     with psycopg.connect(database_url) as connection:
         for index, columns, types in sql(INDEXES):
-            if any(type == "text" and name not in SPELLINGS for name, type in zip(columns, types, strict=True)):
+            if any(type == "text" and name not in LONGEST_VALUES for name, type in zip(columns, types, strict=True)):
                 measured[index] = min(largest(connection, columns, types, split) for split in (0.001, 0.3, 0.5, 0.999))
         connection.rollback()
     assert len(measured) >= 12
@@ -89,7 +90,7 @@ def test_the_limit_is_what_every_index_takes(database_url: str, sql: Sql) -> Non
 
 
 Store = Callable[[Provider, str, str], object]
-"""Stores something under two texts whose bytes count together."""
+"""Stores an object with two texts whose sizes are added."""
 
 TOGETHER: dict[str, tuple[str, Store]] = {
     "pointer": (
@@ -106,9 +107,9 @@ TOGETHER: dict[str, tuple[str, Store]] = {
 
 @pytest.mark.parametrize(("path", "store"), TOGETHER.values(), ids=TOGETHER)
 @pytest.mark.parametrize("first", [10, MAX_KEY_BYTES // 2, MAX_KEY_BYTES - 10])
-def test_two_columns_of_an_index(provider: Provider, path: str, store: Store, first: int) -> None:
-    """They count together: at the limit they are stored, with one byte more refused."""
-    name, key = noise(first), noise(MAX_KEY_BYTES - first, 1)
+def test_total_size_of_two_columns_is_limited(provider: Provider, path: str, store: Store, first: int) -> None:
+    """At the limit they are stored; one byte more is rejected before a statement is sent."""
+    name, key = random_text(first), random_text(MAX_KEY_BYTES - first, 1)
     with statements_of(provider.engine) as sent, refused(path):
         store(provider, name, key + "x")
     assert sent == []
@@ -141,9 +142,11 @@ ALONE: dict[str, tuple[str, Callable[[Provider, str], object]]] = {
 
 
 @pytest.mark.parametrize(("path", "store"), ALONE.values(), ids=ALONE)
-def test_a_column_alone(provider: Provider, path: str, store: Callable[[Provider, str], object]) -> None:
-    """At the limit it is stored, in any script; with one byte more refused."""
-    long = noise(MAX_KEY_BYTES)
+def test_size_of_a_single_column_is_limited(
+    provider: Provider, path: str, store: Callable[[Provider, str], object]
+) -> None:
+    """At the limit in UTF-8 bytes it is stored; one byte more is rejected before a statement is sent."""
+    long = random_text(MAX_KEY_BYTES)
     with statements_of(provider.engine) as sent:
         for text in (long + "x", "ä" * (MAX_KEY_BYTES // 2) + "x", "x" * 100_000):
             with refused(path):
@@ -153,11 +156,11 @@ def test_a_column_alone(provider: Provider, path: str, store: Callable[[Provider
     store(provider, "ä" * ((MAX_KEY_BYTES - 2) // 2))
 
 
-def test_commands(provider: Provider) -> None:
-    """Name and data count together; the longest name leaves the least."""
+def test_total_size_of_command_name_and_data_is_limited(provider: Provider) -> None:
+    """The limit of the data depends on the length of the command name."""
     for make in (ScheduledCommand.process_workflow, ScheduledCommand.process_event):
         name = make("", 0).command_name.value
-        data = noise(MAX_KEY_BYTES - len(name))
+        data = random_text(MAX_KEY_BYTES - len(name))
         provider.schedule_command(make(data, 0))
         with statements_of(provider.engine) as sent, refused("data"):
             provider.schedule_command(make(data + "x", 0))
@@ -165,32 +168,32 @@ def test_commands(provider: Provider) -> None:
     assert provider.process_commands(at(0), lambda _: None) == 2
 
 
-def test_in_a_save(provider: Provider) -> None:
-    """The same holds for what a save adds or changes."""
+def test_limits_apply_to_saves(provider: Provider) -> None:
+    """The limits apply to changed fields and to added pointers and subscriptions."""
     stored = created(provider, workflow())
-    room = MAX_KEY_BYTES - len(stored.id)
-    stored.workflow_definition_id = noise(MAX_KEY_BYTES)
-    stored.execution_pointers.append(pointer(noise(room, 1)))
+    remaining = MAX_KEY_BYTES - len(stored.id)
+    stored.workflow_definition_id = random_text(MAX_KEY_BYTES)
+    stored.execution_pointers.append(pointer(random_text(remaining, 1)))
     provider.persist_workflow_with_subscriptions(
-        stored, [subscription(event_name="n", event_key=noise(MAX_KEY_BYTES - 1))]
+        stored, [subscription(event_name="n", event_key=random_text(MAX_KEY_BYTES - 1))]
     )
     assert provider.get_workflow_instance(stored.id) == stored
     stored.workflow_definition_id += "x"
     with refused("workflow_definition_id", stored):
         provider.persist_workflow(stored)
     stored.workflow_definition_id = "order"
-    stored.execution_pointers[-1].id = noise(room + 1, 1)
+    stored.execution_pointers[-1].id = random_text(remaining + 1, 1)
     with refused(f"execution_pointers[{len(stored.execution_pointers) - 1}].id", stored):
         provider.persist_workflow(stored)
     stored.execution_pointers.pop()
-    bad = subscription(event_name="n", event_key=noise(MAX_KEY_BYTES))
+    bad = subscription(event_name="n", event_key=random_text(MAX_KEY_BYTES))
     with refused("subscriptions[0].event_key", stored, bad):
         provider.persist_workflow_with_subscriptions(stored, [bad])
 
 
-def test_what_no_index_holds_may_be_long(provider: Provider) -> None:
-    """References, descriptions, tokens, messages, names of steps, and what a pointer waits for."""
-    long = noise(100_000)
+def test_columns_without_an_index_have_no_key_limit(provider: Provider) -> None:
+    """References, descriptions, tokens, error messages, step names, and the event names and keys of pointers."""
+    long = random_text(100_000)
     stored = created(
         provider,
         workflow(
@@ -209,9 +212,9 @@ def test_what_no_index_holds_may_be_long(provider: Provider) -> None:
     assert provider.get_execution_errors()[0].message == long
 
 
-def test_looking_for_what_cannot_be_there(provider: Provider) -> None:
-    """An id of any length may be asked for."""
-    long = noise(100_000)
+def test_lookups_accept_oversized_ids(provider: Provider) -> None:
+    """Calls that look up an id above the limit return no rows rather than an error."""
+    long = random_text(100_000)
     assert provider.get_workflow_instances([long]) == []
     assert provider.get_events(long, long, at(0)) == []
     assert provider.find_workflows(definition_id=long, reference=long).items == []
