@@ -86,3 +86,32 @@ def test_lost_write_without_retries_raises_outcome_unknown(
         with pytest.raises(PersistenceError, match="lost") as caught:
             provider.get_statistics()
         assert caught.value.retryable
+
+
+@pytest.mark.parametrize("loss", Loss)
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_lost_write_on_callers_connection_is_in_doubt_in_autocommit_only(
+    proxied: Provider, proxy: Proxy, direct_connection: psycopg.Connection[Any], loss: Loss, autocommit: bool
+) -> None:
+    """In a transaction of the caller's it is rolled back for certain; outside of one it may be committed."""
+    before = counts(direct_connection)["wfc.events"]
+    with psycopg.connect(proxy.url, autocommit=autocommit) as connection:
+        tx = proxied.using(connection)
+        tx.get_runnable_events(event().event_time)
+        proxy.loss = loss
+        with pytest.raises(PersistenceError) as caught:
+            tx.create_event(event(id=f"lost {loss} {autocommit}"))
+    assert isinstance(caught.value, OutcomeUnknownError) == autocommit
+    stored = autocommit and loss is Loss.ANSWER
+    assert counts(direct_connection)["wfc.events"] - before == (1 if stored else 0)
+
+
+def test_lost_read_on_autocommit_connection_is_retryable(proxied: Provider, proxy: Proxy) -> None:
+    """It had no effect."""
+    with psycopg.connect(proxy.url, autocommit=True) as connection:
+        tx = proxied.using(connection)
+        proxy.loss = Loss.ANSWER
+        with pytest.raises(PersistenceError) as caught:
+            tx.get_runnable_events(event().event_time)
+    assert not isinstance(caught.value, OutcomeUnknownError)
+    assert caught.value.retryable

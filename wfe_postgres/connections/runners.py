@@ -48,7 +48,7 @@ class JoinedRunner:
         self._timeout = timeout
 
     def read(self, statement: Executable, parameters: Parameters) -> Rows:
-        return self._run(lambda execute, _: execute(statement, parameters), ())
+        return self._run(lambda execute, _: execute(statement, parameters), None)
 
     def write(self, attempt: Attempt[_T], *ids: str) -> _T:
         result = self._run(attempt, ids)
@@ -73,12 +73,15 @@ class JoinedRunner:
             return
         raise failure.error
 
-    def _run(self, attempt: Attempt[_T], ids: tuple[str, ...]) -> _T:
+    def _run(self, attempt: Attempt[_T], ids: tuple[str, ...] | None) -> _T:
+        """The attempt's result. `ids`: `None` for a read."""
         self._transaction.flush()
         driver: psycopg.Connection[Any] | None = None
+        commits_itself = False
         monitor = CommitMonitor()
         try:
             driver = self._begin()
+            commits_itself = ids is not None and driver.autocommit and _is_idle(driver)
             driver.add_notice_handler(monitor)
             try:
                 result = attempt(self._transaction.executor(self._schema), False)
@@ -88,7 +91,8 @@ class JoinedRunner:
             return result
         except CATCHABLE as error:
             failure = classify(error, timed_out=driver is not None and has_timed_out(driver))
-        raise outcome_unknown(ids, failure) if failure.kind is Kind.NOT_CONFIRMED else failure.error
+        in_doubt = failure.kind is Kind.NOT_CONFIRMED or (failure.kind is Kind.LOST and commits_itself)
+        raise outcome_unknown(ids or (), failure) if in_doubt else failure.error
 
     def _begin(self) -> psycopg.Connection[Any]:
         driver = self._transaction.driver()
@@ -137,6 +141,10 @@ def outcome_unknown(ids: tuple[str, ...], failure: Failure) -> WfeError:
     if failure.kind is Kind.NOT_CONFIRMED:
         reason = str(failure.error)
     return OutcomeUnknownError(reason, ids, original=getattr(failure.error, "original", None))
+
+
+def _is_idle(connection: psycopg.Connection[Any]) -> bool:
+    return connection.pgconn.transaction_status == TransactionStatus.IDLE
 
 
 def _require_usable(connection: psycopg.Connection[Any]) -> None:

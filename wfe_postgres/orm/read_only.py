@@ -22,9 +22,12 @@ def _refuse_write(mapper: Mapper[Any], _: Connection, row: Base) -> None:
     raise InvalidRequestError(f"{mapper.class_.__name__} is read-only in a session: write it through the repositories")
 
 
-def _refuse_data(_: object, __: Connection, row: WorkflowRow) -> None:
-    if inspect(row).attrs.data.history.has_changes():
-        raise InvalidRequestError("WorkflowRow.data is read-only in a session: write it through the repositories")
+def _refuse_parts(_: object, __: Connection, row: WorkflowRow) -> None:
+    for name in ("id", "data", "revision"):
+        if inspect(row).attrs[name].history.has_changes():
+            raise InvalidRequestError(
+                f"WorkflowRow.{name} is read-only in a session: write it through the repositories"
+            )
 
 
 def _listen() -> None:
@@ -33,7 +36,7 @@ def _listen() -> None:
     for mapper in Base.registry.mappers:
         for name in ("before_insert", "before_update", "before_delete"):
             updates_workflow = mapper.class_ is WorkflowRow and name == "before_update"
-            event.listen(mapper.class_, name, _refuse_data if updates_workflow else _refuse_write)
+            event.listen(mapper.class_, name, _refuse_parts if updates_workflow else _refuse_write)
 
 
 _listen()
