@@ -1,4 +1,4 @@
-"""`find_workflows`: filters, order, pages, and what it refuses; and the limits of all lists."""
+"""`find_workflows`: filters, order, paging and invalid arguments; and the limits of all list calls."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -18,12 +18,12 @@ from wfe_postgres import (
 from wfe_postgres.testing.conformance.support import at, created, full_workflow, has_workflow, ms, pointer, workflow
 
 Provider = PostgresPersistenceProvider
-NAIVE = datetime(2030, 1, 1)  # noqa: DTZ001 - it is here to be refused
+NAIVE = datetime(2030, 1, 1)  # noqa: DTZ001 - invalid on purpose
 BIG = 2**63 - 1
 
 
 def summary(instance: WorkflowInstance) -> WorkflowSummary:
-    """What a list shows of it."""
+    """The expected WorkflowSummary of the workflow."""
     return WorkflowSummary(
         id=instance.id,
         name=instance.name,
@@ -40,12 +40,12 @@ def summary(instance: WorkflowInstance) -> WorkflowSummary:
 
 
 def ids(provider: Provider, **filters: Any) -> list[str]:
-    """The ids that a list of these filters has."""
+    """The ids that `find_workflows` returns with these filters."""
     return [it.id for it in provider.find_workflows(**filters).items]
 
 
 def pages(provider: Provider, between: Callable[[], object] = lambda: None, **filters: Any) -> Iterator[list[str]]:
-    """The ids, page by page; `between` two pages something is done."""
+    """The ids of each page; `between` is called between two pages."""
     cursor = None
     while True:
         page = provider.find_workflows(cursor=cursor, **filters)
@@ -56,16 +56,16 @@ def pages(provider: Provider, between: Callable[[], object] = lambda: None, **fi
         between()
 
 
-def test_what_a_list_shows(provider: Provider) -> None:
-    """Everything but the data and the pointers."""
+def test_find_workflows_returns_summaries(provider: Provider) -> None:
+    """Summaries have every field of the workflow except its data and pointers."""
     stored = [created(provider, full_workflow()), created(provider, workflow(create_time=at(-1)))]
     page = provider.find_workflows()
     assert page.items == [summary(it) for it in stored]
     assert page.next_cursor is None
 
 
-def test_each_filter(provider: Provider) -> None:
-    """Alone and together with the others; one that nothing satisfies gives an empty page."""
+def test_find_workflows_filters(provider: Provider) -> None:
+    """Each filter alone and all combined; filters that match nothing return an empty page."""
     base: dict[str, Any] = {
         "status": WorkflowStatus.SUSPENDED,
         "workflow_definition_id": "invoice",
@@ -94,8 +94,8 @@ def test_each_filter(provider: Provider) -> None:
     assert ids(provider, status="Suspended", definition_id="invoice", version=3) == ["other version"]
 
 
-def test_the_times_of_a_list(provider: Provider) -> None:
-    """From the first moment on, up to but not including the last; in any timezone."""
+def test_find_workflows_time_range_is_half_open(provider: Provider) -> None:
+    """`created_from` is inclusive and `created_to` exclusive, in any time zone."""
     for second in range(4):
         provider.create_new_workflow(workflow(id=str(second), create_time=at(second)))
     assert ids(provider, created_from=at(1)) == ["3", "2", "1"]
@@ -105,8 +105,8 @@ def test_the_times_of_a_list(provider: Provider) -> None:
     assert ids(provider, created_from=at(0) + timedelta(microseconds=1), created_to=at(1)) == []
 
 
-def test_the_order_of_a_list(provider: Provider) -> None:
-    """Newest first; among equal times it is always the same order."""
+def test_find_workflows_order_is_newest_first(provider: Provider) -> None:
+    """Workflows with equal times have a fixed order, in one page and across pages."""
     for index in (3, 1, 4, 5, 2):
         provider.create_new_workflow(workflow(id=str(index), create_time=at(index % 2)))
     assert ids(provider) == ["5", "3", "1", "4", "2"]
@@ -114,8 +114,8 @@ def test_the_order_of_a_list(provider: Provider) -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 6, 7])
-def test_pages_while_rows_are_added(provider: Provider, limit: int) -> None:
-    """No gap and no repeat: what was there when the first page was asked for comes exactly once, in order."""
+def test_paging_with_concurrent_inserts(provider: Provider, limit: int) -> None:
+    """Workflows that existed at the first page are returned exactly once and in order."""
     stored = [f"{index:02}" for index in range(6)]
     for id in stored:
         provider.create_new_workflow(workflow(id=id, create_time=at(int(id) // 3)))
@@ -130,23 +130,23 @@ def test_pages_while_rows_are_added(provider: Provider, limit: int) -> None:
     assert len(seen) == len(set(seen))
 
 
-def test_pages_while_rows_go_and_change(provider: Provider) -> None:
-    """What goes meanwhile leaves no gap in the rest; a save moves nothing."""
+def test_paging_with_concurrent_deletes_and_updates(provider: Provider) -> None:
+    """Deletions do not cause other workflows to be skipped, and saves do not change the order."""
     stored = [created(provider, workflow(id=f"{index}", create_time=at(index))) for index in range(8)]
-    gone = iter(["7", "4", "1"])
+    deleted = iter(["7", "4", "1"])
 
-    def remove_one_and_save_all() -> None:
-        provider.delete_workflow(next(gone))
+    def delete_one_and_save_all() -> None:
+        provider.delete_workflow(next(deleted))
         for it in stored:
             if has_workflow(provider, it.id):
                 it.description = "changed"
                 provider.persist_workflow(it)
 
-    assert list(pages(provider, remove_one_and_save_all, limit=2)) == [["7", "6"], ["5", "4"], ["3", "2"], ["0"]]
+    assert list(pages(provider, delete_one_and_save_all, limit=2)) == [["7", "6"], ["5", "4"], ["3", "2"], ["0"]]
 
 
-def test_a_last_page_that_is_full(provider: Provider) -> None:
-    """The end shows at once, not by an empty page."""
+def test_full_last_page_has_no_next_cursor(provider: Provider) -> None:
+    """No additional empty page is returned."""
     for index in range(4):
         provider.create_new_workflow(workflow(id=str(index)))
     assert [len(page) for page in pages(provider, limit=2)] == [2, 2]
@@ -154,8 +154,8 @@ def test_a_last_page_that_is_full(provider: Provider) -> None:
     assert provider.find_workflows(limit=BIG).next_cursor is None
 
 
-def test_a_cursor_is_text_for_a_url(provider: Provider) -> None:
-    """Opaque, and whatever the id holds."""
+def test_cursor_is_url_safe(provider: Provider) -> None:
+    """The cursor is ASCII without reserved URL characters, whatever characters the ids contain."""
     for id in ("100%", 'quote"', "ä ☃ 𐍈", "back\\slash", "new\nline"):
         provider.create_new_workflow(workflow(id=id))
     cursor = provider.find_workflows(limit=3).next_cursor
@@ -189,15 +189,15 @@ BAD_CURSORS: list[Any] = [
 
 
 @pytest.mark.parametrize("cursor", BAD_CURSORS, ids=lambda it: repr(it)[:30])
-def test_a_bad_cursor(provider: Provider, cursor: Any) -> None:
-    """A ValueError, and nothing is sent."""
+def test_invalid_cursor_is_rejected(provider: Provider, cursor: Any) -> None:
+    """A ValueError before a statement is sent."""
     with statements_of(provider.engine) as sent, pytest.raises(ValueError, match="cursor"):
         provider.find_workflows(cursor=cursor)
     assert sent == []
 
 
-def test_a_cursor_that_was_cut_short(provider: Provider) -> None:
-    """A ValueError, wherever it was cut."""
+def test_truncated_cursor_is_rejected(provider: Provider) -> None:
+    """A ValueError for every shorter length."""
     for _ in range(2):
         provider.create_new_workflow(workflow())
     cursor = provider.find_workflows(limit=1).next_cursor
@@ -216,8 +216,8 @@ LIMITED: dict[str, Callable[[Provider, Any], object]] = {
 
 
 @pytest.mark.parametrize("call", LIMITED.values(), ids=LIMITED)
-def test_bad_limits(provider: Provider, call: Callable[[Provider, Any], object]) -> None:
-    """A ValueError, and nothing is sent; one that is only large is fine."""
+def test_invalid_limits_are_rejected(provider: Provider, call: Callable[[Provider, Any], object]) -> None:
+    """A ValueError before a statement is sent; arbitrarily large limits are accepted."""
     with statements_of(provider.engine) as sent:
         for limit in (0, -1, True, 1.0, "1", None):
             with pytest.raises(ValueError, match="rows"):
@@ -228,8 +228,8 @@ def test_bad_limits(provider: Provider, call: Callable[[Provider, Any], object])
 
 
 @pytest.mark.parametrize("limit", [-1, True, 1.0, "1"])
-def test_bad_limits_of_the_poll_calls(provider: Provider, limit: Any) -> None:
-    """They may be `None` or 0, too."""
+def test_invalid_limits_of_polling_calls_are_rejected(provider: Provider, limit: Any) -> None:
+    """A ValueError before a statement is sent; `None` and 0 are accepted."""
     with statements_of(provider.engine) as sent:
         for call in (provider.get_runnable_instances, provider.get_runnable_events):
             with pytest.raises(ValueError, match="limit"):
@@ -255,16 +255,16 @@ def test_bad_limits_of_the_poll_calls(provider: Provider, limit: Any) -> None:
         ("created_to", "2030-01-01"),
     ],
 )
-def test_bad_filters(provider: Provider, path: str, value: Any) -> None:
-    """Refused as any other bad input."""
+def test_invalid_filters_are_rejected(provider: Provider, path: str, value: Any) -> None:
+    """A SerializationError with the name of the filter, before a statement is sent."""
     with statements_of(provider.engine) as sent, pytest.raises(SerializationError) as caught:
         provider.find_workflows(**{path: value})
     assert caught.value.path == path
     assert sent == []
 
 
-def test_pages_of_pointers_are_not_loaded(provider: Provider, sql: Sql) -> None:
-    """A list does not look into pointers, so broken ones do not matter to it."""
+def test_find_workflows_does_not_load_pointers(provider: Provider, sql: Sql) -> None:
+    """A workflow with a corrupt pointer is listed."""
     id = provider.create_new_workflow(workflow(pointer("a"), next_execution=ms(1)))
     sql("UPDATE wfc.execution_pointers SET status = 'Nonsense'")
     assert ids(provider) == [id]

@@ -1,4 +1,4 @@
-"""Calls that would wait too long, and connections that go: in the pool, under a write, in a block."""
+"""Call timeouts, and connections that are lost in the pool, during a write and in a transaction."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ Provider = PostgresPersistenceProvider
 
 @contextmanager
 def locked(url: str, statement: str) -> Iterator[psycopg.Connection]:
-    """A lock that another session holds during the block."""
+    """Another session executes the locking statement and holds the lock during the block."""
     with psycopg.connect(url) as other:
         other.execute(statement.encode())
         yield other
@@ -28,18 +28,18 @@ def locked(url: str, statement: str) -> Iterator[psycopg.Connection]:
 
 
 WAITING: dict[str, tuple[str, Callable[[Provider], object]]] = {
-    "a row": (
+    "row lock": (
         "SELECT FROM wfc.workflows FOR UPDATE",
         lambda it: it.persist_workflow(workflow(id="there", revision=None)),
     ),
-    "a table": ("LOCK TABLE wfc.events", lambda it: it.get_runnable_events(at(0))),
-    "a table, writing": ("LOCK TABLE wfc.events", lambda it: it.create_event(published(id="never"))),
+    "table lock, read": ("LOCK TABLE wfc.events", lambda it: it.get_runnable_events(at(0))),
+    "table lock, write": ("LOCK TABLE wfc.events", lambda it: it.create_event(published(id="never"))),
 }
 
 
 @pytest.mark.parametrize("name", WAITING)
-def test_call_timeout(database_url: str, name: str) -> None:
-    """A lock that another session holds: the call ends in time, without effect, and the next one works."""
+def test_call_timeout_ends_a_call_that_waits_for_a_lock(database_url: str, name: str) -> None:
+    """The call raises PersistenceError within the timeout and writes nothing, and the next call succeeds."""
     statement, call = WAITING[name]
     with Provider(database_url, call_timeout=0.5) as provider:
         stored = created(provider, workflow(id="there"))
@@ -53,8 +53,8 @@ def test_call_timeout(database_url: str, name: str) -> None:
         assert not has_event(provider, "never")
 
 
-def test_call_timeout_in_a_transaction(database_url: str) -> None:
-    """It holds for each call in a block."""
+def test_call_timeout_applies_in_a_transaction(database_url: str) -> None:
+    """It applies to each call in a `transaction()` block."""
     with Provider(database_url, call_timeout=0.5) as provider:
         with locked(database_url, "LOCK TABLE wfc.events"):
             began = time.monotonic()
@@ -64,8 +64,8 @@ def test_call_timeout_in_a_transaction(database_url: str) -> None:
         assert not has_event(provider, "never")
 
 
-def test_no_call_timeout(database_url: str) -> None:
-    """`None` waits."""
+def test_call_timeout_none_waits_for_the_lock(database_url: str) -> None:
+    """With `call_timeout=None` the call waits until the lock is released."""
     with (
         Provider(database_url, call_timeout=None) as provider,
         ThreadPoolExecutor(1) as thread,
@@ -79,13 +79,13 @@ def test_no_call_timeout(database_url: str) -> None:
 
 
 def is_waiting(url: str) -> bool:
-    """Whether one of ours waits for a lock."""
+    """Whether a backend of a provider waits for a lock."""
     with psycopg.connect(url) as connection:
         return bool(connection.execute(f"{OURS} AND wait_event_type = 'Lock'".encode()).fetchall())
 
 
-def test_connections_that_died_in_the_pool(provider: Provider, sql: Sql) -> None:
-    """Cost no failed call, read or write, and no double."""
+def test_terminated_pooled_connections_are_replaced(provider: Provider, sql: Sql) -> None:
+    """Reads and writes succeed after the pooled connections are terminated, and no event is stored twice."""
     for turn in range(3):
         results(race([lambda: provider.get_runnable_events(at(0)) for _ in range(3)]))
         assert sql(f"SELECT pg_terminate_backend(pid, 5000) FROM ({OURS}) AS ours")
@@ -96,8 +96,8 @@ def test_connections_that_died_in_the_pool(provider: Provider, sql: Sql) -> None
     assert len(provider.get_runnable_events(at(0))) == 3
 
 
-def test_without_retries_too(database_url: str, sql: Sql) -> None:
-    """A connection that is known to be dead is not even tried."""
+def test_terminated_pooled_connections_are_replaced_without_retries(database_url: str, sql: Sql) -> None:
+    """With `retry_budget=0` a pooled connection that is known to be closed is not used."""
     with Provider(database_url, retry_budget=0) as provider:
         results(race([lambda: provider.get_runnable_events(at(0)) for _ in range(4)]))
         sql(f"SELECT pg_terminate_backend(pid, 5000) FROM ({OURS}) AS ours")
@@ -112,10 +112,10 @@ LOST: dict[str, Callable[[Provider], object]] = {
 
 
 @pytest.mark.parametrize("call", LOST.values(), ids=LOST)
-def test_a_connection_that_dies_under_a_write(
+def test_write_is_retried_when_its_connection_is_terminated(
     provider: Provider, database_url: str, call: Callable[[Provider], object], sql: Sql
 ) -> None:
-    """While it waits for a lock: it is made again on another one, and takes place once."""
+    """The connection is terminated while the call waits for a lock; the retry on a new one takes effect once."""
     provider.create_event(published(id="there"))
     with ThreadPoolExecutor(1) as thread, locked(database_url, "LOCK TABLE wfc.events") as other:
         waiting = thread.submit(call, provider)
@@ -127,10 +127,10 @@ def test_a_connection_that_dies_under_a_write(
     assert sql("SELECT count(*) = count(DISTINCT id) FROM wfc.events") == [(True,)]
 
 
-def test_a_connection_that_dies_under_a_save(provider: Provider, database_url: str, sql: Sql) -> None:
-    """The same for a save, guarded and unconditional: no false conflict."""
+def test_save_is_retried_when_its_connection_is_terminated(provider: Provider, database_url: str, sql: Sql) -> None:
+    """Saves with optimistic locking and unconditional saves are retried, and raise no ConcurrencyError."""
     instance = created(provider, workflow())
-    for description, revision in (("guarded", instance.revision), ("unconditional", None)):
+    for description, revision in (("with a revision", instance.revision), ("unconditional", None)):
         instance.description = description
         if revision is None:
             instance.revision = None
@@ -144,8 +144,8 @@ def test_a_connection_that_dies_under_a_save(provider: Provider, database_url: s
         assert provider.get_workflow_instance(instance.id) == instance
 
 
-def test_a_transaction_whose_connection_dies(provider: Provider, sql: Sql) -> None:
-    """Nothing of it is retried or written: the block is the caller's to run again."""
+def test_transaction_is_not_retried_when_its_connection_is_terminated(provider: Provider, sql: Sql) -> None:
+    """The call raises PersistenceError and nothing is written; the caller has to run the block again."""
     tx = provider.transaction()
     inside = tx.__enter__()
     inside.create_event(published(id="lost"))
@@ -156,8 +156,8 @@ def test_a_transaction_whose_connection_dies(provider: Provider, sql: Sql) -> No
     assert provider.get_runnable_events(at(0)) == []
 
 
-def test_a_server_that_cannot_be_reached_for_a_while(database_url: str, sql: Sql) -> None:
-    """Refused connections are tried again until the budget is spent."""
+def test_refused_connections_are_retried_within_the_retry_budget(database_url: str, sql: Sql) -> None:
+    """The call succeeds on the fourth attempt, and raises after the first one with `retry_budget=0`."""
     attempts: list[float] = []
 
     def refuse(*_: object) -> None:
