@@ -184,7 +184,7 @@ MUTANTS = _by_name(
             "M-u",
             "pipeline mode is not rejected",
             allow_pipeline_mode,
-            ["tests/provider/test_pipeline_mode.py::test_every_call_is_refused"],
+            ["tests/provider/test_pipeline_mode.py::test_every_call_is_rejected_in_pipeline_mode"],
         ),
     ]
 )

@@ -1,4 +1,4 @@
-"""A server that is not there or refuses: typed, in one line, and never the password."""
+"""Failed connection attempts: PersistenceError with a one-line message that does not contain the password."""
 
 import time
 from collections.abc import Iterator
@@ -17,17 +17,17 @@ Provider = PostgresPersistenceProvider
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[str]:
-    """The URL of a server that asks for a password."""
+def password_url() -> Iterator[str]:
+    """The URL of a server that requires a password."""
     try:
         with EmbeddedPostgres(tcp=True) as server:
             yield server.url
     except EmbeddedPostgresError as error:
-        pytest.skip(f"needs a server of its own: {error}")
+        pytest.skip(f"cannot start a server with TCP: {error}")
 
 
 def connect_error(url: Any, retry_budget: float = 30) -> tuple[PersistenceError, float]:
-    """What a first call on this URL raises, and after how many seconds."""
+    """The error of the first call with this URL, and the seconds that it took."""
     began = time.monotonic()
     with Provider(url, retry_budget=retry_budget) as provider, pytest.raises(PersistenceError) as caught:
         provider.get_runnable_events(at(0))
@@ -39,52 +39,52 @@ def connect_error(url: Any, retry_budget: float = 30) -> tuple[PersistenceError,
     return caught.value, time.monotonic() - began
 
 
-def test_a_wrong_password(guarded: str) -> None:
-    """Typed, at once, and the password is nowhere."""
-    error, seconds = connect_error(make_url(guarded).set(password=PASSWORD))
+def test_wrong_password_is_not_retried(password_url: str) -> None:
+    """The error is raised within two seconds and does not contain the password."""
+    error, seconds = connect_error(make_url(password_url).set(password=PASSWORD))
     assert "password" in str(error)
     assert not error.retryable
     assert seconds < 2
 
 
-def test_no_password(guarded: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same."""
+def test_missing_password_is_not_retried(password_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for a URL without a password."""
     monkeypatch.delenv("PGPASSWORD", raising=False)
     monkeypatch.setenv("PGPASSFILE", "/nonexistent")
-    given = make_url(guarded)
-    error, seconds = connect_error(f"postgresql://{given.username}@{given.host}:{given.port}/{given.database}")
+    parts = make_url(password_url)
+    error, seconds = connect_error(f"postgresql://{parts.username}@{parts.host}:{parts.port}/{parts.database}")
     assert "password" in str(error)
     assert not error.retryable
     assert seconds < 2
 
 
-def test_an_unknown_user(guarded: str) -> None:
-    """To the server it is the same as a wrong password."""
-    error, seconds = connect_error(make_url(guarded).set(username="nobody", password=PASSWORD))
+def test_unknown_role_is_not_retried(password_url: str) -> None:
+    """The server reports an unknown role as a failed password authentication."""
+    error, seconds = connect_error(make_url(password_url).set(username="nobody", password=PASSWORD))
     assert not error.retryable
     assert seconds < 2
 
 
-def test_a_missing_database(guarded: str) -> None:
-    """Says that it has to be created."""
-    error, seconds = connect_error(make_url(guarded).set(database="nowhere"))
+def test_missing_database_is_not_retried(password_url: str) -> None:
+    """The error says that the database does not exist."""
+    error, seconds = connect_error(make_url(password_url).set(database="missing"))
     assert "database does not exist" in str(error)
     assert not error.retryable
     assert seconds < 2
 
 
-def test_a_missing_database_on_the_suites_server(server: str) -> None:
-    """The same, by whatever way the suite's own server is reached."""
-    error, seconds = connect_error(make_url(server).set(database="nowhere_to_be_found"))
+def test_missing_database_on_the_test_server_is_not_retried(server: str) -> None:
+    """The same for the connection method of the test suite's server, such as a Unix socket."""
+    error, seconds = connect_error(make_url(server).set(database="missing_database"))
     assert "database does not exist" in str(error)
     assert not error.retryable
     assert seconds < 2
 
 
-def test_a_host_that_may_not_connect(guarded: str) -> None:
-    """A libpq option that it does not know, or TLS that the server has not."""
+def test_invalid_ssl_mode_is_not_retried(password_url: str) -> None:
+    """`sslmode=require` with a server without TLS, and a value that libpq does not know."""
     for query, part in (({"sslmode": "require"}, "TLS"), ({"sslmode": "nonsense"}, "option")):
-        error, seconds = connect_error(make_url(guarded).update_query_dict(query))
+        error, seconds = connect_error(make_url(password_url).update_query_dict(query))
         assert part in str(error)
         assert not error.retryable
         assert seconds < 2
@@ -98,8 +98,8 @@ def test_a_host_that_may_not_connect(guarded: str) -> None:
         (f"postgresql://wfe:{PASSWORD}@nowhere.invalid/wfe_test", "name"),
     ],
 )
-def test_no_server(url: str, part: str) -> None:
-    """Tried again until the budget is spent, and then said."""
+def test_unreachable_server_is_retried_within_the_retry_budget(url: str, part: str) -> None:
+    """The error is raised when the retry budget is used up, and is marked as retryable."""
     error, seconds = connect_error(url, retry_budget=0.3)
     assert part in str(error)
     assert error.retryable
@@ -108,11 +108,11 @@ def test_no_server(url: str, part: str) -> None:
     assert part in str(error)
 
 
-def test_a_server_with_no_connection_left(guarded: str) -> None:
-    """Passing: it is tried again, and a freed one serves."""
-    with psycopg.connect(guarded, autocommit=True) as admin:
+def test_too_many_connections_is_retryable(password_url: str) -> None:
+    """A transient error: the role's connection limit is reached."""
+    with psycopg.connect(password_url, autocommit=True) as admin:
         admin.execute("CREATE ROLE few LOGIN PASSWORD 'few' CONNECTION LIMIT 1")
-        few = make_url(guarded).set(username="few", password="few")
+        few = make_url(password_url).set(username="few", password="few")
         with psycopg.connect(few.render_as_string(hide_password=False)):
             error, _ = connect_error(few, retry_budget=0.2)
             assert error.retryable

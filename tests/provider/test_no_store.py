@@ -1,4 +1,4 @@
-"""A store that is missing or too old: each call says which command helps."""
+"""A missing or outdated schema: calls raise StoreNotReadyError, which names the command to run."""
 
 import time
 from collections.abc import Callable
@@ -32,8 +32,8 @@ EACH_CALL: dict[str, Call] = {
 }
 
 
-def test_a_store_that_was_never_made(empty_database_url: str) -> None:
-    """Each call says which command helps, at once."""
+def test_calls_without_a_schema_raise_store_not_ready(empty_database_url: str) -> None:
+    """Each call raises an error that is not retryable and names `wfe-postgres upgrade`."""
     began = time.monotonic()
     with Provider(empty_database_url) as provider:
         for call in EACH_CALL.values():
@@ -46,7 +46,7 @@ def test_a_store_that_was_never_made(empty_database_url: str) -> None:
 
 
 def save_new(provider: Provider, revision: int | None) -> None:
-    """Create a workflow, past what the provider knows of it, and save it."""
+    """Create a workflow and save it with this revision."""
     instance = workflow()
     provider.create_new_workflow(instance)
     instance.revision = revision
@@ -54,15 +54,15 @@ def save_new(provider: Provider, revision: int | None) -> None:
 
 
 OLDER = {
-    "before the stamp": "ALTER TABLE wfc.workflows DROP COLUMN revision CASCADE",
-    "before the order": "ALTER TABLE wfc.execution_pointers DROP COLUMN position",
-    "before pointers of one id": "ALTER TABLE wfc.execution_pointers DROP CONSTRAINT execution_pointers_pkey",
+    "before the column revision": "ALTER TABLE wfc.workflows DROP COLUMN revision CASCADE",
+    "before the column position": "ALTER TABLE wfc.execution_pointers DROP COLUMN position",
+    "before the primary key of pointers": "ALTER TABLE wfc.execution_pointers DROP CONSTRAINT execution_pointers_pkey",
 }
 
 
 @pytest.mark.parametrize("change", OLDER.values(), ids=OLDER)
-def test_a_store_that_is_older(own_database: str, change: str) -> None:
-    """A save says which command helps."""
+def test_saves_with_an_outdated_schema_raise_store_not_ready(own_database: str, change: str) -> None:
+    """Conditional and unconditional saves raise an error that names `wfe-postgres upgrade`."""
     with psycopg.connect(own_database, autocommit=True) as connection:
         connection.execute(change.encode())
     with Provider(own_database) as provider:

@@ -1,4 +1,4 @@
-"""psycopg's pipeline mode: statements have no result until later, so every call is refused before it is sent."""
+"""psycopg's pipeline mode: results are not available at once, so every call is rejected before it is sent."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,13 +16,13 @@ from wfe_postgres.testing.conformance.support import event, has_event
 
 Provider = PostgresPersistenceProvider
 
-ON_ITS_OWN = "ensure_store_exists"
-"""Works on connections of its own."""
-CALLS = {name: it.prepare for name, it in ALL.items() if it.statements and name != ON_ITS_OWN}
+OWN_CONNECTIONS = "ensure_store_exists"
+"""Opens its own connections."""
+CALLS = {name: it.prepare for name, it in ALL.items() if it.statements and name != OWN_CONNECTIONS}
 
 
 @contextmanager
-def in_driver(engine: Engine, url: str) -> Iterator[tuple[Any, psycopg.Connection[Any]]]:
+def psycopg_connection(engine: Engine, url: str) -> Iterator[tuple[Any, psycopg.Connection[Any]]]:
     """A psycopg connection."""
     with psycopg.connect(url) as connection:
         yield connection, connection
@@ -30,26 +30,26 @@ def in_driver(engine: Engine, url: str) -> Iterator[tuple[Any, psycopg.Connectio
 
 
 @contextmanager
-def in_connection(engine: Engine, url: str) -> Iterator[tuple[Any, psycopg.Connection[Any]]]:
+def sqlalchemy_connection(engine: Engine, url: str) -> Iterator[tuple[Any, psycopg.Connection[Any]]]:
     """A SQLAlchemy connection."""
     with engine.connect() as connection:
         yield connection, driver_connection(connection)
 
 
 @contextmanager
-def in_session(engine: Engine, url: str) -> Iterator[tuple[Any, psycopg.Connection[Any]]]:
-    """A session."""
+def orm_session(engine: Engine, url: str) -> Iterator[tuple[Any, psycopg.Connection[Any]]]:
+    """A Session."""
     with Session(engine) as session:
         connection: Connection = session.connection()
         yield session, driver_connection(connection)
 
 
-WAYS_IN = [in_driver, in_connection, in_session]
+KINDS = [psycopg_connection, sqlalchemy_connection, orm_session]
 
 
 @pytest.mark.parametrize("prepare", CALLS.values(), ids=CALLS)
-def test_every_call_is_refused(provider: Provider, database_url: str, prepare: Prepare) -> None:
-    """With a sentence that says what to do; nothing is written, and the connection works on."""
+def test_every_call_is_rejected_in_pipeline_mode(provider: Provider, database_url: str, prepare: Prepare) -> None:
+    """PersistenceError with a message about the pipeline; nothing is sent, and the connection remains usable."""
     with psycopg.connect(database_url) as connection:
         call = prepare(provider.using(connection))
         with connection.pipeline(), pytest.raises(PersistenceError, match="pipeline"):
@@ -58,19 +58,19 @@ def test_every_call_is_refused(provider: Provider, database_url: str, prepare: P
         connection.rollback()
 
 
-@pytest.mark.parametrize("way_in", WAYS_IN)
-def test_however_the_connection_came_in(
-    provider: Provider, app_engine: Engine, database_url: str, way_in: Callable[..., Any]
+@pytest.mark.parametrize("open_kind", KINDS)
+def test_calls_and_savepoints_are_rejected_in_pipeline_mode(
+    provider: Provider, app_engine: Engine, database_url: str, open_kind: Callable[..., Any]
 ) -> None:
-    """Calls and savepoints; before and after the pipeline the calls work."""
-    with way_in(app_engine, database_url) as (session_or_connection, driver):
+    """For each kind of session and connection; calls before and after the pipeline succeed."""
+    with open_kind(app_engine, database_url) as (session_or_connection, driver):
         tx = provider.using(session_or_connection)
         tx.create_event(event(id="before"))
         with driver.pipeline():
             with pytest.raises(PersistenceError, match="pipeline"):
                 tx.create_event(event(id="inside"))
             with pytest.raises(PersistenceError, match="pipeline"), tx.transaction():
-                pytest.fail("there is no savepoint")
+                pytest.fail("the block was entered")
         tx.create_event(event(id="after"))
         session_or_connection.commit()
     assert [has_event(provider, id) for id in ("before", "inside", "after")] == [True, False, True]
