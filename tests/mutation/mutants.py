@@ -144,7 +144,7 @@ MUTANTS = _by_name(
             "M-o",
             "pools are not reset after a fork",
             ignore_fork,
-            ["tests/provider/test_threads_and_forks.py::test_a_fork"],
+            ["tests/provider/test_threads_and_forks.py::test_provider_works_after_a_fork"],
         ),
         Mutant(
             "M-p",

@@ -1,4 +1,4 @@
-"""The end of finished work: one workflow, all old ones, old events."""
+"""`delete_workflow`, `purge_workflows` and `purge_events`."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -22,11 +22,11 @@ from wfe_postgres import (
 from wfe_postgres.testing.conformance.support import at, created, event, subscription, workflow
 
 Provider = PostgresPersistenceProvider
-NAIVE = datetime(2030, 1, 1)  # noqa: DTZ001 - it is here to be refused
+NAIVE = datetime(2030, 1, 1)  # noqa: DTZ001 - invalid on purpose
 
 
-def with_everything(provider: Provider, **values: Any) -> str:
-    """A workflow with pointers, subscriptions and errors."""
+def store_with_related_rows(provider: Provider, **values: Any) -> str:
+    """Store a workflow with pointers, subscriptions and errors."""
     instance = workflow(**values)
     provider.create_new_workflow(instance)
     provider.persist_workflow_with_subscriptions(instance, [subscription(workflow_id=instance.id) for _ in range(2)])
@@ -34,8 +34,8 @@ def with_everything(provider: Provider, **values: Any) -> str:
     return instance.id
 
 
-def left(sql: Sql, id: str) -> dict[str, int]:
-    """How many rows of the workflow there are in each table."""
+def row_counts(sql: Sql, id: str) -> dict[str, int]:
+    """The number of rows of the workflow in each table."""
     counts = {"workflows": sql("SELECT count(*) FROM wfc.workflows WHERE id = %s", [id])[0][0]}
     for table in ("execution_pointers", "event_subscriptions", "execution_errors"):
         counts[table] = sql(f"SELECT count(*) FROM wfc.{table} WHERE workflow_id = %s", [id])[0][0]
@@ -46,19 +46,19 @@ ALL = {"workflows": 1, "execution_pointers": 2, "event_subscriptions": 2, "execu
 NONE = dict.fromkeys(ALL, 0)
 
 
-def test_delete_workflow(provider: Provider, sql: Sql) -> None:
-    """With all that is its own, and nothing of another's."""
-    gone, kept = with_everything(provider), with_everything(provider)
-    provider.delete_workflow(gone)
-    assert left(sql, gone) == NONE
-    assert left(sql, kept) == ALL
+def test_delete_workflow_deletes_related_rows(provider: Provider, sql: Sql) -> None:
+    """The rows of other workflows are kept, and a second call raises WorkflowNotFoundError."""
+    deleted, kept = store_with_related_rows(provider), store_with_related_rows(provider)
+    provider.delete_workflow(deleted)
+    assert row_counts(sql, deleted) == NONE
+    assert row_counts(sql, kept) == ALL
     with pytest.raises(WorkflowNotFoundError) as caught:
-        provider.delete_workflow(gone)
-    assert caught.value.workflow_id == gone
+        provider.delete_workflow(deleted)
+    assert caught.value.workflow_id == deleted
 
 
-def test_a_deleted_workflow_cannot_be_saved(provider: Provider) -> None:
-    """By who still holds it."""
+def test_save_after_delete_raises_workflow_not_found(provider: Provider) -> None:
+    """A previously loaded object cannot be saved, with or without its revision."""
     instance = created(provider, workflow())
     provider.delete_workflow(instance.id)
     for revision in (instance.revision, None):
@@ -68,32 +68,34 @@ def test_a_deleted_workflow_cannot_be_saved(provider: Provider) -> None:
 
 
 def finished(provider: Provider, count: int, status: WorkflowStatus = WorkflowStatus.COMPLETE) -> list[str]:
-    """So many finished workflows, one a second."""
-    return [with_everything(provider, status=status, complete_time=at(second)) for second in range(count)]
+    """Store `count` finished workflows, with completion times one second apart."""
+    return [store_with_related_rows(provider, status=status, complete_time=at(second)) for second in range(count)]
 
 
 @pytest.mark.parametrize("status", [WorkflowStatus.COMPLETE, WorkflowStatus.TERMINATED])
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 1000])
-def test_purge_workflows(provider: Provider, status: WorkflowStatus, batch_size: int, sql: Sql) -> None:
-    """Those of the status that ended before, in batches of any size, with what belongs to them."""
+def test_purge_workflows_by_status_and_time(
+    provider: Provider, status: WorkflowStatus, batch_size: int, sql: Sql
+) -> None:
+    """Workflows with the status and an earlier completion time are deleted with their rows, for any batch size."""
     other = WorkflowStatus.TERMINATED if status is WorkflowStatus.COMPLETE else WorkflowStatus.COMPLETE
     old, kept = finished(provider, 6, status), finished(provider, 2, other)
     kept += [
-        with_everything(provider, status=WorkflowStatus.RUNNABLE, complete_time=at(0)),
-        with_everything(provider, status=WorkflowStatus.SUSPENDED),
-        with_everything(provider, status=status, complete_time=None),
+        store_with_related_rows(provider, status=WorkflowStatus.RUNNABLE, complete_time=at(0)),
+        store_with_related_rows(provider, status=WorkflowStatus.SUSPENDED),
+        store_with_related_rows(provider, status=status, complete_time=None),
         old.pop(),
     ]
     assert provider.purge_workflows(status, at(5), batch_size=batch_size) == 5
     for id in old:
-        assert left(sql, id) == NONE
+        assert row_counts(sql, id) == NONE
     for id in kept:
-        assert left(sql, id) == ALL
+        assert row_counts(sql, id) == ALL
     assert provider.purge_workflows(status, at(5), batch_size=batch_size) == 0
 
 
-def test_each_batch_is_a_transaction(provider: Provider, sql: Sql) -> None:
-    """What is done stays done when a later batch fails."""
+def test_each_purge_batch_is_committed(provider: Provider, sql: Sql) -> None:
+    """Deletions of earlier batches are kept when a later batch fails."""
     finished(provider, 5)
     sql("""
         CREATE FUNCTION public.keep_two() RETURNS trigger LANGUAGE plpgsql AS
@@ -110,35 +112,35 @@ def test_each_batch_is_a_transaction(provider: Provider, sql: Sql) -> None:
 
 @contextmanager
 def locking(url: str, id: str) -> Iterator[None]:
-    """Another session holds the workflow's row during the block."""
+    """Another session locks the workflow's row during the block."""
     with psycopg.connect(url) as other:
         other.execute("SELECT FROM wfc.workflows WHERE id = %s FOR UPDATE", [id])
         yield
         other.rollback()
 
 
-def test_locked_ones_are_left_for_another_time(provider: Provider, database_url: str, sql: Sql) -> None:
-    """The purge waits for nobody."""
+def test_purge_workflows_skips_locked_rows(provider: Provider, database_url: str, sql: Sql) -> None:
+    """The purge does not wait for row locks; a later purge deletes the skipped rows."""
     old = finished(provider, 3)
     with locking(database_url, old[1]):
         assert provider.purge_workflows(WorkflowStatus.COMPLETE, at(9), batch_size=1) == 2
-    assert left(sql, old[1]) == ALL
+    assert row_counts(sql, old[1]) == ALL
     assert provider.purge_workflows(WorkflowStatus.COMPLETE, at(9)) == 1
 
 
-def test_a_workflow_that_came_back_to_life(provider: Provider, database_url: str, sql: Sql) -> None:
-    """One that is being saved as Runnable while the purge runs is left alone."""
+def test_purge_skips_a_workflow_that_becomes_runnable(provider: Provider, database_url: str, sql: Sql) -> None:
+    """A workflow that a concurrent transaction sets to Runnable is not deleted."""
     (id,) = finished(provider, 1)
     with psycopg.connect(database_url) as host:
         host.execute("UPDATE wfc.workflows SET status = 'Runnable' WHERE id = %s", [id])
         assert provider.purge_workflows(WorkflowStatus.COMPLETE, at(9)) == 0
         host.commit()
     assert provider.purge_workflows(WorkflowStatus.COMPLETE, at(9)) == 0
-    assert left(sql, id) == ALL
+    assert row_counts(sql, id) == ALL
 
 
-def test_purges_side_by_side(provider: Provider) -> None:
-    """Each workflow is removed, and counted, once."""
+def test_concurrent_purges_count_each_workflow_once(provider: Provider) -> None:
+    """The sum of the counts of four concurrent purges is the number of workflows."""
     finished(provider, 30)
     counts: list[int] = []
     start = threading.Barrier(4)
@@ -156,8 +158,8 @@ def test_purges_side_by_side(provider: Provider) -> None:
 
 
 @pytest.mark.parametrize("status", [WorkflowStatus.RUNNABLE, WorkflowStatus.SUSPENDED, "Sleeping", None])
-def test_live_ones_are_not_purged(provider: Provider, database_url: str, status: Any) -> None:
-    """A ValueError, and nothing is sent."""
+def test_purge_of_unfinished_workflows_is_rejected(provider: Provider, database_url: str, status: Any) -> None:
+    """A ValueError for other statuses, before a statement is sent."""
     finished(provider, 1)
     before = contents(database_url)
     with statements_of(provider.engine) as sent, pytest.raises(ValueError, match="Complete and Terminated"):
@@ -166,8 +168,8 @@ def test_live_ones_are_not_purged(provider: Provider, database_url: str, status:
     assert contents(database_url) == before
 
 
-def test_purge_times_must_be_aware(provider: Provider) -> None:
-    """Refused as any other bad input."""
+def test_purge_with_naive_datetime_is_rejected(provider: Provider) -> None:
+    """A SerializationError before a statement is sent."""
     calls: Sequence[Callable[[], object]] = (
         lambda: provider.purge_workflows(WorkflowStatus.COMPLETE, NAIVE),
         lambda: provider.purge_events(NAIVE),
@@ -180,8 +182,8 @@ def test_purge_times_must_be_aware(provider: Provider) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 1000])
-def test_purge_events(provider: Provider, batch_size: int) -> None:
-    """Processed ones from before, in batches of any size."""
+def test_purge_events_deletes_old_processed_events(provider: Provider, batch_size: int) -> None:
+    """Processed events with an earlier time are deleted, for any batch size."""
     for second in range(5):
         provider.create_event(event(id=f"processed {second}", event_time=at(second), is_processed=True))
         provider.create_event(event(id=f"waiting {second}", event_time=at(second)))
@@ -198,8 +200,8 @@ def test_purge_events(provider: Provider, batch_size: int) -> None:
     assert provider.purge_events(at(3), batch_size=batch_size) == 0
 
 
-def test_locked_events_are_left(provider: Provider, database_url: str) -> None:
-    """The purge waits for nobody."""
+def test_purge_events_skips_locked_rows(provider: Provider, database_url: str) -> None:
+    """The purge does not wait for row locks; a later purge deletes the skipped rows."""
     for id in ("a", "b", "c"):
         provider.create_event(event(id=id, is_processed=True))
     with psycopg.connect(database_url) as other:

@@ -1,4 +1,4 @@
-"""A repository without the provider: in a session's transaction, or with a maker of sessions."""
+"""Repositories created directly from a Session or a sessionmaker, without a provider."""
 
 import pytest
 from sqlalchemy import Engine
@@ -19,8 +19,8 @@ from wfe_postgres.testing.conformance.support import event as published
 Provider = PostgresPersistenceProvider
 
 
-def test_repositories_with_a_session(provider: Provider, app_engine: Engine) -> None:
-    """They join its transaction: committed with it, rolled back with it."""
+def test_repositories_join_the_transaction_of_a_session(provider: Provider, app_engine: Engine) -> None:
+    """Their writes are committed and rolled back with the session."""
     with Session(app_engine) as session:
         instance = workflow()
         PostgresWorkflowRepository(session).create_new_workflow(instance)
@@ -38,8 +38,8 @@ def test_repositories_with_a_session(provider: Provider, app_engine: Engine) -> 
     assert provider.get_subscription("subscription-1").event_name == "paid"
 
 
-def test_repositories_with_a_sessionmaker(provider: Provider, app_engine: Engine) -> None:
-    """Each call is a transaction of its own."""
+def test_repositories_with_a_sessionmaker_commit_each_call(provider: Provider, app_engine: Engine) -> None:
+    """Each call runs in its own transaction."""
     make = sessionmaker(app_engine)
     workflows, events = PostgresWorkflowRepository(make), PostgresEventRepository(make)
     instance = workflow()
@@ -61,8 +61,8 @@ def test_repositories_with_a_sessionmaker(provider: Provider, app_engine: Engine
     )
 
 
-def test_the_keywords_of_a_repository(empty_database_url: str) -> None:
-    """`schema` and `max_payload_bytes`, checked as the provider's are."""
+def test_repository_keyword_arguments(empty_database_url: str) -> None:
+    """`schema` and `max_payload_bytes` have the same checks as those of the provider."""
     with Provider(empty_database_url, schema="other") as provider:
         provider.ensure_store_exists()
         with provider.engine.connect() as connection:

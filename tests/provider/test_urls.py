@@ -1,4 +1,4 @@
-"""What the provider's constructor takes, and what it tells libpq and the pool."""
+"""The arguments of the provider's constructor, and the options that it passes to libpq and to the pool."""
 
 import socket
 import threading
@@ -61,27 +61,27 @@ BAD_SCHEMAS: list[Any] = [
 
 
 class StopError(Exception):
-    """Raised instead of connecting."""
+    """Raised in place of connecting."""
 
 
-def told(url: str | URL, **options: Any) -> dict[str, Any]:
-    """What libpq would be told by a provider on this URL."""
-    given: dict[str, Any] = {}
+def connect_params(url: str | URL, **options: Any) -> dict[str, Any]:
+    """The parameters that a provider with this URL passes to `psycopg.connect`."""
+    params: dict[str, Any] = {}
 
     def stop(dialect: Any, record: Any, arguments: Any, keywords: dict[str, Any]) -> None:
-        given.update(keywords)
+        params.update(keywords)
         raise StopError
 
     with PostgresPersistenceProvider(url, retry_budget=0, **options) as provider:
         event.listen(provider.engine, "do_connect", stop)
         with pytest.raises(StopError):
             provider.get_events("paid", "1", at(0))
-    return given
+    return params
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
-def test_the_forms_of_a_url(database_url: str, scheme: str) -> None:
-    """Each of the schemes, as text and as a SQLAlchemy URL."""
+def test_url_schemes(database_url: str, scheme: str) -> None:
+    """Each supported scheme, as a string and as a SQLAlchemy URL."""
     text = database_url.replace("postgresql", scheme, 1)
     for url in (text, make_url(text)):
         with PostgresPersistenceProvider(url) as provider:
@@ -89,8 +89,8 @@ def test_the_forms_of_a_url(database_url: str, scheme: str) -> None:
 
 
 @pytest.mark.parametrize("url", BAD_URLS, ids=lambda url: str(url).replace(PASSWORD, "***"))
-def test_a_bad_url(url: Any) -> None:
-    """A ValueError that shows what a good one looks like and repeats nothing of the bad one."""
+def test_invalid_url_is_rejected(url: Any) -> None:
+    """A ValueError that shows the expected form and does not contain the password."""
     with pytest.raises(ValueError, match="postgresql://") as caught:
         PostgresPersistenceProvider(url)
     assert PASSWORD not in str(caught.value)
@@ -98,8 +98,8 @@ def test_a_bad_url(url: Any) -> None:
     assert caught.value.__context__ is None
 
 
-def test_a_repr_hides_the_password() -> None:
-    """The provider's and its engine's."""
+def test_repr_hides_the_password() -> None:
+    """The `repr` of the provider, its engine and its URL."""
     provider = PostgresPersistenceProvider(f"postgresql://wfe:{PASSWORD}@localhost/wfe_test")
     assert "localhost" in repr(provider)
     assert PASSWORD not in repr(provider) + str(provider) + repr(provider.engine) + repr(provider.engine.url)
@@ -107,8 +107,8 @@ def test_a_repr_hides_the_password() -> None:
 
 
 @pytest.mark.parametrize("schema", BAD_SCHEMAS, ids=repr)
-def test_a_bad_schema(schema: Any) -> None:
-    """Refused by both constructors, before there is a connection."""
+def test_invalid_schema_is_rejected(schema: Any) -> None:
+    """A ValueError from the constructor and from `from_engine`, without connecting."""
     url = "postgresql+psycopg://nobody@nowhere.invalid/none"
     engine = create_engine(url)
     with pytest.raises(ValueError, match="schema"):
@@ -118,8 +118,8 @@ def test_a_bad_schema(schema: Any) -> None:
     engine.dispose()
 
 
-def test_a_schema_that_is_a_key_word(sql: Sql) -> None:
-    """PostgreSQL would have to quote `user` and `order`: refused, whichever words this server reserves."""
+def test_reserved_key_word_as_schema_is_rejected(sql: Sql) -> None:
+    """Every key word that the server reserves is rejected, because it would have to be quoted."""
     reserved = sql("SELECT word FROM pg_get_keywords() WHERE catcode IN ('R', 'T')")
     assert len(reserved) > 90
     accepted = []
@@ -133,8 +133,8 @@ def test_a_schema_that_is_a_key_word(sql: Sql) -> None:
 
 
 @pytest.mark.parametrize("schema", ["wfc", "_", "a1", "x" * 63])
-def test_a_good_schema(empty_database_url: str, schema: str) -> None:
-    """It is where the tables lie, and the library works there."""
+def test_valid_schema_is_used_for_all_tables(empty_database_url: str, schema: str) -> None:
+    """The tables are created in the schema, and calls use them."""
     with PostgresPersistenceProvider(empty_database_url, schema=schema) as provider:
         provider.ensure_store_exists()
         provider.create_event(published())
@@ -144,8 +144,10 @@ def test_a_good_schema(empty_database_url: str, schema: str) -> None:
     assert rows == [(schema,)]
 
 
-def test_two_schemas_in_one_database(provider: PostgresPersistenceProvider, database_url: str) -> None:
-    """Each provider sees its own, in a caller's transaction too."""
+def test_providers_with_different_schemas_are_independent(
+    provider: PostgresPersistenceProvider, database_url: str
+) -> None:
+    """Each provider reads its own schema, also in a caller's transaction."""
     with PostgresPersistenceProvider(database_url, schema="other") as other:
         other.ensure_store_exists()
         id = other.create_event(published())
@@ -156,8 +158,8 @@ def test_two_schemas_in_one_database(provider: PostgresPersistenceProvider, data
             assert provider.using(connection).get_runnable_events(at(0)) == []
 
 
-def test_the_application_name(database_url: str) -> None:
-    """An operator sees who it is; an application may say so itself."""
+def test_application_name(database_url: str) -> None:
+    """`wfe_postgres` by default, and the value in the URL otherwise."""
     query = "SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()"
     named = make_url(database_url).update_query_dict({"application_name": "orders"})
     for url, name in ((make_url(database_url), "wfe_postgres"), (named, "orders")):
@@ -186,34 +188,34 @@ def test_the_application_name(database_url: str) -> None:
 def test_require_auth(
     query: str, environment: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No password in clear unless TLS is certain or the URL asks for it."""
+    """Clear text passwords are disabled unless TLS is required or the user sets `require_auth`."""
     for name in ("PGSSLMODE", "PGREQUIREAUTH"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert told(f"postgresql://wfe@localhost/wfe_test{query}").get("require_auth") == expected
+    assert connect_params(f"postgresql://wfe@localhost/wfe_test{query}").get("require_auth") == expected
 
 
-def test_what_the_url_says_stands(database_url: str) -> None:
-    """Its own options win over the library's, and `connect_args` over both."""
-    assert told(f"{database_url}&connect_timeout=7" if "?" in database_url else f"{database_url}?connect_timeout=7")[
-        "connect_timeout"
-    ] in (7, "7")
-    assert told(database_url, connect_args={"application_name": "orders"})["application_name"] == "orders"
-    assert told(database_url, call_timeout=20)["connect_timeout"] == 5
-    assert told(database_url, call_timeout=3)["connect_timeout"] == 2  # the least that libpq knows
-    assert told(database_url)["client_encoding"] == "utf8"
+def test_url_options_override_defaults(database_url: str) -> None:
+    """Options of the URL override the library's defaults, and `connect_args` override both."""
+    assert connect_params(
+        f"{database_url}&connect_timeout=7" if "?" in database_url else f"{database_url}?connect_timeout=7"
+    )["connect_timeout"] in (7, "7")
+    assert connect_params(database_url, connect_args={"application_name": "orders"})["application_name"] == "orders"
+    assert connect_params(database_url, call_timeout=20)["connect_timeout"] == 5
+    assert connect_params(database_url, call_timeout=3)["connect_timeout"] == 2  # the minimum of libpq
+    assert connect_params(database_url)["client_encoding"] == "utf8"
 
 
-def test_no_session_state(database_url: str) -> None:
-    """PgBouncer refuses `options`: none are sent."""
-    assert "options" not in told(database_url)
+def test_no_options_parameter_is_sent(database_url: str) -> None:
+    """PgBouncer rejects the startup parameter `options`."""
+    assert "options" not in connect_params(database_url)
 
 
 @contextmanager
-def curious_server() -> Iterator[tuple[int, list[bytes]]]:
-    """A server without TLS that asks for the password in clear, and what it is told then."""
-    heard: list[bytes] = []
+def cleartext_server() -> Iterator[tuple[int, list[bytes]]]:
+    """The port of a server without TLS that requests a clear text password, and the replies that it receives."""
+    received: list[bytes] = []
 
     def ask(listener: socket.socket) -> None:
         client, _ = listener.accept()
@@ -225,36 +227,36 @@ def curious_server() -> Iterator[tuple[int, list[bytes]]]:
                     break
                 client.sendall(b"N")
             client.sendall(b"R" + (8).to_bytes(4) + (3).to_bytes(4))  # AuthenticationCleartextPassword
-            heard.append(client.recv(1000))
+            received.append(client.recv(1000))
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=ask, args=(listener,))
         thread.start()
-        yield listener.getsockname()[1], heard
+        yield listener.getsockname()[1], received
         thread.join()
 
 
-def test_a_password_is_not_talked_out_of_it() -> None:
-    """A server that declines TLS and asks for the password in clear does not get it, and the error says why."""
-    with curious_server() as (port, heard):
+def test_clear_text_password_request_is_rejected() -> None:
+    """The password is not sent to a server that declines TLS and requests it in clear text, and the error says why."""
+    with cleartext_server() as (port, received):
         url = f"postgresql://wfe:{PASSWORD}@127.0.0.1:{port}/wfe_test"
         with PostgresPersistenceProvider(url) as provider, pytest.raises(PersistenceError, match="in clear") as caught:
             provider.get_events("paid", "1", at(0))
     assert not caught.value.retryable
-    assert heard == [b""]
+    assert received == [b""]
 
 
-def test_the_url_may_ask_for_it() -> None:
-    """The measure itself."""
-    with curious_server() as (port, heard):
+def test_require_auth_password_in_the_url_allows_clear_text() -> None:
+    """The server receives the password, which also verifies the test server of the previous test."""
+    with cleartext_server() as (port, received):
         url = f"postgresql://wfe:{PASSWORD}@127.0.0.1:{port}/wfe_test?require_auth=password"
         with PostgresPersistenceProvider(url, retry_budget=0) as provider, pytest.raises(PersistenceError):
             provider.get_events("paid", "1", at(0))
-    assert PASSWORD.encode() in b"".join(heard)
+    assert PASSWORD.encode() in b"".join(received)
 
 
-def test_the_pool(database_url: str) -> None:
-    """Ten connections and no more, unless the application says otherwise."""
+def test_pool_options(database_url: str) -> None:
+    """Ten connections without overflow by default; pool options of `create_engine` can be passed."""
     with PostgresPersistenceProvider(database_url) as provider:
         pool = provider.engine.pool
         assert isinstance(pool, QueuePool)
@@ -270,8 +272,8 @@ def test_the_pool(database_url: str) -> None:
         assert len(provider.get_runnable_events(at(0))) == 1
 
 
-def test_an_exhausted_pool(database_url: str) -> None:
-    """Once its timeout is over the call is refused, and says that it may be made again."""
+def test_pool_timeout_is_retryable(database_url: str) -> None:
+    """When no connection is available within the timeout, the call raises a retryable PersistenceError."""
     with PostgresPersistenceProvider(database_url, pool_size=1, pool_timeout=0.1) as provider:
         with provider.transaction() as tx:
             tx.get_runnable_events(at(0))
@@ -282,8 +284,8 @@ def test_an_exhausted_pool(database_url: str) -> None:
 
 
 @pytest.mark.parametrize("keywords", [{"command_lease": 0}, {"command_lease": -1}, {"retry_budget": -1}])
-def test_bad_keywords(keywords: dict[str, Any]) -> None:
-    """Refused by both constructors."""
+def test_invalid_keyword_arguments_are_rejected(keywords: dict[str, Any]) -> None:
+    """A ValueError from the constructor and from `from_engine`."""
     engine = create_engine("postgresql+psycopg://nobody@nowhere.invalid/none")
     with pytest.raises(ValueError, match=next(iter(keywords))):
         PostgresPersistenceProvider("postgresql://nobody@nowhere.invalid/none", **keywords)
