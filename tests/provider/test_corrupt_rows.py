@@ -121,11 +121,11 @@ def test_corrupt_pointer_is_reported_and_its_workflow_skipped(
 ) -> None:
     """The error names the pointer; list calls skip its workflow and log both ids."""
     good = created(provider, workflow(id="good"))
-    provider.create_new_workflow(workflow(pointer("first"), pointer("broken"), pointer("last"), id="whole"))
+    provider.create_new_workflow(workflow(pointer("first"), pointer("broken"), pointer("last"), id="bad"))
     sql(f"UPDATE wfc.execution_pointers SET {column} = {value} WHERE id = 'broken'")
-    assert_corrupt(lambda: provider.get_workflow_instance("whole"), "execution_pointers", "broken", column)
-    assert provider.get_workflow_instances(["good", "whole"]) == [good]
-    assert any("whole" in it.getMessage() and "broken" in it.getMessage() for it in caplog.records)
+    assert_corrupt(lambda: provider.get_workflow_instance("bad"), "execution_pointers", "broken", column)
+    assert provider.get_workflow_instances(["good", "bad"]) == [good]
+    assert any("bad" in it.getMessage() and "broken" in it.getMessage() for it in caplog.records)
     assert len(provider.get_runnable_instances(at(0))) == 2
 
 

@@ -33,7 +33,7 @@ EXAMPLES: list[WfeError] = [
     SubscriptionTokenError("s"),
     ConcurrencyError("w", 1, 2),
     SerializationError("data.x", "not supported"),
-    PersistenceError("refused", "23505", "events_pkey", True, original=LookupError(CANARY)),
+    PersistenceError("rejected", "23505", "events_pkey", True, original=LookupError(CANARY)),
     StoreNotReadyError("run it", "42P01", original=LookupError(CANARY)),
     OutcomeUnknownError("lost", ("w", "s"), original=LookupError(CANARY)),
     CorruptRowError("workflows", "w", "data"),

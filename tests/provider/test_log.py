@@ -112,13 +112,13 @@ def test_unsafe_server_settings_are_logged(captured: pytest.LogCaptureFixture) -
 
 def test_missing_privileges_are_named_in_the_error(provider: Provider, sql: Sql) -> None:
     """The error says which privileges the role needs, and has SQLSTATE 42501."""
-    sql("CREATE ROLE wfe_nobody_here")
+    sql("CREATE ROLE wfe_unprivileged")
     try:
         with provider.engine.connect() as connection, connection.begin():
-            connection.exec_driver_sql("SET LOCAL ROLE wfe_nobody_here")
-            with pytest.raises(PersistenceError, match="the role lacks a privilege: USAGE on the schema") as refused:
+            connection.exec_driver_sql("SET LOCAL ROLE wfe_unprivileged")
+            with pytest.raises(PersistenceError, match="the role lacks a privilege: USAGE on the schema") as caught:
                 provider.using(connection).get_statistics()
             connection.get_transaction().rollback()  # type: ignore[union-attr]
-        assert refused.value.sqlstate == "42501"
+        assert caught.value.sqlstate == "42501"
     finally:
-        sql("DROP ROLE wfe_nobody_here")
+        sql("DROP ROLE wfe_unprivileged")

@@ -60,7 +60,7 @@ def test_missing_password_is_not_retried(password_url: str, monkeypatch: pytest.
 
 def test_unknown_role_is_not_retried(password_url: str) -> None:
     """The server reports an unknown role as a failed password authentication."""
-    error, seconds = connect_error(make_url(password_url).set(username="nobody", password=PASSWORD))
+    error, seconds = connect_error(make_url(password_url).set(username="unknown", password=PASSWORD))
     assert not error.retryable
     assert seconds < 2
 

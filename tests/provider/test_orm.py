@@ -128,7 +128,7 @@ def rejected_writes() -> dict[str, Callable[[Session], object]]:
     return {
         "insert a workflow": lambda it: it.add(WorkflowRow(id="w", name="w", definition_id="order", version=1)),
         "delete a workflow": lambda it: it.delete(it.get_one(WorkflowRow, "w1")),
-        "update a workflow's id": lambda it: setattr(it.get_one(WorkflowRow, "w1"), "id", "another"),
+        "update a workflow's id": lambda it: setattr(it.get_one(WorkflowRow, "w1"), "id", "other"),
         "update a workflow's revision": lambda it: setattr(it.get_one(WorkflowRow, "w1"), "revision", 1),
         "update a workflow's data": lambda it: setattr(it.get_one(WorkflowRow, "w1"), "data", {"changed": True}),
         "update a pointer": lambda it: setattr(it.get_one(WorkflowRow, "w1").pointers[0], "status", "Complete"),

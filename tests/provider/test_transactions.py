@@ -66,7 +66,7 @@ def store_again(id: str) -> Call:
 @pytest.mark.parametrize("kind", [AppError, KeyboardInterrupt, OSError, IntegrityError, WorkflowNotFoundError])
 def test_exception_in_a_block_rolls_back_and_propagates(provider: Provider, kind: Any) -> None:
     """The same exception object is raised, without a cause."""
-    raised = kind("statement", {}, AppError()) if kind is IntegrityError else kind("own")
+    raised = kind("statement", {}, AppError()) if kind is IntegrityError else kind("raised in the block")
     with pytest.raises(kind) as caught:
         in_block(provider, store("event-1"), raiser(raised))
     assert caught.value is raised
@@ -79,7 +79,7 @@ def test_exception_in_a_savepoint_rolls_back_and_propagates(
     provider: Provider, begun: InTransaction, kind: Any
 ) -> None:
     """The savepoint is rolled back and the same exception object is raised."""
-    raised = kind("statement", {}, AppError()) if kind is IntegrityError else kind("own")
+    raised = kind("statement", {}, AppError()) if kind is IntegrityError else kind("raised in the block")
     tx = provider.using(begun.session_or_connection)
     with pytest.raises(kind) as caught:
         in_block(tx, store("event-1"), raiser(raised))

@@ -178,7 +178,7 @@ def test_token_that_expires_during_the_transaction_can_be_replaced(
     """Expiry is compared with `clock_timestamp()`, not with the start time of the transaction."""
     begun.run("SELECT 1")
     expiry = sql("SELECT clock_timestamp() + interval '50 ms'")[0][0]
-    held = subscription(external_token="another's", external_token_expiry=expiry)
+    held = subscription(external_token="other", external_token_expiry=expiry)
     provider.create_event_subscription(held)
     tx = provider.using(begun.session_or_connection)
     sql("SELECT pg_sleep(0.1)")

@@ -60,7 +60,7 @@ def test_rejected_calls_leave_the_transaction_usable(
 ) -> None:
     """These errors are raised without a failed statement, so the caller can continue and commit."""
     provider.create_new_workflow(workflow(id="there", name="there"))
-    provider.create_event_subscription(subscription(id="held", external_token="another's"))
+    provider.create_event_subscription(subscription(id="held", external_token="other"))
     with open_transaction(app_engine, database_url) as begun:
         tx = provider.using(begun.session_or_connection)
         insert_order(begun)
