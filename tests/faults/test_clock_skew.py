@@ -33,17 +33,17 @@ Taken = tuple[str, datetime]
 def spawned(clock: Clock, part: Any, *arguments: object) -> Iterator["Pipe[Any, Any]"]:
     """Start a process that uses this clock and yield the pipe to it; the process is killed at the end of the block."""
     context = multiprocessing.get_context("spawn")
-    near, far = context.Pipe()
-    process = context.Process(target=part, args=(*arguments, far), daemon=True)
+    parent_end, child_end = context.Pipe()
+    process = context.Process(target=part, args=(*arguments, child_end), daemon=True)
     with clock.followed():
         process.start()
-    far.close()
+    child_end.close()
     try:
-        yield near
+        yield parent_end
     finally:
         process.kill()
         process.join()
-        near.close()
+        parent_end.close()
 
 
 def answer(pipe: "Pipe[Any, Any]") -> Any:

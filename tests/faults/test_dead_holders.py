@@ -39,15 +39,15 @@ def set_tokens(url: str, ids: list[str], pipe: "Pipe[str, str]") -> None:
 def kill_while_setting_tokens(url: str, ids: list[str], chance: random.Random) -> list[str]:
     """Kill the process at a random time after its first token; return the acknowledged ids that it sent."""
     context = multiprocessing.get_context("fork")
-    near, far = context.Pipe(duplex=False)
-    holder = context.Process(target=set_tokens, args=(url, ids, far))
+    parent_end, child_end = context.Pipe(duplex=False)
+    holder = context.Process(target=set_tokens, args=(url, ids, child_end))
     holder.start()
-    far.close()
-    assert near.poll(TIMEOUT)
+    child_end.close()
+    assert parent_end.poll(TIMEOUT)
     time.sleep(chance.uniform(0.0, 0.01))
     os.kill(holder.pid or 0, signal.SIGKILL)
     holder.join()
-    return list(_received(near))
+    return list(_received(parent_end))
 
 
 def _received(pipe: "Pipe[str, str]") -> Iterator[str]:

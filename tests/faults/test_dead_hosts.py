@@ -28,7 +28,7 @@ def work(url: str, pipe: "Pipe[tuple[str, str], tuple[str, str]]") -> None:
     """Process commands until killed, and send a message at the start and the end of each."""
 
     def handle(command: ScheduledCommand) -> None:
-        pipe.send(("begun", command.data))
+        pipe.send(("started", command.data))
         time.sleep(0.005)
         pipe.send(("done", command.data))
 
@@ -43,11 +43,11 @@ class Host:
 
     def __init__(self, url: str) -> None:
         context = multiprocessing.get_context("fork")
-        self._pipe, far = context.Pipe(duplex=False)
-        self._process = context.Process(target=work, args=(url, far), daemon=True)
+        self._pipe, child_end = context.Pipe(duplex=False)
+        self._process = context.Process(target=work, args=(url, child_end), daemon=True)
         self._process.start()
-        far.close()
-        self.received: dict[str, list[str]] = {"begun": [], "done": []}
+        child_end.close()
+        self.received: dict[str, list[str]] = {"started": [], "done": []}
 
     def wait_for_messages(self, count: int) -> None:
         """Wait for `count` messages."""
@@ -95,9 +95,9 @@ def test_commands_of_killed_hosts_are_run_again_when_their_lease_expires(
     finally:
         for host in hosts:
             host.kill()
-    begun = Counter(data for host in dead + hosts for data in host.received["begun"])
+    started = Counter(data for host in dead + hosts for data in host.received["started"])
     done = Counter(data for host in dead + hosts for data in host.received["done"])
-    in_progress = {host.received["begun"][-1] for host in dead}
+    in_progress = {host.received["started"][-1] for host in dead}
     assert len(done) == kills * COMMANDS
-    assert {data for data, times in begun.items() if times > 1} <= in_progress
+    assert {data for data, times in started.items() if times > 1} <= in_progress
     counters.count("dead hosts", faults=kills, acknowledged=len(done))

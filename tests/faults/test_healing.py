@@ -107,4 +107,4 @@ def test_calls_under_load_succeed_when_connections_end(cluster: Cluster, databas
         assert isinstance(provider.engine.pool, QueuePool)
         assert provider.engine.pool.checkedout() == 0
         assert len(cluster.backends(str(make_url(database).database))) <= 4
-    counters.count(f"server {name}", faults=1, acknowledged=len(done), failed=0, doubled=0, lost=0)
+    counters.count(f"server {name}", faults=1, acknowledged=len(done), failed=0, duplicated=0, lost=0)

@@ -38,7 +38,7 @@ def test_writes_use_the_new_primary_when_the_old_one_becomes_read_only(
             assert events(database) == sorted(acknowledged)
         assert events(promoted) == sorted(on_promoted)
         engine.dispose()
-    counters.count("the primary moved", faults=1, acknowledged=len(acknowledged + on_promoted), lost=0, doubled=0)
+    counters.count("failover", faults=1, acknowledged=len(acknowledged + on_promoted), lost=0, duplicated=0)
 
 
 def write_events(provider: PostgresPersistenceProvider) -> list[str]:

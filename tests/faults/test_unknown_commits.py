@@ -44,7 +44,7 @@ def test_write_takes_effect_once_when_its_commit_is_not_acknowledged(
                 call()
             counts.append(cluster.sql(COUNTS, database=name))
     assert counts[0] == counts[1]
-    counters.count("commit not acknowledged", faults=1, acknowledged=1, doubled=0, unknown=0)
+    counters.count("commit not acknowledged", faults=1, acknowledged=1, duplicated=0, unknown=0)
 
 
 @pytest.mark.parametrize("turn", range(runs(2, 50)))
@@ -144,4 +144,4 @@ def test_write_is_retried_when_its_transaction_id_is_reused_after_a_crash(
         gate.set()
         pending.result(TIMEOUT)
     assert cluster.sql(f"SELECT count(*) FROM {write.table} WHERE {write.found}", database=name) == [(1,)]
-    counters.count("transaction id reused after a crash", faults=1, acknowledged=1, lost=0, doubled=0)
+    counters.count("transaction id reused after a crash", faults=1, acknowledged=1, lost=0, duplicated=0)

@@ -3,7 +3,7 @@
 from collections import Counter
 from threading import Lock
 
-FAULTS, ACKNOWLEDGED, FAILED, LOST, DOUBLED, UNKNOWN = (
+FAULTS, ACKNOWLEDGED, FAILED, LOST, DUPLICATED, UNKNOWN = (
     "faults injected",
     "calls acknowledged",
     "calls failed with a typed error",
@@ -16,7 +16,7 @@ _counts: dict[str, Counter[str]] = {}
 
 
 def count(test: str, **counts: int) -> None:
-    """Add to the counters of a test: `faults`, `acknowledged`, `failed`, `lost`, `doubled` and `unknown`."""
+    """Add to the counters of a test: `faults`, `acknowledged`, `failed`, `lost`, `duplicated` and `unknown`."""
     with _lock:
         _counts.setdefault(test, Counter()).update({NAMES[name]: number for name, number in counts.items()})
 
@@ -26,7 +26,7 @@ NAMES = {
     "acknowledged": ACKNOWLEDGED,
     "failed": FAILED,
     "lost": LOST,
-    "doubled": DOUBLED,
+    "duplicated": DUPLICATED,
     "unknown": UNKNOWN,
 }
 

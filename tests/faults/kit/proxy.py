@@ -74,12 +74,12 @@ class SilentAfter(Fault):
     """Answers are dropped once the client has sent the token; requests are still forwarded."""
 
     token: bytes
-    said: bool = False
+    token_seen: bool = False
 
     def passed(self, chunk: bytes, *, request: bool) -> bytes:
         """See `Fault`."""
-        self.said |= request and self.token in chunk
-        return chunk if request or not self.said else b""
+        self.token_seen |= request and self.token in chunk
+        return chunk if request or not self.token_seen else b""
 
 
 @dataclass
@@ -99,18 +99,18 @@ class CutAfter(Fault):
 
 @dataclass
 class CutLarge(Fault):
-    """Connections with a request of more than `most` bytes are reset, as by a server that is out of memory."""
+    """Connections with a request of more than `limit` bytes are reset, as by a server that is out of memory."""
 
-    most: int
+    limit: int
     cuts: int = 0
-    said: int = 0
+    bytes_sent: int = 0
 
     def passed(self, chunk: bytes, *, request: bool) -> bytes:
         """See `Fault`."""
-        self.said = self.said + len(chunk) if request else 0
-        if self.said > self.most:
+        self.bytes_sent = self.bytes_sent + len(chunk) if request else 0
+        if self.bytes_sent > self.limit:
             self.cuts += 1
-            self.said = 0
+            self.bytes_sent = 0
             raise Cut
         return chunk
 

@@ -18,10 +18,10 @@ class Writer:
 
     def __init__(self, write: Callable[[str, Send], None], url: str) -> None:
         context = multiprocessing.get_context("fork")
-        self._pipe, far = context.Pipe(duplex=False)
-        self._process = context.Process(target=_run, args=(write, url, far), daemon=True)
+        self._pipe, child_end = context.Pipe(duplex=False)
+        self._process = context.Process(target=_run, args=(write, url, child_end), daemon=True)
         self._process.start()
-        far.close()
+        child_end.close()
         self.received: list[Any] = []
 
     def receive(self) -> None:
