@@ -38,9 +38,9 @@ class InTransaction:
         self.rollback: Callable[[], object] = session_or_connection.rollback
 
 
-def insert_order(begun: InTransaction, id: str = "order-1") -> None:
+def insert_order(transaction: InTransaction, id: str = "order-1") -> None:
     """Insert a row of the application."""
-    begun.run(f"INSERT INTO public.orders VALUES ('{id}')")
+    transaction.run(f"INSERT INTO public.orders VALUES ('{id}')")
 
 
 Open = Callable[[Engine, str], AbstractContextManager[InTransaction]]
@@ -84,7 +84,7 @@ def in_psycopg(engine: Engine, url: str) -> Iterator[InTransaction]:
 
 @contextmanager
 def in_psycopg_like_django(engine: Engine, url: str) -> Iterator[InTransaction]:
-    """A transaction begun with BEGIN on a psycopg connection in autocommit, with dict rows and client-side cursors."""
+    """A transaction started with BEGIN on an autocommit psycopg connection, with dict rows and client-side cursors."""
     with psycopg.connect(url, autocommit=True, row_factory=dict_row, cursor_factory=ClientCursor) as connection:
         connection.execute("BEGIN")
         yield InTransaction(connection, lambda it: connection.execute(it.encode()))

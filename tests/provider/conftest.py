@@ -52,7 +52,7 @@ def app_engine(database_url: str, sql: Sql) -> Iterator[Engine]:
 
 
 @pytest.fixture(params=list(TRANSACTIONS.values()), ids=list(TRANSACTIONS))
-def begun(request: pytest.FixtureRequest, app_engine: Engine, database_url: str) -> Iterator[InTransaction]:
+def transaction(request: pytest.FixtureRequest, app_engine: Engine, database_url: str) -> Iterator[InTransaction]:
     """A transaction of the application, for each kind of session and connection."""
     open_transaction: Open = request.param
     with open_transaction(app_engine, database_url) as transaction:

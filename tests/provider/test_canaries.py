@@ -143,7 +143,7 @@ def test_database_errors_do_not_disclose_values(
     assert CANARY not in caplog.text
 
 
-def test_original_error_has_the_details(provider: Provider) -> None:
+def test_original_error_has_the_message_of_the_server(provider: Provider) -> None:
     """`original` is the psycopg error, with the message of the server."""
     provider.create_event(event(id="e"))
     with pytest.raises(PersistenceError) as caught:

@@ -57,7 +57,7 @@ def test_from_engine_does_not_change_engine_settings(app_engine: Engine) -> None
     assert "isolation_level" not in app_engine.get_execution_options()
 
 
-def test_from_engine_keyword_arguments(empty_database_url: str) -> None:
+def test_from_engine_applies_keyword_arguments_except_engine_options(empty_database_url: str) -> None:
     """Those of the constructor except the options of the engine, which raise TypeError."""
     engine = create_engine(make_url(empty_database_url).set(drivername="postgresql+psycopg"))
     provider = Provider.from_engine(engine, schema="other", max_payload_bytes=10, command_lease=5, retry_budget=0)

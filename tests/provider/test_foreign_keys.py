@@ -14,7 +14,7 @@ from wfe_postgres.testing.conformance.support import at, workflow
 Provider = PostgresPersistenceProvider
 
 
-def test_foreign_key_and_relationship_to_a_workflow(provider: Provider, invoices: Engine) -> None:
+def test_foreign_key_and_relationship_to_a_workflow_are_supported(provider: Provider, invoices: Engine) -> None:
     """An application class can refer to WorkflowRow, and the foreign key is enforced."""
     store_workflow(provider, "w1", "a")
     with Session(invoices) as session:

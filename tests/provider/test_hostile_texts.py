@@ -57,7 +57,7 @@ def hostile_workflow(text: str) -> WorkflowInstance:
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
-def test_hostile_texts(provider: Provider, text: str, sql: Sql) -> None:
+def test_hostile_texts_are_stored_unchanged(provider: Provider, text: str, sql: Sql) -> None:
     """Each text is stored unchanged as an id, name, key, token and value, in every call."""
     instance = hostile_workflow(text)
     assert provider.create_new_workflow(instance) == text
@@ -94,7 +94,7 @@ def test_hostile_texts(provider: Provider, text: str, sql: Sql) -> None:
     provider.delete_workflow(text)
 
 
-def test_command_name_can_be_a_string(provider: Provider) -> None:
+def test_command_name_as_a_string_is_accepted(provider: Provider) -> None:
     """The value of a CommandName is accepted in place of the member."""
     provider.schedule_command(ScheduledCommand("ProcessEvent", "e", 1))  # type: ignore[arg-type]
     seen: list[ScheduledCommand] = []

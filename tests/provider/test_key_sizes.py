@@ -42,7 +42,7 @@ def random_text(size: int, seed: int = 0) -> str:
 
 
 def largest(connection: psycopg.Connection[Any], columns: Sequence[str], types: Sequence[str], split: float) -> int:
-    """The most bytes of user text that fit in an index of these columns, with the share `split` in the first one."""
+    """The maximum bytes of user text that fit in an index of these columns, with the share `split` in the first one."""
     free = [name for name, type in zip(columns, types, strict=True) if type == "text" and name not in LONGEST_VALUES]
     connection.execute("DROP TABLE IF EXISTS probe")
     definition = compose.SQL(", ").join(

@@ -64,7 +64,7 @@ def test_find_workflows_returns_summaries(provider: Provider) -> None:
     assert page.next_cursor is None
 
 
-def test_find_workflows_filters(provider: Provider) -> None:
+def test_find_workflows_returns_matches_of_all_filters(provider: Provider) -> None:
     """Each filter alone and all combined; filters that match nothing return an empty page."""
     base: dict[str, Any] = {
         "status": WorkflowStatus.SUSPENDED,
@@ -114,7 +114,7 @@ def test_find_workflows_order_is_newest_first(provider: Provider) -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 6, 7])
-def test_paging_with_concurrent_inserts(provider: Provider, limit: int) -> None:
+def test_paging_returns_each_workflow_once_during_concurrent_inserts(provider: Provider, limit: int) -> None:
     """Workflows that existed at the first page are returned exactly once and in order."""
     stored = [f"{index:02}" for index in range(6)]
     for id in stored:
@@ -130,7 +130,7 @@ def test_paging_with_concurrent_inserts(provider: Provider, limit: int) -> None:
     assert len(seen) == len(set(seen))
 
 
-def test_paging_with_concurrent_deletes_and_updates(provider: Provider) -> None:
+def test_paging_skips_no_workflow_during_concurrent_deletes_and_updates(provider: Provider) -> None:
     """Deletions do not cause other workflows to be skipped, and saves do not change the order."""
     stored = [created(provider, workflow(id=f"{index}", create_time=at(index))) for index in range(8)]
     deleted = iter(["7", "4", "1"])

@@ -64,7 +64,7 @@ def test_call_timeout_applies_in_a_transaction(database_url: str) -> None:
         assert not has_event(provider, "never")
 
 
-def test_call_timeout_none_waits_for_the_lock(database_url: str) -> None:
+def test_call_without_timeout_waits_for_the_lock(database_url: str) -> None:
     """With `call_timeout=None` the call waits until the lock is released."""
     with (
         Provider(database_url, call_timeout=None) as provider,

@@ -24,7 +24,7 @@ from wfe_postgres.testing.conformance.support import at, created, event, workflo
 Provider = PostgresPersistenceProvider
 
 
-def test_join_with_an_application_table(provider: Provider, invoices: Engine) -> None:
+def test_join_with_an_application_table_returns_both_rows(provider: Provider, invoices: Engine) -> None:
     """Application rows and their workflows are selected in one statement."""
     store_workflow(provider, "w1", "a")
     store_workflow(provider, "w2", "a")
@@ -201,7 +201,9 @@ def test_repr_shows_only_the_primary_key(provider: Provider, app_engine: Engine)
     assert repr(WorkflowRow(id="new")) == "WorkflowRow('new')"
 
 
-def test_flask_sqlalchemy_session_with_several_binds(provider: Provider, database_url: str) -> None:
+def test_flask_sqlalchemy_session_with_several_binds_uses_the_default_bind(
+    provider: Provider, database_url: str
+) -> None:
     """The declarative classes use the default bind of Flask-SQLAlchemy."""
     db = SQLAlchemy(model_class=DeclarativeBase)
     app = Flask(__name__)

@@ -71,7 +71,7 @@ def test_size_of_event_and_subscription_data_is_limited(limited: Provider, datab
 
 
 @pytest.mark.parametrize("make", [Provider, Provider.from_engine, PostgresEventRepository])
-def test_default_size_limits(make: Callable[..., object]) -> None:
+def test_size_limits_are_64_and_200_mib_by_default(make: Callable[..., object]) -> None:
     """64 MiB for a value and 200 MiB for a call."""
     assert inspect.signature(make).parameters["max_payload_bytes"].default == 64 * 2**20
     assert json_values.MAX_CALL_BYTES == 200 * 2**20

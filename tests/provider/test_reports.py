@@ -66,7 +66,7 @@ def test_workflow_subscriptions_are_returned_oldest_first(provider: Provider) ->
     assert provider.get_workflow_subscriptions("missing") == []
 
 
-def test_statistics_of_an_empty_store(provider: Provider) -> None:
+def test_statistics_of_an_empty_store_are_zero(provider: Provider) -> None:
     """Counts are zero, the oldest times are None, and the schema revision is the latest."""
     found = provider.get_statistics()
     assert found == StoreStatistics(
@@ -152,7 +152,7 @@ def test_clock_offset_is_local_time_minus_server_time(
 
 
 @pytest.mark.parametrize("due", [-(2**63), -1, 2**63 - 1])
-def test_statistics_with_due_times_outside_the_datetime_range(provider: Provider, due: int) -> None:
+def test_statistics_clamp_due_times_outside_the_datetime_range(provider: Provider, due: int) -> None:
     """Due times are 64-bit integers: they are counted, and the oldest is clamped to the range of datetime."""
     provider.create_new_workflow(workflow(next_execution=due))
     provider.schedule_command(overdue := command("a"))

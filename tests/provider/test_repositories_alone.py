@@ -61,7 +61,7 @@ def test_repositories_with_a_sessionmaker_commit_each_call(provider: Provider, a
     )
 
 
-def test_repository_keyword_arguments(empty_database_url: str) -> None:
+def test_repository_keyword_arguments_are_validated_and_applied(empty_database_url: str) -> None:
     """`schema` and `max_payload_bytes` have the same checks as those of the provider."""
     with Provider(empty_database_url, schema="other") as provider:
         provider.ensure_store_exists()

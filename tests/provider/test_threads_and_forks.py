@@ -14,7 +14,7 @@ from wfe_postgres.testing.conformance.support import event as published
 Provider = PostgresPersistenceProvider
 
 
-def test_sixteen_threads_share_a_provider(provider: Provider) -> None:
+def test_concurrent_calls_of_sixteen_threads_get_their_own_answers(provider: Provider) -> None:
     """With ten pooled connections, every call returns the result for its own arguments."""
 
     def work(number: int) -> bool:

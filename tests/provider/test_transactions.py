@@ -76,16 +76,16 @@ def test_exception_in_a_block_rolls_back_and_propagates(provider: Provider, kind
 
 @pytest.mark.parametrize("kind", [AppError, KeyboardInterrupt, OSError, IntegrityError, WorkflowNotFoundError])
 def test_exception_in_a_savepoint_rolls_back_and_propagates(
-    provider: Provider, begun: InTransaction, kind: Any
+    provider: Provider, transaction: InTransaction, kind: Any
 ) -> None:
     """The savepoint is rolled back and the same exception object is raised."""
     raised = kind("statement", {}, AppError()) if kind is IntegrityError else kind("raised in the block")
-    tx = provider.using(begun.session_or_connection)
+    tx = provider.using(transaction.session_or_connection)
     with pytest.raises(kind) as caught:
         in_block(tx, store("event-1"), raiser(raised))
     assert caught.value is raised
     assert not has_event(tx, "event-1")
-    begun.rollback()
+    transaction.rollback()
 
 
 def test_nested_transaction_is_a_savepoint(provider: Provider) -> None:
@@ -103,14 +103,14 @@ def test_nested_transaction_is_a_savepoint(provider: Provider) -> None:
     assert provider.get_runnable_events(at(0)) == ["inner again", "outer"]
 
 
-def test_failed_savepoint_keeps_the_callers_writes(provider: Provider, begun: InTransaction, sql: Sql) -> None:
+def test_failed_savepoint_keeps_the_callers_writes(provider: Provider, transaction: InTransaction, sql: Sql) -> None:
     """A nested block is a savepoint in every kind of session and connection; earlier rows of the caller are kept."""
-    tx = provider.using(begun.session_or_connection)
-    insert_order(begun)
+    tx = provider.using(transaction.session_or_connection)
+    insert_order(transaction)
     with pytest.raises(PersistenceError, match="23505"):
         in_block(tx, store("event-1", "event-1"))
     in_block(tx, store("event-2"))
-    begun.commit()
+    transaction.commit()
     assert provider.get_runnable_events(at(0)) == ["event-2"]
     assert sql("SELECT id FROM public.orders") == [("order-1",)]
 
@@ -165,13 +165,13 @@ def test_block_with_a_caught_database_error_is_not_committed(provider: Provider)
     assert not has_event(provider, "lost")
 
 
-def test_savepoint_with_a_caught_database_error_is_rolled_back(provider: Provider, begun: InTransaction) -> None:
+def test_savepoint_with_a_caught_database_error_is_rolled_back(provider: Provider, transaction: InTransaction) -> None:
     """The end of the nested block raises 25P02, and the caller's transaction remains usable."""
-    tx = provider.using(begun.session_or_connection)
-    insert_order(begun)
+    tx = provider.using(transaction.session_or_connection)
+    insert_order(transaction)
     with pytest.raises(PersistenceError) as caught:
         in_block(tx, store("lost"), store_again("lost"))
     assert caught.value.sqlstate == "25P02"
     tx.create_event(event(id="kept"))
-    begun.commit()
+    transaction.commit()
     assert provider.get_runnable_events(at(0)) == ["kept"]

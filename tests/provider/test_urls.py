@@ -80,7 +80,7 @@ def connect_params(url: str | URL, **options: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
-def test_url_schemes(database_url: str, scheme: str) -> None:
+def test_supported_url_schemes_are_accepted(database_url: str, scheme: str) -> None:
     """Each supported scheme, as a string and as a SQLAlchemy URL."""
     text = database_url.replace("postgresql", scheme, 1)
     for url in (text, make_url(text)):
@@ -158,7 +158,7 @@ def test_providers_with_different_schemas_are_independent(
             assert provider.using(connection).get_runnable_events(at(0)) == []
 
 
-def test_application_name(database_url: str) -> None:
+def test_application_name_in_the_url_overrides_the_default(database_url: str) -> None:
     """`wfe_postgres` by default, and the value in the URL otherwise."""
     query = "SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()"
     named = make_url(database_url).update_query_dict({"application_name": "orders"})
@@ -185,7 +185,7 @@ def test_application_name(database_url: str) -> None:
         ("", {"PGREQUIREAUTH": "scram-sha-256"}, None),
     ],
 )
-def test_require_auth(
+def test_clear_text_passwords_are_disabled_unless_tls_is_required(
     query: str, environment: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Clear text passwords are disabled unless TLS is required or the user sets `require_auth`."""
@@ -207,7 +207,7 @@ def test_url_options_override_defaults(database_url: str) -> None:
     assert connect_params(database_url)["client_encoding"] == "utf8"
 
 
-def test_no_options_parameter_is_sent(database_url: str) -> None:
+def test_connection_sends_no_options_parameter(database_url: str) -> None:
     """PgBouncer rejects the startup parameter `options`."""
     assert "options" not in connect_params(database_url)
 
@@ -255,7 +255,7 @@ def test_require_auth_password_in_the_url_allows_clear_text() -> None:
     assert PASSWORD.encode() in b"".join(received)
 
 
-def test_pool_options(database_url: str) -> None:
+def test_pool_options_override_the_defaults(database_url: str) -> None:
     """Ten connections without overflow by default; pool options of `create_engine` can be passed."""
     with PostgresPersistenceProvider(database_url) as provider:
         pool = provider.engine.pool

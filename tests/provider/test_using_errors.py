@@ -61,28 +61,28 @@ def test_rejected_calls_leave_the_transaction_usable(
     """These errors are raised without a failed statement, so the caller can continue and commit."""
     provider.create_new_workflow(workflow(id="there", name="there"))
     provider.create_event_subscription(subscription(id="held", external_token="other"))
-    with open_transaction(app_engine, database_url) as begun:
-        tx = provider.using(begun.session_or_connection)
-        insert_order(begun)
+    with open_transaction(app_engine, database_url) as transaction:
+        tx = provider.using(transaction.session_or_connection)
+        insert_order(transaction)
         for kind, call in REJECTIONS.values():
             with pytest.raises(kind):
                 call(tx)
         assert not tx.set_subscription_token("held", "mine", "worker", from_now(60))
         tx.create_event(event())
-        begun.commit()
+        transaction.commit()
     assert sql("SELECT id FROM public.orders") == [("order-1",)]
     assert len(provider.get_runnable_events(at(0))) == 1
 
 
-def test_unique_violation_raises_persistence_error(provider: Provider, begun: InTransaction) -> None:
+def test_unique_violation_raises_persistence_error(provider: Provider, transaction: InTransaction) -> None:
     """The error for a duplicate event has the SQLSTATE and the constraint; the caller has to roll back."""
     provider.create_event(event(id="there"))
     with pytest.raises(PersistenceError) as caught:
-        provider.using(begun.session_or_connection).create_event(event(id="there"))
+        provider.using(transaction.session_or_connection).create_event(event(id="there"))
     assert (caught.value.sqlstate, caught.value.constraint) == ("23505", "events_pkey")
-    begun.rollback()
-    assert provider.using(begun.session_or_connection).get_event("there").id == "there"
-    begun.rollback()
+    transaction.rollback()
+    assert provider.using(transaction.session_or_connection).get_event("there").id == "there"
+    transaction.rollback()
 
 
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
@@ -92,9 +92,9 @@ def test_serialization_failure_is_retryable_and_not_retried(
 ) -> None:
     """At stricter isolation levels a conflict raises 40001 at once; the caller can retry the transaction."""
     id = provider.create_new_workflow(workflow())
-    with open_transaction(app_engine, database_url) as begun:
-        begun.run(f"SET TRANSACTION ISOLATION LEVEL {level}")
-        tx = provider.using(begun.session_or_connection)
+    with open_transaction(app_engine, database_url) as transaction:
+        transaction.run(f"SET TRANSACTION ISOLATION LEVEL {level}")
+        tx = provider.using(transaction.session_or_connection)
         instance = tx.get_workflow_instance(id)
         concurrent = provider.get_workflow_instance(id)
         concurrent.description = "concurrent"
@@ -106,23 +106,23 @@ def test_serialization_failure_is_retryable_and_not_retried(
         assert caught.value.sqlstate == "40001"
         assert caught.value.retryable
         assert state(instance) == before
-        begun.rollback()
+        transaction.rollback()
     assert provider.get_workflow_instance(id) == concurrent
 
 
 @pytest.mark.parametrize("open_transaction", TRANSACTIONS.values(), ids=TRANSACTIONS)
-def test_create_existing_workflow_at_repeatable_read(
+def test_create_existing_workflow_at_repeatable_read_raises_by_snapshot(
     provider: Provider, app_engine: Engine, database_url: str, open_transaction: Open
 ) -> None:
     """WorkflowExistsError if the snapshot contains the workflow, 40001 if it was created after the snapshot."""
     provider.create_new_workflow(workflow(id="before"))
-    with open_transaction(app_engine, database_url) as begun:
-        begun.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        tx = provider.using(begun.session_or_connection)
+    with open_transaction(app_engine, database_url) as transaction:
+        transaction.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        tx = provider.using(transaction.session_or_connection)
         with pytest.raises(WorkflowExistsError):
             tx.create_new_workflow(workflow(id="before"))
         provider.create_new_workflow(workflow(id="after"))
         with pytest.raises(PersistenceError) as caught:
             tx.create_new_workflow(workflow(id="after"))
         assert caught.value.sqlstate == "40001"
-        begun.rollback()
+        transaction.rollback()
