@@ -10,6 +10,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import InstrumentedAttribute
 
 from wfe_postgres.codec.validation import big_integer, boolean, integer, key, member, optional, text, timestamp
@@ -165,4 +166,4 @@ def columns_of(fields: Fields) -> Columns:
 
 def json_fields(fields: Fields) -> Fields:
     """The fields that hold JSON values."""
-    return tuple(field for field in fields if field.validate is None and field.name not in (NO_ATTRIBUTE, "revision"))
+    return tuple(field for field in fields if isinstance(field.column.type, JSONB))

@@ -1,6 +1,5 @@
 """A caller's transaction, in a session or on a connection, in which calls can take part."""
 
-import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -92,8 +91,6 @@ class _JoinedSession(JoinedTransaction):
 
 
 class _JoinedDriverConnection(JoinedTransaction):
-    _numbers = itertools.count()
-
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
 
@@ -106,15 +103,15 @@ class _JoinedDriverConnection(JoinedTransaction):
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         # Not psycopg's own `transaction()`: that begins a transaction, and ends it, where there is none.
-        name = f"wfe_{next(self._numbers)}"
-        self._connection.execute(f"SAVEPOINT {name}")
+        # One name for all: of several savepoints of a name PostgreSQL takes the innermost.
+        self._connection.execute("SAVEPOINT wfe_postgres")
         try:
             yield
         except BaseException:
-            self._connection.execute(f"ROLLBACK TO {name}")
-            self._connection.execute(f"RELEASE {name}")
+            self._connection.execute("ROLLBACK TO wfe_postgres")
+            self._connection.execute("RELEASE wfe_postgres")
             raise
-        self._connection.execute(f"RELEASE {name}")
+        self._connection.execute("RELEASE wfe_postgres")
 
 
 def join(session_or_connection: SessionOrConnection) -> JoinedTransaction:

@@ -3,14 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, ClassVar
 
-from sqlalchemy import (
-    BigInteger,
-    DateTime,
-    Integer,
-    MetaData,
-    Text,
-    inspect,
-)
+from sqlalchemy import BigInteger, DateTime, Integer, MetaData, Text, inspect
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 from sqlalchemy.types import UserDefinedType

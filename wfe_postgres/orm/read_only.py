@@ -2,11 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import (
-    Connection,
-    event,
-    inspect,
-)
+from sqlalchemy import Connection, event, inspect
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Mapper
 
