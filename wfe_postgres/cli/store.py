@@ -9,7 +9,8 @@ import typer
 from wfe_postgres import schema as store
 from wfe_postgres.cli.options import Schema, Url
 from wfe_postgres.cli.provider import ExitCode, provider_on, reported_errors
-from wfe_postgres.cli.text import in_one_line
+from wfe_postgres.cli.sessions import confirm_end_of_sessions, end_sessions
+from wfe_postgres.cli.text import counted, in_one_line
 from wfe_postgres.codec.validation import schema_name
 from wfe_postgres.orm import SCHEMA
 
@@ -18,11 +19,24 @@ def upgrade(
     url: Url = None,
     schema: Schema = SCHEMA,
     sql: Annotated[bool, typer.Option("--sql", help="Print the SQL for psql and change nothing.")] = False,
+    end_sessions_of: Annotated[
+        str | None,
+        typer.Option(
+            "--end-sessions-of",
+            metavar="ROLE",
+            show_default=False,
+            help="Then end the sessions of this role or application_name.",
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="End the sessions without asking.")] = False,
 ) -> None:
     """Create the store, or upgrade it to the latest revision.
 
     The command may run concurrently with other upgrades and while hosts are working. Each attempt waits at most 2
     seconds for a table lock.
+
+    The sessions of a Rust host keep prepared statements that fail after an upgrade from revision 0003 or older.
+    With --end-sessions-of the command lists them, asks, and ends them after the upgrade. The host connects again.
 
     \b
     Example:
@@ -30,6 +44,7 @@ def upgrade(
     \b
     Exit codes:
       0  the store is up to date
+      1  the answer was no; nothing was changed
       2  the store is newer than this library, or the role may not change it
       3  the database is not reachable, or refused the operation
     """
@@ -38,8 +53,12 @@ def upgrade(
             typer.echo(store.upgrade_script(schema_name(schema)))
         return
     with reported_errors(url), provider_on(url, schema) as provider:
+        if end_sessions_of:
+            confirm_end_of_sessions(provider.engine, end_sessions_of, yes=yes)
         store.upgrade(provider.engine, schema)
-    typer.echo(f"The store in schema {schema} is up to date, at revision {store.HEAD}.")
+        typer.echo(f"The store in schema {schema} is up to date, at revision {store.HEAD}.")
+        if end_sessions_of:
+            typer.echo(f"{counted(end_sessions(provider.engine, end_sessions_of), 'session')} ended.")
 
 
 def check(url: Url = None, schema: Schema = SCHEMA) -> None:
