@@ -3,12 +3,14 @@
 from wfe_postgres.contract.errors import (
     ConcurrencyError,
     CorruptRowError,
+    EventExistsError,
     EventNotFoundError,
     NotFoundError,
     OutcomeUnknownError,
     PersistenceError,
     SerializationError,
     StoreNotReadyError,
+    SubscriptionExistsError,
     SubscriptionNotFoundError,
     SubscriptionTokenError,
     WfeError,
@@ -20,9 +22,11 @@ from wfe_postgres.contract.interfaces import (
     PersistenceProvider,
     ScheduledCommandRepository,
     SubscriptionRepository,
+    TransactionalProvider,
     WorkflowRepository,
 )
 from wfe_postgres.contract.models import (
+    JSON_NULL,
     CommandName,
     Event,
     EventSubscription,
@@ -43,10 +47,12 @@ from wfe_postgres.repositories import (
 )
 
 __all__ = [
+    "JSON_NULL",
     "CommandName",
     "ConcurrencyError",
     "CorruptRowError",
     "Event",
+    "EventExistsError",
     "EventNotFoundError",
     "EventRepository",
     "EventSubscription",
@@ -68,9 +74,11 @@ __all__ = [
     "SerializationError",
     "StoreNotReadyError",
     "StoreStatistics",
+    "SubscriptionExistsError",
     "SubscriptionNotFoundError",
     "SubscriptionRepository",
     "SubscriptionTokenError",
+    "TransactionalProvider",
     "WfeError",
     "WorkflowExistsError",
     "WorkflowInstance",

@@ -15,7 +15,7 @@ from wfe_postgres.codec.validation import schema_name
 from wfe_postgres.connections import PooledRunner, SessionOrConnection, StatementRunner, pool_source
 from wfe_postgres.connections.engines import connect_reserve, make_engine
 from wfe_postgres.connections.runners import join_caller
-from wfe_postgres.contract.interfaces import PersistenceProvider
+from wfe_postgres.contract.interfaces import PersistenceProvider, TransactionalProvider
 from wfe_postgres.orm import SCHEMA
 from wfe_postgres.repositories import (
     PostgresEventRepository,
@@ -87,7 +87,7 @@ class PostgresRepositories(
         )
 
 
-class PostgresPersistenceProvider(PostgresRepositories):
+class PostgresPersistenceProvider(PostgresRepositories, TransactionalProvider):
     """WFE's persistence on PostgreSQL. Thread-safe; a provider that was made before a fork works in the child process.
 
     - `url`: `postgresql://user:password@host:port/database`, or a SQLAlchemy `URL`.

@@ -8,7 +8,7 @@ import pytest
 
 from tests.concurrency.support import run_in_threads
 from tests.conftest import InProcesses, Sql
-from wfe_postgres import PersistenceError, PostgresPersistenceProvider, WorkflowExistsError, WorkflowInstance
+from wfe_postgres import EventExistsError, PostgresPersistenceProvider, WorkflowExistsError, WorkflowInstance
 from wfe_postgres.testing.conformance.support import event, pointer, race, results, state, workflow
 
 THREADS = 64
@@ -76,7 +76,7 @@ def test_concurrent_creation_of_an_event_succeeds_once(provider: PostgresPersist
     outcomes = race([partial(provider.create_event, it) for it in rivals])
     errors = [it.error for it in outcomes if it.error]
     assert len(errors) == 15
-    assert all(isinstance(error, PersistenceError) and error.constraint for error in errors)
+    assert all(isinstance(error, EventExistsError) for error in errors)
     assert provider.get_event("one") in rivals
 
 

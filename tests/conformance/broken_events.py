@@ -55,20 +55,20 @@ class TerminationOfNothing(InMemoryPersistenceProvider):
 
 
 class ProcessedEventsHidden(InMemoryPersistenceProvider):
-    def get_events(self, event_name: str, event_key: str, as_of: datetime) -> list[str]:
-        found = super().get_events(event_name, event_key, as_of)
+    def get_events(self, event_name: str, event_key: str, as_of: datetime, limit: int | None = None) -> list[str]:
+        found = super().get_events(event_name, event_key, as_of, limit)
         return [it for it in found if not self.get_event(it).is_processed]
 
 
 class AnyKeyMatches(InMemoryPersistenceProvider):
-    def get_events(self, event_name: str, event_key: str, as_of: datetime) -> list[str]:
+    def get_events(self, event_name: str, event_key: str, as_of: datetime, limit: int | None = None) -> list[str]:
         return self._ids(lambda it: it.event_name == event_name and it.event_time <= as_of)
 
 
 class EventOverwritten(InMemoryPersistenceProvider):
-    def create_event(self, event: Event) -> str:
+    def create_event(self, event: Event, *, if_new: bool = False) -> str:
         self._store.events.pop(event.id, None)
-        return super().create_event(event)
+        return super().create_event(event, if_new=if_new)
 
 
 class NumbersAsInJsonb(InMemoryPersistenceProvider):
@@ -96,8 +96,8 @@ class MicrosecondsTruncated(InMemoryPersistenceProvider):
 
 
 class InvalidJsonStoredAsText(InMemoryPersistenceProvider):
-    def create_event(self, event: Event) -> str:
+    def create_event(self, event: Event, *, if_new: bool = False) -> str:
         try:
-            return super().create_event(event)
+            return super().create_event(event, if_new=if_new)
         except WfeError:
-            return super().create_event(replace(event, event_data=str(event.event_data)))
+            return super().create_event(replace(event, event_data=str(event.event_data)), if_new=if_new)

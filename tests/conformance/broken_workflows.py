@@ -1,7 +1,7 @@
 """Broken providers: wrong behavior of workflows."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -126,36 +126,44 @@ class NaiveTimesAccepted(InMemoryPersistenceProvider):
 
 
 class EveryStatusPolled(InMemoryPersistenceProvider):
-    def get_runnable_instances(self, as_at: datetime, limit: int | None = None) -> list[str]:
+    def get_runnable_instances(
+        self, as_at: datetime, limit: int | None = None, *, definitions: Collection[tuple[str, int]] | None = None
+    ) -> list[str]:
         with self._store.lock:
             statuses = {it.id: it.status for it in self._store.workflows.values()}
             for it in self._store.workflows.values():
                 it.status = WorkflowStatus.RUNNABLE
-            found = super().get_runnable_instances(as_at, limit)
+            found = super().get_runnable_instances(as_at, limit, definitions=definitions)
             for it in self._store.workflows.values():
                 it.status = statuses[it.id]
         return found
 
 
 class DueTooLate(InMemoryPersistenceProvider):
-    def get_runnable_instances(self, as_at: datetime, limit: int | None = None) -> list[str]:
-        return super().get_runnable_instances(as_at - timedelta(milliseconds=1), limit)
+    def get_runnable_instances(
+        self, as_at: datetime, limit: int | None = None, *, definitions: Collection[tuple[str, int]] | None = None
+    ) -> list[str]:
+        return super().get_runnable_instances(as_at - timedelta(milliseconds=1), limit, definitions=definitions)
 
     def get_runnable_events(self, as_at: datetime, limit: int | None = None) -> list[str]:
         return super().get_runnable_events(as_at - timedelta(microseconds=1), limit)
 
 
 class LimitIgnored(InMemoryPersistenceProvider):
-    def get_runnable_instances(self, as_at: datetime, limit: int | None = None) -> list[str]:
-        return super().get_runnable_instances(as_at)
+    def get_runnable_instances(
+        self, as_at: datetime, limit: int | None = None, *, definitions: Collection[tuple[str, int]] | None = None
+    ) -> list[str]:
+        return super().get_runnable_instances(as_at, definitions=definitions)
 
 
 class LatestFirst(InMemoryPersistenceProvider):
-    def get_runnable_instances(self, as_at: datetime, limit: int | None = None) -> list[str]:
-        return super().get_runnable_instances(as_at)[::-1][:limit]
+    def get_runnable_instances(
+        self, as_at: datetime, limit: int | None = None, *, definitions: Collection[tuple[str, int]] | None = None
+    ) -> list[str]:
+        return super().get_runnable_instances(as_at, definitions=definitions)[::-1][:limit]
 
-    def get_events(self, event_name: str, event_key: str, as_of: datetime) -> list[str]:
-        return super().get_events(event_name, event_key, as_of)[::-1]
+    def get_events(self, event_name: str, event_key: str, as_of: datetime, limit: int | None = None) -> list[str]:
+        return super().get_events(event_name, event_key, as_of, limit)[::-1]
 
 
 class SequenceReadThenWritten(InMemoryPersistenceProvider):

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial, partialmethod
+from functools import partialmethod
 from typing import Any
 
 from sqlalchemy import Engine, delete, event, select, text
@@ -24,7 +24,8 @@ from wfe_postgres.codec.validation import milliseconds
 from wfe_postgres.connections import Execute, PooledRunner, checkout, execution, failures, pooled, runners
 from wfe_postgres.connections.failures import Kind
 from wfe_postgres.contract.errors import PersistenceError
-from wfe_postgres.repositories.workflows import _instance_of, _save_guarded
+from wfe_postgres.repositories.guarded_writes import write_guarded
+from wfe_postgres.repositories.workflows import _instance_of
 from wfe_postgres.schema import revisions
 from wfe_postgres.statements import workflows as statements
 from wfe_postgres.statements.expressions import text_parameter
@@ -74,25 +75,24 @@ _REMOVE = delete(statements.pointers).where(
 )
 
 
-def save_pointers_first(self: Provider, statement: Any, params: dict[str, Any]) -> None:
+def save_pointers_first(statement: Any, params: dict[str, Any], execute: Execute, retried: bool) -> None:
     """Write the pointers before the revision of the workflow is checked."""
-    self._runner.write(lambda execute, _: execute(_POINTERS, params), params["workflow_id"])
-    self._runner.write(partial(_save_guarded, statement, params), params["workflow_id"])
+    execute(_POINTERS, params)
+    write_guarded(statement, params, execute, retried)
 
 
-def save_in_several_transactions(self: Provider, statement: Any, params: dict[str, Any]) -> None:
+def save_in_several_transactions(statement: Any, params: dict[str, Any], execute: Execute, retried: bool) -> None:
     """Write the workflow, then the pointers, then delete removed pointers, each in its own transaction."""
-    id = params["workflow_id"]
-    self._runner.write(partial(_save_guarded, statement, params | {"pointers": "[]", "removed": []}), id)
-    self._runner.write(lambda execute, _: execute(_POINTERS, params), id)
-    self._runner.write(lambda execute, _: execute(_REMOVE, params), id)
+    write_guarded(statement, params | {"pointers": "[]", "removed": []}, execute, retried)
+    execute(_POINTERS, params)
+    execute(_REMOVE, params)
 
 
 def load_in_two_statements(self: Provider, statement: Any, parameter: str, value: str) -> WorkflowInstance:
     """Load the workflow with one statement, and its pointers with another."""
-    [(id, json_row, _)] = self._runner.read(statement, {parameter: value})
-    [(_, _, pointers)] = self._runner.read(statement, {parameter: value})
-    return _instance_of((id, json_row, pointers))
+    [(id, json_row, _, json_nulls)] = self._runner.read(statement, {parameter: value})
+    [(_, _, pointers, _)] = self._runner.read(statement, {parameter: value})
+    return _instance_of((id, json_row, pointers, json_nulls))
 
 
 # Tokens ---------------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ MUTANTS = _by_name(
         Mutant(
             "M-a",
             "pointers are written before the parent",
-            replace(Provider, "_save", save_pointers_first),
+            replace(workflow_repository, "write_guarded", save_pointers_first),
             ["tests/conformance/test_postgres.py::TestPostgres::test_who_comes_second_is_refused"],
         ),
         Mutant(
@@ -75,7 +75,7 @@ MUTANTS = _by_name(
         Mutant(
             "M-e",
             "a save uses several transactions",
-            replace(Provider, "_save", save_in_several_transactions),
+            replace(workflow_repository, "write_guarded", save_in_several_transactions),
             ["tests/concurrency/test_atomic_saves.py::test_save_killed_halfway_is_atomic"],
         ),
         Mutant(

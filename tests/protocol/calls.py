@@ -159,6 +159,24 @@ def _process_three(provider: Provider) -> Call:
     return process
 
 
+def _renew(provider: Provider) -> Call:
+    instance = loaded(provider, 10)
+    assert instance.revision is not None
+    return partial(provider.renew_workflow, instance.id, instance.revision, 1)
+
+
+def _set_status(method: Callable[[Provider, str], bool], status: WorkflowStatus = WorkflowStatus.RUNNABLE) -> Prepare:
+    def prepare(provider: Provider) -> Call:
+        id = provider.create_new_workflow(workflow(status=status))
+
+        def change() -> None:
+            assert method(provider, id)
+
+        return change
+
+    return prepare
+
+
 def _delete(provider: Provider) -> Call:
     return partial(provider.delete_workflow, loaded(provider, 3).id)
 
@@ -192,11 +210,15 @@ ONE_ROUND_TRIP: dict[str, Prepare] = {
     "persist_workflow of a copy": _of_a_copy,
     "persist_workflow_with_subscriptions": _with_subscriptions,
     "persist_workflow_with_subscriptions, none": _without_subscriptions,
+    "renew_workflow": _renew,
     "get_workflow_instance": _get_workflow,
     "get_workflow_instance_by_name": _get_by_name,
     "get_workflow_instances of 50": _get_fifty,
     "get_runnable_instances": lambda it: partial(it.get_runnable_instances, at(0)),
     "get_runnable_instances, limited": lambda it: partial(it.get_runnable_instances, at(0), 10),
+    "get_runnable_instances of definitions": lambda it: partial(
+        it.get_runnable_instances, at(0), definitions=[("order", 1), ("order", 2)]
+    ),
     "next_definition_sequence": lambda it: partial(it.next_definition_sequence, "order"),
     "create_event": lambda it: partial(it.create_event, event(event_data={"amount": 1})),
     "get_event": _on_event(Provider.get_event),
@@ -236,6 +258,9 @@ LARGE: dict[str, Prepare] = {
 
 OTHERS: dict[str, Counted] = {
     "persist_workflow, unconditional": Counted(_unconditional, 2),
+    "suspend_workflow": Counted(_set_status(Provider.suspend_workflow), 2),
+    "resume_workflow": Counted(_set_status(Provider.resume_workflow, WorkflowStatus.SUSPENDED), 2),
+    "terminate_workflow": Counted(_set_status(Provider.terminate_workflow), 2),
     "process_commands, none due": Counted(_process_none_due, 2),
     "process_commands of 3": Counted(_process_three, 1 + 3 * 2 + 1),
     "delete_workflow": Counted(_delete, 2),

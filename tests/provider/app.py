@@ -10,6 +10,9 @@ from psycopg.rows import dict_row
 from sqlalchemy import Engine, Text, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
 
+from wfe_postgres import PostgresRepositories
+from wfe_postgres.testing.conformance.support import created, workflow
+
 MAKE_ORDERS = "CREATE TABLE IF NOT EXISTS public.orders (id text PRIMARY KEY)"
 NO_ORDERS = "TRUNCATE public.orders"
 
@@ -100,3 +103,10 @@ TRANSACTIONS: dict[str, Open] = {
     "psycopg": in_psycopg,
     "psycopg like Django's": in_psycopg_like_django,
 }
+
+
+def take_anothers_name(provider: PostgresRepositories, **values: Any) -> None:
+    """A save that violates the unique key of names: 23505."""
+    first, second = (created(provider, workflow(**values)) for _ in range(2))
+    second.name = first.name
+    provider.persist_workflow(second)

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Sql
+from tests.provider.app import take_anothers_name
 from tests.provider.canaries import CANARY, shown
 from wfe_postgres import (
     CorruptRowError,
@@ -45,12 +46,7 @@ def full_subscription(**values: Any) -> Any:
 
 
 REJECTED_BY_THE_DATABASE: dict[str, tuple[str, str, Call]] = {
-    "unique key of events": ("", "23505", lambda it: [it.create_event(full_event(id="e")) for _ in range(2)]),
-    "unique key of subscriptions": (
-        "",
-        "23505",
-        lambda it: [it.create_event_subscription(full_subscription(id="s")) for _ in range(2)],
-    ),
+    "unique key of workflows": ("", "23505", lambda it: take_anothers_name(it, description=CANARY, data=[CANARY])),
     "check constraint of events": (
         "ALTER TABLE wfc.events ADD CONSTRAINT no_canaries CHECK (event_key <> 'canary-of-the-values')",
         "23514",
@@ -145,14 +141,15 @@ def test_database_errors_do_not_disclose_values(
 
 def test_original_error_has_the_message_of_the_server(provider: Provider) -> None:
     """`original` is the psycopg error, with the message of the server."""
-    provider.create_event(event(id="e"))
     with pytest.raises(PersistenceError) as caught:
-        provider.create_event(event(id="e"))
-    assert caught.value.constraint == "events_pkey"
-    assert "Key (id)=(e) already exists" in str(caught.value.original)
+        take_anothers_name(provider)
+    assert caught.value.constraint == "workflows_name_key"
+    assert "Key (name)=(" in str(caught.value.original)
 
 
 OUR_OWN: dict[str, Call] = {
+    "event exists": lambda it: [it.create_event(full_event(id="e")) for _ in range(2)],
+    "subscription exists": lambda it: [it.create_event_subscription(full_subscription(id="s")) for _ in range(2)],
     "id exists": lambda it: [it.create_new_workflow(full_of_canaries(id="w", name="n")) for _ in range(2)],
     "stale revision": lambda it: save_twice(it),
     "missing workflow": lambda it: it.persist_workflow(full_of_canaries(name="n")),
@@ -229,9 +226,8 @@ def test_printed_traceback_does_not_disclose_values(provider: Provider) -> None:
     """`traceback.print_exc` within the except block prints no values."""
     stream = io.StringIO()
     try:
-        for _ in range(2):
-            provider.create_event(full_event(id="e"))
+        take_anothers_name(provider, description=CANARY)
     except PersistenceError:
         traceback.print_exc(file=stream)
-    assert "events_pkey" in stream.getvalue()
+    assert "workflows_name_key" in stream.getvalue()
     assert CANARY not in stream.getvalue()

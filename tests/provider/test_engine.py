@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, event, make_url, text
 
 from tests.conftest import Sql
+from tests.provider.app import take_anothers_name
 from tests.provider.databases import OURS, wait_until
 from wfe_postgres import PersistenceError, PersistenceProvider, PostgresPersistenceProvider, SerializationError
 from wfe_postgres.orm import Base
@@ -124,8 +125,8 @@ def test_calls_after_close_raise_persistence_error(database_url: str, sql: Sql) 
 
 def fail(provider: Provider) -> None:
     """Make a call that succeeds, and one that violates a unique constraint."""
-    id = provider.create_event(published())
-    provider.create_event(published(id=id))
+    provider.create_event(published())
+    take_anothers_name(provider)
 
 
 def test_with_statement_closes_the_provider(database_url: str, sql: Sql) -> None:
@@ -133,7 +134,7 @@ def test_with_statement_closes_the_provider(database_url: str, sql: Sql) -> None
     before = threading.active_count()
     for _ in range(3):
         provider = Provider(database_url)
-        with pytest.raises(PersistenceError, match="events_pkey"), provider:
+        with pytest.raises(PersistenceError, match="workflows_name_key"), provider:
             fail(provider)
         with pytest.raises(PersistenceError, match="closed"):
             provider.get_runnable_events(at(0))

@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from tests.conftest import Sql
-from tests.provider.app import InTransaction, Order, insert_order
+from tests.provider.app import InTransaction, Order, insert_order, take_anothers_name
 from wfe_postgres import PersistenceError, PostgresPersistenceProvider, PostgresRepositories, WorkflowNotFoundError
 from wfe_postgres.testing.conformance.support import at, created, event, has_event, workflow
 
@@ -53,14 +53,10 @@ def store(*ids: str) -> Call:
     return lambda it: [it.create_event(event(id=id)) for id in ids]
 
 
-def store_again(id: str) -> Call:
-    """A call that stores an existing event again and catches the error."""
-
-    def call(provider: PostgresRepositories) -> None:
-        with pytest.raises(PersistenceError):
-            provider.create_event(event(id=id))
-
-    return call
+def caught_violation(provider: PostgresRepositories) -> None:
+    """A call in which a statement fails, and which catches the error."""
+    with pytest.raises(PersistenceError):
+        take_anothers_name(provider)
 
 
 @pytest.mark.parametrize("kind", [AppError, KeyboardInterrupt, OSError, IntegrityError, WorkflowNotFoundError])
@@ -97,7 +93,7 @@ def test_nested_transaction_is_a_savepoint(provider: Provider) -> None:
         with outer.transaction() as inner:
             inner.create_event(event(id="inner again"))
             with pytest.raises(PersistenceError, match="23505"):
-                in_block(inner, store("outer"))
+                in_block(inner, take_anothers_name)
         assert outer.get_runnable_events(at(0)) == ["inner again", "outer"]
         assert provider.get_runnable_events(at(0)) == []
     assert provider.get_runnable_events(at(0)) == ["inner again", "outer"]
@@ -108,7 +104,7 @@ def test_failed_savepoint_keeps_the_callers_writes(provider: Provider, transacti
     tx = provider.using(transaction.session_or_connection)
     insert_order(transaction)
     with pytest.raises(PersistenceError, match="23505"):
-        in_block(tx, store("event-1", "event-1"))
+        in_block(tx, store("event-1"), take_anothers_name)
     in_block(tx, store("event-2"))
     transaction.commit()
     assert provider.get_runnable_events(at(0)) == ["event-2"]
@@ -158,9 +154,8 @@ def test_flush_error_of_a_savepoint_is_not_wrapped(provider: Provider, app_engin
 
 def test_block_with_a_caught_database_error_is_not_committed(provider: Provider) -> None:
     """The transaction is aborted after a failed statement, so the end of the block raises 25P02."""
-    provider.create_event(event(id="there"))
     with pytest.raises(PersistenceError) as caught:
-        in_block(provider, store("lost"), store_again("there"))
+        in_block(provider, store("lost"), caught_violation)
     assert caught.value.sqlstate == "25P02"
     assert not has_event(provider, "lost")
 
@@ -170,7 +165,7 @@ def test_savepoint_with_a_caught_database_error_is_rolled_back(provider: Provide
     tx = provider.using(transaction.session_or_connection)
     insert_order(transaction)
     with pytest.raises(PersistenceError) as caught:
-        in_block(tx, store("lost"), store_again("lost"))
+        in_block(tx, store("lost"), caught_violation)
     assert caught.value.sqlstate == "25P02"
     tx.create_event(event(id="kept"))
     transaction.commit()

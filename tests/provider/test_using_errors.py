@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Engine
 
 from tests.conftest import Sql
-from tests.provider.app import TRANSACTIONS, InTransaction, Open, insert_order
+from tests.provider.app import TRANSACTIONS, InTransaction, Open, insert_order, take_anothers_name
 from wfe_postgres import (
     ConcurrencyError,
     EventNotFoundError,
@@ -75,11 +75,11 @@ def test_rejected_calls_leave_the_transaction_usable(
 
 
 def test_unique_violation_raises_persistence_error(provider: Provider, transaction: InTransaction) -> None:
-    """The error for a duplicate event has the SQLSTATE and the constraint; the caller has to roll back."""
+    """The error for a taken name has the SQLSTATE and the constraint; the caller has to roll back."""
     provider.create_event(event(id="there"))
     with pytest.raises(PersistenceError) as caught:
-        provider.using(transaction.session_or_connection).create_event(event(id="there"))
-    assert (caught.value.sqlstate, caught.value.constraint) == ("23505", "events_pkey")
+        take_anothers_name(provider.using(transaction.session_or_connection))
+    assert (caught.value.sqlstate, caught.value.constraint) == ("23505", "workflows_name_key")
     transaction.rollback()
     assert provider.using(transaction.session_or_connection).get_event("there").id == "there"
     transaction.rollback()

@@ -7,7 +7,16 @@ from typing import Any
 
 from sqlalchemy import Executable
 
-from wfe_postgres.statements import commands, errors, events, maintenance, queries, subscriptions, workflows
+from wfe_postgres.statements import (
+    commands,
+    errors,
+    events,
+    maintenance,
+    queries,
+    status_changes,
+    subscriptions,
+    workflows,
+)
 
 TIME = "2025-06-01T00:00:00+00:00"
 EARLY = "2025-02-01T00:00:00+00:00"
@@ -64,6 +73,7 @@ SAVE = WORKFLOW | {
     "pointers": _pointers("p1", "p2", "new"),
     "removed": ["p3"],
     "kept": ["p1", "p2", "new"],
+    "subscription_ids": ["new"],
     "subscriptions": json.dumps([SUBSCRIPTION | {"id": "new"}]),
 }
 CREATE = WORKFLOW | {"id": "new", "name": "new", "revision": 1, "pointers": _pointers("p1", "p2")}
@@ -96,6 +106,7 @@ TOKEN = {"subscription_id": "s1", "token": "mine", "worker_id": "me", "expiry": 
 COMMAND = {"command_name": "ProcessWorkflow", "data": "w700", "execute_time": 5}
 CLAIM = {"as_of": NOW, "newest": 20_000, "still_there": [30, 31], "claim": 7, "lease": 30.0}
 CLAIMED_COMMAND = {"command_id": 20, "claim": 20}
+CHANGE = {"workflow_id": "w45000", "expected_revision": 0, "new_revision": 1}
 BATCH = [f"w{number}" for number in range(1, 21)]
 
 TABLE_NAMES = {"workflows": "wfc.workflows", "pointers": "wfc.execution_pointers"}
@@ -130,6 +141,17 @@ CASES = [
         {"idx_workflows_runnable"},
         11,
     ),
+    Case("renew_workflow", status_changes.RENEW, CHANGE | {"next_execution": 5}, {"workflows_pkey"}, 1),
+    Case("suspend_workflow", status_changes.SUSPEND, CHANGE, {"workflows_pkey"}, 1),
+    Case("resume_workflow", status_changes.RESUME, CHANGE, BY_ID, 10),
+    Case("resume_workflow, skip failed", status_changes.RESUME_AFTER_FAILED, CHANGE, BY_ID, 10),
+    Case(
+        "terminate_workflow",
+        status_changes.TERMINATE,
+        CHANGE | {"event_id": "new"},
+        {"workflows_pkey", "idx_subscriptions_workflow", "scheduled_commands_command_name_data_key"},
+        10,
+    ),
     Case(
         "next_definition_sequence",
         workflows.NEXT_NUMBER,
@@ -138,16 +160,25 @@ CASES = [
         1,
     ),
     Case("create_event", events.CREATE, EVENT | {"id": "new"}, set(), 1),
-    Case("create_event, retry", events.CREATE_UNLESS_STORED, EVENT | {"id": "e1"}, set(), 1),
+    Case("create_event, after a lost answer", events.IS_STORED, EVENT | {"id": "e1"}, {"events_pkey"}, 1),
     Case("get_event", events.GET, {"event_id": "e1"}, {"events_pkey"}, 1),
     Case("get_runnable_events", events.RUNNABLE, {"as_at": LATE, "limit": None}, {"idx_events_unprocessed"}, 1000),
     Case("get_runnable_events, limit", events.RUNNABLE, {"as_at": LATE, "limit": 10}, {"idx_events_unprocessed"}, 11),
-    Case("get_events", events.MATCHING_UNTIL, MATCHING | {"as_of": TIME}, {"idx_events_name_key"}, 5),
-    Case("get_events_since", events.MATCHING_SINCE, MATCHING | {"since": TIME}, {"idx_events_name_key"}, 5),
+    Case("get_events", events.MATCHING_UNTIL, MATCHING | {"as_of": TIME, "limit": None}, {"idx_events_name_key"}, 5),
+    Case(
+        "get_events_since", events.MATCHING_SINCE, MATCHING | {"since": TIME, "limit": None}, {"idx_events_name_key"}, 5
+    ),
     Case("mark_event_processed", events.MARK_PROCESSED, {"event_id": "e49500"}, {"events_pkey"}, 1),
     Case("mark_event_unprocessed", events.MARK_UNPROCESSED, {"event_id": "e1"}, {"events_pkey"}, 1),
     Case("create_event_subscription", subscriptions.CREATE, SUBSCRIPTION | {"id": "new"}, set(), 1),
-    Case("create_event_subscription, retry", subscriptions.CREATE_UNLESS_STORED, SUBSCRIPTION | {"id": "s1"}, set(), 1),
+    Case(
+        "create_event_subscription, after a lost answer",
+        subscriptions.IS_STORED,
+        SUBSCRIPTION | {"id": "s1"},
+        {"event_subscriptions_pkey"},
+        1,
+    ),
+    Case("stored of", subscriptions.STORED_OF, {"subscription_ids": ["s1", "new"]}, {"event_subscriptions_pkey"}, 2),
     Case("get_subscription", subscriptions.GET, {"subscription_id": "s1"}, {"event_subscriptions_pkey"}, 1),
     Case("get_subscriptions", subscriptions.OPEN, MATCHING | {"as_of": LATE}, {"idx_subscriptions_name_key"}, 5),
     Case(

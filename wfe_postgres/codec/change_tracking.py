@@ -13,9 +13,9 @@ from itertools import compress, count, repeat
 from operator import attrgetter, lt, ne
 from typing import Any, NoReturn, Self
 
-from wfe_postgres.codec.fields import POINTER_FIELDS, json_fields
+from wfe_postgres.codec.fields import POINTER_FIELDS, json_fields, optional_json_fields
 from wfe_postgres.contract.errors import SerializationError
-from wfe_postgres.contract.models import WorkflowInstance
+from wfe_postgres.contract.models import JSON_NULL, ExecutionPointer, WorkflowInstance
 
 POSITION_GAP = 2**20
 """The distance of neighbours in the stored order. (The sequence that numbers a Rust host's pointers begins below.)"""
@@ -30,6 +30,10 @@ PointerState = tuple[int, tuple[Any, ...], Fingerprint]
 """Of one pointer: its position, its scalar fields, the fingerprint of its JSON fields."""
 
 
+JsonNulls = frozenset[str]
+"""Of one pointer: the optional JSON fields in which the store holds JSON null; in the others `None` is SQL NULL."""
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The data and the pointers, by id, that the store holds under a revision."""
@@ -37,6 +41,8 @@ class Snapshot:
     workflow_id: str
     data: Fingerprint
     pointers: Mapping[str, PointerState]
+    json_nulls: Mapping[str, JsonNulls]
+    """Of the pointers, by id, that have such fields."""
 
 
 class TrackedRevision(int):
@@ -74,9 +80,17 @@ def new_revision() -> int:
     return secrets.randbits(63)
 
 
+def renewed(revision: int, number: int) -> int:
+    """The revision of this number, under which the store holds what it held under the other one."""
+    return TrackedRevision(number, revision.snapshot) if isinstance(revision, TrackedRevision) else number
+
+
 _id = attrgetter("id")
 _scalars = attrgetter(*(field.name for field in POINTER_FIELDS if field.validate and field.name != "id"))
 _json_values = attrgetter(*(field.name for field in json_fields(POINTER_FIELDS)))
+_OPTIONAL_JSON = tuple(field.name for field in optional_json_fields(POINTER_FIELDS))
+_optional_json_values = attrgetter(*_OPTIONAL_JSON)
+_NONE: JsonNulls = frozenset()
 
 
 def snapshot_of(instance: WorkflowInstance) -> Snapshot | None:
@@ -86,10 +100,10 @@ def snapshot_of(instance: WorkflowInstance) -> Snapshot | None:
     return revision.snapshot if known else None  # type: ignore[union-attr]
 
 
-def track_loaded(instance: WorkflowInstance, positions: Sequence[int]) -> None:
+def track_loaded(instance: WorkflowInstance, positions: Sequence[int], json_nulls: Mapping[str, JsonNulls]) -> None:
     """Give a freshly loaded instance, whose pointers stand at these positions, its tracked revision."""
     pointers = dict(zip(map(_id, instance.execution_pointers), _states(instance, positions), strict=True))
-    snapshot = Snapshot(instance.id, fingerprint(instance.data), pointers)
+    snapshot = Snapshot(instance.id, fingerprint(instance.data), pointers, json_nulls)
     instance.revision = TrackedRevision(instance.revision or 0, snapshot)
 
 
@@ -109,14 +123,18 @@ def compare(instance: WorkflowInstance, id: str, before: Snapshot | None) -> Cha
     if len(after) < len(ids):
         _refuse_duplicates(ids)
     changed = list(compress(count(), map(ne, states_before, states)))
+    known_nulls = before.json_nulls if before else {}
+    nulls = {id: names for id, names in known_nulls.items() if id in after}
     for index in changed:
         after[ids[index]] = _in_utc(states[index])
+        if names := _json_nulls(instance.execution_pointers[index], nulls.pop(ids[index], _NONE)):
+            nulls[ids[index]] = names
     data = fingerprint(instance.data)
     return Changes(
         data=before is None or before.data != data,
         pointers=[(index, positions[index]) for index in changed],
         removed=[] if after.keys() >= known.keys() else [it for it in known if it not in after],
-        after=Snapshot(id, data, after),
+        after=Snapshot(id, data, after, nulls),
         is_complete=before is None,
     )
 
@@ -155,6 +173,18 @@ def _states(instance: WorkflowInstance, positions: Sequence[int]) -> list[Pointe
     except ValueError:
         fingerprints = list(map(fingerprint, json_values))
     return list(zip(positions, map(_scalars, pointers), fingerprints, strict=True))
+
+
+def _json_nulls(pointer: ExecutionPointer, known: JsonNulls) -> JsonNulls:
+    """Where JSON null is to be stored: where it was asked for, or stands and was not touched; and an event that was
+    published without data is told from none by it."""
+    if pointer.event_published and pointer.event_data is None:
+        known |= {"event_data"}
+    values = _optional_json_values(pointer)
+    if not known and JSON_NULL not in values:
+        return _NONE
+    named = zip(_OPTIONAL_JSON, values, strict=True)
+    return frozenset(name for name, value in named if value is JSON_NULL or (value is None and name in known))
 
 
 def _in_utc(state: PointerState) -> PointerState:

@@ -8,8 +8,10 @@ import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import compress
 from typing import Any, TypeVar
 
+from wfe_postgres.codec.change_tracking import JsonNulls
 from wfe_postgres.codec.fields import (
     ERROR_FIELDS,
     EVENT_FIELDS,
@@ -21,6 +23,7 @@ from wfe_postgres.codec.fields import (
     WORKFLOW_FIELDS,
     Fields,
     list_or_dict,
+    optional_json_fields,
     required,
     to_optional_datetime,
 )
@@ -32,6 +35,7 @@ from wfe_postgres.contract.queries import WorkflowSummary
 _T = TypeVar("_T")
 
 _SEPARATOR = re.compile(r"[\s,]*")
+_OPTIONAL_JSON = tuple(field.name for field in optional_json_fields(POINTER_FIELDS))
 _UNREADABLE = (ValueError, TypeError, LookupError, RecursionError)
 
 
@@ -71,6 +75,12 @@ def read_pointers(json_rows: str) -> tuple[list[ExecutionPointer], list[int]]:
     else:
         return pointers, [row[-1] for row in rows]
     raise corrupt
+
+
+def read_json_nulls(json_nulls: str | None) -> dict[str, JsonNulls]:
+    """By pointer id, which optional JSON fields hold JSON null; a load gives `None` for these, as for SQL NULL."""
+    found = decode(json_nulls) if json_nulls else {}
+    return {id: frozenset(compress(_OPTIONAL_JSON, are_null)) for id, are_null in found.items()}
 
 
 def _pointer(row: list[Any]) -> ExecutionPointer:

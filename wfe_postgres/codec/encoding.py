@@ -5,7 +5,7 @@ one JSON array, an object per row.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from wfe_postgres.codec.change_tracking import Changes
@@ -23,6 +23,7 @@ from wfe_postgres.codec.json_values import check_call_size, encode, encode_membe
 from wfe_postgres.codec.validation import key, keys, text
 from wfe_postgres.contract.errors import SerializationError
 from wfe_postgres.contract.models import (
+    JSON_NULL,
     Event,
     EventSubscription,
     ExecutionError,
@@ -81,6 +82,7 @@ def save_parameters(
     params["pointers"] = _encode_pointers(instance, changes, limit)
     params["removed"] = changes.removed
     params["kept"] = list(changes.after.pointers) if changes.is_complete else []
+    params["subscription_ids"] = subscription_ids
     params["subscriptions"] = _array(
         [
             encode_subscription(it, subscription_ids[index], f"subscriptions[{index}].", limit)
@@ -99,13 +101,24 @@ def workflow_record(instance: WorkflowInstance, id: str, name: str) -> Record:
     return _record(instance, _WORKFLOW, "") | {"id": key(id, "id"), "name": key(name, "name")}
 
 
-def encode_pointer(pointer: ExecutionPointer, position: int, workflow_id: str, path: str, limit: int) -> str:
-    """The pointer as one JSON record. `limit`: of one JSON value, in bytes; `path`: of the pointer."""
+def encode_pointer(
+    pointer: ExecutionPointer,
+    position: int,
+    workflow_id: str,
+    path: str,
+    limit: int,
+    json_nulls: Collection[str] = (),
+) -> str:
+    """The pointer as one JSON record. `limit`: of one JSON value, in bytes; `path`: of the pointer.
+
+    `json_nulls`: the fields that are to hold JSON null.
+    """
     record = _record(pointer, _POINTER, f"{path}.")
     record["id"] = keys((workflow_id, "id"), (pointer.id, f"{path}.id"))[1]
     record["position"] = position
     _validate_shape(pointer, path)
-    return _encode_record(record, {name: getattr(pointer, name) for name in _POINTER_JSON}, f"{path}.", limit)
+    values = {name: getattr(pointer, name) for name in _POINTER_JSON}
+    return _encode_record(record, values, json_nulls, f"{path}.", limit)
 
 
 def subscription_record(subscription: EventSubscription, id: str, prefix: str = "") -> Record:
@@ -116,7 +129,9 @@ def subscription_record(subscription: EventSubscription, id: str, prefix: str = 
 def encode_subscription(subscription: EventSubscription, id: str, prefix: str, limit: int) -> str:
     """The subscription, under `id`, as one JSON record."""
     record = subscription_record(subscription, id, prefix)
-    return _encode_record(record, {"subscription_data": subscription.subscription_data}, prefix, limit)
+    data = subscription.subscription_data
+    json_nulls = ["subscription_data"] * (data is JSON_NULL)
+    return _encode_record(record, {"subscription_data": data}, json_nulls, prefix, limit)
 
 
 def event_record(event: Event, id: str, limit: int) -> Record:
@@ -143,10 +158,10 @@ def encode_plain_records(records: list[Record]) -> str:
 
 
 def _encode_pointers(instance: WorkflowInstance, changes: Changes, limit: int) -> str:
-    pointers, id = instance.execution_pointers, changes.after.workflow_id
+    pointers, id, nulls = instance.execution_pointers, changes.after.workflow_id, changes.after.json_nulls.get
     return _array(
         [
-            encode_pointer(pointers[index], position, id, f"execution_pointers[{index}]", limit)
+            encode_pointer(it := pointers[index], position, id, f"execution_pointers[{index}]", limit, nulls(it.id, ()))
             for index, position in changes.pointers
         ]
     )
@@ -175,7 +190,9 @@ def _validate_shape(pointer: ExecutionPointer, path: str) -> None:
         raise SerializationError(f"{path}.extension_attributes", "a dict is needed")
 
 
-def _encode_record(record: Record, json_values: Record, prefix: str, limit: int) -> str:
-    present = {name: value for name, value in json_values.items() if value is not None}
+def _encode_record(record: Record, json_values: Record, json_nulls: Collection[str], prefix: str, limit: int) -> str:
+    present = {name: value for name, value in json_values.items() if value is not None and value is not JSON_NULL}
+    if json_nulls:
+        record["json_nulls"] = dict.fromkeys(json_nulls)
     members = encode_members(present, prefix, limit)
     return f"{_dump(record)[:-1]},{members}}}" if members else _dump(record)

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import InstrumentedAttribute
 
-from wfe_postgres.codec.validation import big_integer, boolean, integer, key, member, optional, text, timestamp
+from wfe_postgres.codec.validation import big_integer, boolean, key, member, natural, optional, text, timestamp
 from wfe_postgres.contract.models import CommandName, PointerStatus, WorkflowStatus
 from wfe_postgres.orm import CommandRow, ErrorRow, EventRow, PointerRow, SubscriptionRow, WorkflowRow
 
@@ -84,7 +84,7 @@ WORKFLOW_FIELDS: Fields = (
     Field(WorkflowRow.name, key),
     Field(WorkflowRow.root_workflow_id, optional(key)),
     Field(WorkflowRow.definition_id, key, attribute="workflow_definition_id"),
-    Field(WorkflowRow.version, integer),
+    Field(WorkflowRow.version, natural),
     Field(WorkflowRow.description, _optional_text),
     Field(WorkflowRow.reference, _optional_text),
     Field(WorkflowRow.status, partial(member, WorkflowStatus), WORKFLOW_STATUS.__getitem__),
@@ -99,7 +99,7 @@ SUMMARY_FIELDS: Fields = tuple(it for it in WORKFLOW_FIELDS if it.name not in ("
 
 POINTER_FIELDS: Fields = (
     Field(PointerRow.id, text),
-    Field(PointerRow.step_id, integer),
+    Field(PointerRow.step_id, natural),
     Field(PointerRow.active, boolean),
     Field(PointerRow.status, partial(member, PointerStatus), POINTER_STATUS.__getitem__),
     Field(PointerRow.sleep_until, _optional_timestamp, to_optional_datetime),
@@ -111,7 +111,7 @@ POINTER_FIELDS: Fields = (
     Field(PointerRow.event_published, boolean, required),
     Field(PointerRow.event_data),
     Field(PointerRow.step_name, _optional_text),
-    Field(PointerRow.retry_count, integer, required),
+    Field(PointerRow.retry_count, natural, required),
     Field(PointerRow.children, read=partial(list_or_dict, list)),
     Field(PointerRow.context_item),
     Field(PointerRow.predecessor_id, _optional_text),
@@ -124,7 +124,7 @@ POINTER_FIELDS: Fields = (
 SUBSCRIPTION_FIELDS: Fields = (
     Field(SubscriptionRow.id, key),
     Field(SubscriptionRow.workflow_id, key),
-    Field(SubscriptionRow.step_id, integer),
+    Field(SubscriptionRow.step_id, natural),
     Field(SubscriptionRow.execution_pointer_id, text),
     Field(SubscriptionRow.event_name, key),
     Field(SubscriptionRow.event_key, key),
@@ -167,3 +167,8 @@ def columns_of(fields: Fields) -> Columns:
 def json_fields(fields: Fields) -> Fields:
     """The fields that hold JSON values."""
     return tuple(field for field in fields if isinstance(field.column.type, JSONB))
+
+
+def optional_json_fields(fields: Fields) -> Fields:
+    """The fields that hold a JSON value or none, where SQL NULL and JSON null are two things."""
+    return tuple(it for it in json_fields(fields) if it.column.nullable and it.read is as_stored)

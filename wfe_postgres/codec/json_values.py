@@ -13,6 +13,7 @@ from typing import Any
 
 from wfe_postgres.codec.validation import text, unstorable
 from wfe_postgres.contract.errors import SerializationError
+from wfe_postgres.contract.models import JSON_NULL
 
 MAX_PAYLOAD_BYTES = 64 * 1024 * 1024
 """One JSON value's default limit, in bytes of its encoding. (PostgreSQL's own lies at 256 MB.)"""
@@ -34,11 +35,11 @@ decode: Callable[[str], Any] = json.JSONDecoder().decode
 
 
 def encode(value: Any, path: str, limit: int = MAX_PAYLOAD_BYTES) -> str:
-    """`value` as JSON text that jsonb returns equal.
+    """`value` as JSON text that jsonb returns equal; `JSON_NULL` as null.
 
     `path` is the field's name, where a `SerializationError`'s own path begins; `limit` is in bytes.
     """
-    encoded = _encode_plain(value)
+    encoded = "null" if value is JSON_NULL else _encode_plain(value)
     if encoded is None:
         encoded = _encode_carefully(value, path)
     check_size(encoded, path, limit)

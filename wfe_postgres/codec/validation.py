@@ -95,6 +95,20 @@ def big_integer(value: object, path: str) -> int:
     return integer(value, path, INT8)
 
 
+def natural(value: object, path: str) -> int:
+    """An integer from 0 up that an int4 column holds: the engine's own type is unsigned."""
+    if (number := integer(value, path)) < 0:
+        raise SerializationError(path, "a negative integer")
+    return number
+
+
+def definition(value: object, path: str) -> tuple[str, int]:
+    """The id and the version of a workflow definition."""
+    if not isinstance(value, tuple) or len(value) != 2:
+        raise SerializationError(path, "a pair of definition id and version is needed")
+    return text(value[0], f"{path}[0]"), natural(value[1], f"{path}[1]")
+
+
 def boolean(value: object, path: str) -> bool:
     """True or False."""
     if not isinstance(value, bool):

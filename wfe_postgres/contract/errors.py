@@ -59,6 +59,28 @@ class WorkflowExistsError(WfeError):
         return f"a workflow with the id {self.workflow_id!r} or the name {self.name!r} exists"
 
 
+class EventExistsError(WfeError):
+    """An event with this id is stored already; nothing was written."""
+
+    def __init__(self, event_id: str) -> None:
+        super().__init__(event_id)
+        self.event_id = event_id
+
+    def __str__(self) -> str:
+        return f"an event with the id {self.event_id!r} exists"
+
+
+class SubscriptionExistsError(WfeError):
+    """An event subscription with this id is stored already; nothing was written."""
+
+    def __init__(self, subscription_id: str) -> None:
+        super().__init__(subscription_id)
+        self.subscription_id = subscription_id
+
+    def __str__(self) -> str:
+        return f"an event subscription with the id {self.subscription_id!r} exists"
+
+
 class SubscriptionTokenError(WfeError):
     """The subscription is not held by this token; its lock is unchanged."""
 

@@ -2,7 +2,7 @@
 
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Any, Self
 from uuid import uuid4
 
@@ -38,6 +38,19 @@ class CommandName(StrEnum):
     PROCESS_EVENT = "ProcessEvent"
 
 
+class JsonNull(Enum):
+    """The type of `JSON_NULL`. An enum, so that copies and pickles are the same object."""
+
+    JSON_NULL = "null"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+JSON_NULL = JsonNull.JSON_NULL
+"""Stores JSON null in an optional JSON field, where `None` stores SQL NULL. A load returns `None` for both."""
+
+
 FINISHED_POINTERS = frozenset(
     {
         PointerStatus.COMPLETE,
@@ -63,7 +76,9 @@ def now() -> datetime:
 class ExecutionPointer:
     """One step of one workflow: its state, what it waits for, and its outcome.
 
-    The fields typed `Any` hold JSON values; `None` in them is SQL NULL.
+    The fields typed `Any` hold JSON values; `None` in them is SQL NULL, `JSON_NULL` is JSON null. A field that was
+    loaded as `None` and is still `None` is stored as it was. The `event_data` of an `event_published` pointer is never
+    SQL NULL. `step_id` and `retry_count` are not negative.
     """
 
     step_id: int

@@ -1,14 +1,15 @@
 """What all repositories share: a statement runner, a schema, and a limit for the size of a value."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+from sqlalchemy import Executable
 from sqlalchemy.orm import sessionmaker
 
 from wfe_postgres.codec.json_values import MAX_PAYLOAD_BYTES
 from wfe_postgres.codec.validation import schema_name
-from wfe_postgres.connections import JoinedRunner, PooledRunner, SessionOrConnection, StatementRunner
+from wfe_postgres.connections import Execute, JoinedRunner, PooledRunner, SessionOrConnection, StatementRunner
 from wfe_postgres.connections.checkout import session_source
 from wfe_postgres.connections.runners import join_caller
 from wfe_postgres.contract.errors import CorruptRowError
@@ -55,6 +56,13 @@ def _runner_for(source: Source, schema: str) -> StatementRunner:
 def id_or_new(id: str) -> str:
     """The id, or a new UUID where it is empty."""
     return id if id != "" else new_id()
+
+
+def create_once(
+    create: Executable, is_stored: Executable, record: Mapping[str, Any], execute: Execute, may_have_committed: bool
+) -> bool:
+    """Store a row. False: its id is stored already, and not by an earlier try of this call whose answer was lost."""
+    return bool(execute(create, record)) or (may_have_committed and bool(execute(is_stored, record)))
 
 
 def read_all(json_rows: Iterable[str], read: Callable[[str], _T]) -> list[_T]:

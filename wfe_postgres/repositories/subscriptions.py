@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Executable
@@ -11,18 +12,22 @@ from wfe_postgres.codec.encoding import subscription_record
 from wfe_postgres.codec.json_values import check_call_size, encode
 from wfe_postgres.codec.validation import text, timestamp
 from wfe_postgres.connections import Execute
-from wfe_postgres.contract.errors import OutcomeUnknownError, SubscriptionNotFoundError, SubscriptionTokenError
+from wfe_postgres.contract.errors import (
+    OutcomeUnknownError,
+    SubscriptionExistsError,
+    SubscriptionNotFoundError,
+    SubscriptionTokenError,
+)
 from wfe_postgres.contract.interfaces import SubscriptionRepository
 from wfe_postgres.contract.models import EventSubscription
-from wfe_postgres.repositories.base import Repository, id_or_new, logger, read_all
+from wfe_postgres.repositories.base import Repository, create_once, id_or_new, logger, read_all
 from wfe_postgres.statements import subscriptions as statements
 
 
 class PostgresSubscriptionRepository(Repository, SubscriptionRepository):
     """`SubscriptionRepository` on the table `event_subscriptions`. Every call is one statement.
 
-    An id that is stored already: `PersistenceError` with its `constraint`. In lists, a row that cannot be read is left
-    out and its id is logged.
+    In lists, a row that cannot be read is left out and its id is logged.
     """
 
     def create_event_subscription(self, subscription: EventSubscription) -> str:
@@ -33,11 +38,8 @@ class PostgresSubscriptionRepository(Repository, SubscriptionRepository):
             None if data is None else encode(data, "subscription_data", self._max_payload_bytes)
         )
         check_call_size("subscription_data", record["subscription_data"])
-
-        def attempt(execute: Execute, may_have_committed: bool) -> None:
-            execute(statements.CREATE_UNLESS_STORED if may_have_committed else statements.CREATE, record)
-
-        self._runner.write(attempt, id)
+        if not self._runner.write(partial(create_once, statements.CREATE, statements.IS_STORED, record), id):
+            raise SubscriptionExistsError(id)
         subscription.id = id
         return id
 

@@ -1,19 +1,25 @@
 """Workflow instances in PostgreSQL: a save, a load or a creation is one round trip at any size."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from sqlalchemy import Executable
 
-from wfe_postgres.codec.change_tracking import TrackedRevision, compare, new_revision, snapshot_of, track_loaded
-from wfe_postgres.codec.decoding import read_pointers, read_workflow
+from wfe_postgres.codec.change_tracking import (
+    TrackedRevision,
+    compare,
+    new_revision,
+    renewed,
+    snapshot_of,
+    track_loaded,
+)
+from wfe_postgres.codec.decoding import read_json_nulls, read_pointers, read_workflow
 from wfe_postgres.codec.encoding import creation_parameters, save_parameters
-from wfe_postgres.codec.validation import count, key, milliseconds, text
+from wfe_postgres.codec.validation import big_integer, count, definition, key, milliseconds, optional, text
 from wfe_postgres.connections import Execute
 from wfe_postgres.contract.errors import (
-    ConcurrencyError,
     CorruptRowError,
     OutcomeUnknownError,
     SerializationError,
@@ -21,8 +27,11 @@ from wfe_postgres.contract.errors import (
     WorkflowNotFoundError,
 )
 from wfe_postgres.contract.interfaces import WorkflowRepository
-from wfe_postgres.contract.models import EventSubscription, WorkflowInstance
+from wfe_postgres.contract.models import EventSubscription, WorkflowInstance, WorkflowStatus
+from wfe_postgres.contract.status_changes import UNFINISHED, completion_event_id
 from wfe_postgres.repositories.base import Repository, id_or_new, logger
+from wfe_postgres.repositories.guarded_writes import write_guarded, write_locked
+from wfe_postgres.statements import status_changes
 from wfe_postgres.statements import workflows as statements
 
 
@@ -64,14 +73,41 @@ class PostgresWorkflowRepository(Repository, WorkflowRepository):
         statement = statements.save(
             complete=changes.is_complete, removes=bool(changes.removed), with_subscriptions=bool(subscriptions)
         )
-        self._save(statement, params)
+        if params["expected_revision"] is None:
+            write_locked(self._runner, statement, params)
+        else:
+            self._runner.write(partial(write_guarded, statement, params), instance.id)
         for subscription, id in zip(subscriptions, ids, strict=True):
             subscription.id = id
         instance.revision = TrackedRevision(revision, changes.after)
 
-    def get_runnable_instances(self, as_at: datetime, limit: int | None = None) -> list[str]:
-        params = {"as_at": milliseconds(as_at, "as_at"), "limit": count(limit, "limit")}
-        return [id for (id,) in self._runner.read(statements.RUNNABLE, params)]
+    def get_runnable_instances(
+        self, as_at: datetime, limit: int | None = None, *, definitions: Collection[tuple[str, int]] | None = None
+    ) -> list[str]:
+        params: dict[str, Any] = {"as_at": milliseconds(as_at, "as_at"), "limit": count(limit, "limit")}
+        statement: Executable = statements.RUNNABLE
+        if definitions is not None:
+            statement = statements.RUNNABLE_OF_DEFINITIONS
+            known = sorted({definition(it, f"definitions[{index}]") for index, it in enumerate(definitions)})
+            params |= {"definition_ids": [id for id, _ in known], "versions": [version for _, version in known]}
+        return [id for (id,) in self._runner.read(statement, params)]
+
+    def renew_workflow(self, id: str, revision: int, next_execution: int | None) -> int:
+        params = _changed(id) | {"expected_revision": big_integer(revision, "revision")}
+        params["next_execution"] = optional(big_integer)(next_execution, "next_execution")
+        self._runner.write(partial(write_guarded, status_changes.RENEW, params), id)
+        return renewed(revision, params["new_revision"])
+
+    def suspend_workflow(self, id: str) -> bool:
+        return write_locked(self._runner, status_changes.SUSPEND, _changed(id), (WorkflowStatus.RUNNABLE,))
+
+    def resume_workflow(self, id: str, *, skip_failed: bool = False) -> bool:
+        statement = status_changes.RESUME_AFTER_FAILED if skip_failed else status_changes.RESUME
+        return write_locked(self._runner, statement, _changed(id), (WorkflowStatus.SUSPENDED,))
+
+    def terminate_workflow(self, id: str) -> bool:
+        params = _changed(id) | {"event_id": completion_event_id(id)}
+        return write_locked(self._runner, status_changes.TERMINATE, params, UNFINISHED)
 
     def get_workflow_instance(self, id: str) -> WorkflowInstance:
         return self._get(statements.GET, "workflow_id", text(id, "id"))
@@ -104,65 +140,9 @@ class PostgresWorkflowRepository(Repository, WorkflowRepository):
             raise WorkflowNotFoundError(value)
         return _instance_of(rows.pop())
 
-    def _save(self, statement: Executable, params: dict[str, Any]) -> None:
-        id: str = params["workflow_id"]
-        if params["expected_revision"] is None:
-            self._runner.transact(_UnconditionalSave(statement, params), id)
-        else:
-            self._runner.write(partial(_save_guarded, statement, params), id)
 
-
-def _save_guarded(statement: Executable, params: Mapping[str, Any], execute: Execute, may_have_committed: bool) -> None:
-    """A save under the revision that the instance was loaded with.
-
-    Never merged, and never repeated on a conflict: the step ran on data that is stale now, so only the host can decide.
-    """
-    id, expected = params["workflow_id"], params["expected_revision"]
-    if may_have_committed and _was_committed(execute, id, expected, params["new_revision"]):
-        return
-    if execute(statement, params):
-        return
-    # By a second statement: in the first one's snapshot the other's save may not have been there yet.
-    found = execute(statements.REVISION, {"workflow_id": id})
-    if not found:
-        raise WorkflowNotFoundError(id)
-    raise ConcurrencyError(id, expected, found[0][0])
-
-
-class _UnconditionalSave:
-    """A save that overwrites what is stored.
-
-    The row is locked first: a statement that waits for a lock goes on with the snapshot that it took before it waited,
-    and would miss the pointers that another writer has added.
-    """
-
-    def __init__(self, statement: Executable, params: Mapping[str, Any]) -> None:
-        self._statement = statement
-        self._params = params
-        self._expected: int | None = None
-
-    def __call__(self, execute: Execute, may_have_committed: bool) -> None:
-        id, new = self._params["workflow_id"], self._params["new_revision"]
-        if may_have_committed and self._expected is not None and _was_committed(execute, id, self._expected, new):
-            return
-        while True:
-            found = execute(statements.LOCKED_REVISION, {"workflow_id": id})
-            if not found:
-                raise WorkflowNotFoundError(id)
-            self._expected = found[0][0]
-            # Guarded all the same: on a caller's connection in autocommit the lock is gone by now.
-            if execute(self._statement, {**self._params, "expected_revision": self._expected}):
-                return
-
-
-def _was_committed(execute: Execute, id: str, expected: int, new: int) -> bool:
-    """Whether a save whose answer was lost was committed; waits for it to end, if it is still running."""
-    found = execute(statements.LOCKED_REVISION, {"workflow_id": id})
-    revision = found[0][0] if found else None
-    if revision not in (expected, new):
-        reason = "the connection was lost during a save, and the workflow has been changed since"
-        raise OutcomeUnknownError(reason, (id,))
-    return bool(revision == new)
+def _changed(id: str) -> dict[str, Any]:
+    return {"workflow_id": text(id, "id"), "new_revision": new_revision()}
 
 
 def _require_own(execute: Execute, may_have_committed: bool, id: str, name: str, revision: int) -> None:
@@ -186,9 +166,9 @@ def _subscription_ids(subscriptions: Sequence[EventSubscription]) -> list[str]:
 
 
 def _instance_of(row: Any) -> WorkflowInstance:
-    _, json_row, pointers = row
+    _, json_row, pointers, json_nulls = row
     instance = read_workflow(json_row)
     instance.execution_pointers, positions = read_pointers(pointers)
     del row, json_row, pointers  # large texts need not be there while the snapshot is made
-    track_loaded(instance, positions)
+    track_loaded(instance, positions, read_json_nulls(json_nulls))
     return instance

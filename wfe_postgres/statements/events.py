@@ -1,13 +1,14 @@
 """Events: each call is one statement."""
 
-from sqlalchemy import Table, insert, select, text, update
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import Table, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 
 from wfe_postgres.codec.fields import EVENT_FIELDS, columns_of
 from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
 from wfe_postgres.orm import EventRow
 from wfe_postgres.statements.expressions import (
     bigint_parameter,
+    equal_row,
     json_row,
     moment_parameter,
     parameters,
@@ -21,13 +22,13 @@ _by_id = events.c.id == text_parameter("event_id")
 _matching = (events.c.event_name == text_parameter("event_name")) & (events.c.event_key == text_parameter("event_key"))
 _oldest_first = (events.c.event_time, events.c.id)
 
-CREATE = insert(events).values(parameters(EventRow)).returning(events.c.id, FORCE_SYNCHRONOUS_COMMIT)
-CREATE_UNLESS_STORED = (
-    upsert(events)
+CREATE = (
+    insert(events)
     .values(parameters(EventRow))
     .on_conflict_do_nothing()
     .returning(events.c.id, FORCE_SYNCHRONOUS_COMMIT)
 )
+IS_STORED = equal_row(EventRow, "is_processed")
 
 GET = select(json_row(columns_of(EVENT_FIELDS))).where(_by_id)
 
@@ -38,12 +39,9 @@ RUNNABLE = (
     .order_by(*_oldest_first)
     .limit(bigint_parameter("limit"))
 )
-MATCHING_UNTIL = (
-    select(events.c.id).where(_matching, events.c.event_time <= moment_parameter("as_of")).order_by(*_oldest_first)
-)
-MATCHING_SINCE = (
-    select(events.c.id).where(_matching, events.c.event_time >= moment_parameter("since")).order_by(*_oldest_first)
-)
+_ids = select(events.c.id).where(_matching).order_by(*_oldest_first).limit(bigint_parameter("limit"))
+MATCHING_UNTIL = _ids.where(events.c.event_time <= moment_parameter("as_of"))
+MATCHING_SINCE = _ids.where(events.c.event_time >= moment_parameter("since"))
 
 MARK_PROCESSED = update(events).where(_by_id).values(is_processed=True).returning(events.c.id, FORCE_SYNCHRONOUS_COMMIT)
 MARK_UNPROCESSED = (

@@ -15,6 +15,7 @@ from sqlalchemy import (
     ColumnElement,
     DateTime,
     Double,
+    Executable,
     FunctionElement,
     Integer,
     Table,
@@ -24,15 +25,20 @@ from sqlalchemy import (
     column,
     func,
     literal_column,
+    select,
     type_coerce,
 )
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
 from sqlalchemy.orm import InstrumentedAttribute
 
+from wfe_postgres.codec.fields import Fields, optional_json_fields
 from wfe_postgres.orm import Base
 
 Columns = Sequence[InstrumentedAttribute[Any]]
+
+JSON_NULLS = "json_nulls"
+"""Of a record: which columns are to hold JSON null. See `record_values`."""
 
 builtin: Any = func.pg_catalog
 
@@ -92,6 +98,13 @@ def parameters(row: type[Base], *without: str) -> dict[str, ColumnElement[Any]]:
     return {it.key: parameter_for(it) for it in table_of(row).columns if not it.system and it.key not in without}
 
 
+def equal_row(row: type[Base], *without: str) -> Executable:
+    """The id of the row whose columns, but some, are equal to their parameters."""
+    columns = table_of(row).c
+    equal = (columns[name].is_not_distinct_from(value) for name, value in parameters(row, "id", *without).items())
+    return select(columns.id).where(columns.id == text_parameter("id"), *equal)
+
+
 def json_row(columns: Columns) -> ColumnElement[str]:
     """The row's columns as the text of one JSON array."""
     return sql_cast(json_array(columns), Text())
@@ -108,9 +121,24 @@ def records(row: type[Base], names: Iterable[str], parameter: str) -> TableValue
 
     (json_to_recordset: its jsonb sister gives up on a parameter of some 256 MB.)
     """
-    columns = (column(name, _record_type(table_of(row).columns[name])) for name in names)
+    columns = (column(name, _record_type(table_of(row).columns.get(name))) for name in names)
     rows: FunctionElement[Any] = builtin.json_to_recordset(sql_cast(text_parameter(parameter), JSON()))
     return rows.table_valued(*columns, name="record").render_derived(name="record", with_types=True)
+
+
+def record_values(rows: TableValuedAlias, fields: Fields) -> list[ColumnElement[Any]]:
+    """What the columns of these fields become, from `records` with the column `JSON_NULLS` besides.
+
+    In a record JSON null becomes SQL NULL. So that column holds an object with a null for each column that is to be
+    JSON null.
+    """
+    optional = {it.column.key for it in optional_json_fields(fields)}
+
+    def value(name: str) -> ColumnElement[Any]:
+        json_null = rows.c[JSON_NULLS].op("->")(literal_column(f"'{name}'"))
+        return func.coalesce(rows.c[name], json_null) if name in optional else rows.c[name]
+
+    return [value(it.column.key) for it in fields]
 
 
 def _readable(column: InstrumentedAttribute[Any]) -> ColumnElement[Any]:
@@ -122,6 +150,8 @@ def _readable(column: InstrumentedAttribute[Any]) -> ColumnElement[Any]:
     )
 
 
-def _record_type(column: ColumnElement[Any]) -> Any:
+def _record_type(column: ColumnElement[Any] | None) -> Any:
+    if column is None:
+        return JSONB()
     kinds = {Integer: Integer(), BigInteger: BigInteger(), Boolean: Boolean(), Text: Text(), JSONB: JSONB()}
     return kinds.get(type(column.type), DateTime(timezone=True))

@@ -1,18 +1,20 @@
 """Event subscriptions: each call is one statement; who holds one is decided by the database's clock."""
 
-from sqlalchemy import Table, delete, insert, null, or_, select, update
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import Table, any_, delete, null, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
 
 from wfe_postgres.codec.fields import SUBSCRIPTION_FIELDS, columns_of
 from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
 from wfe_postgres.orm import SubscriptionRow
 from wfe_postgres.statements.expressions import (
     builtin,
+    equal_row,
     json_row,
     moment_parameter,
     parameters,
     table_of,
     text_parameter,
+    texts_parameter,
 )
 
 subscriptions: Table = table_of(SubscriptionRow)
@@ -24,13 +26,15 @@ _held_by_caller = _token == text_parameter("token")
 # Not now(): that is the time at which a surrounding transaction began.
 IS_OPEN = or_(_token.is_(None), subscriptions.c.external_token_expiry <= builtin.clock_timestamp())
 
-CREATE = insert(subscriptions).values(parameters(SubscriptionRow)).returning(_id, FORCE_SYNCHRONOUS_COMMIT)
-CREATE_UNLESS_STORED = (
-    upsert(subscriptions)
+CREATE = (
+    insert(subscriptions)
     .values(parameters(SubscriptionRow))
     .on_conflict_do_nothing()
     .returning(_id, FORCE_SYNCHRONOUS_COMMIT)
 )
+
+IS_STORED = equal_row(SubscriptionRow, "external_token", "external_worker_id", "external_token_expiry")
+STORED_OF = select(_id).where(_id == any_(texts_parameter("subscription_ids"))).order_by(_id).limit(1)
 
 GET = select(json_row(columns_of(SUBSCRIPTION_FIELDS))).where(_by_id)
 

@@ -7,14 +7,15 @@ from sqlalchemy import (
     CTE,
     ColumnElement,
     Executable,
-    Select,
     Table,
     Text,
     all_,
+    and_,
     any_,
     delete,
     func,
     literal_column,
+    or_,
     select,
     text,
     true,
@@ -23,16 +24,25 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 
-from wfe_postgres.codec.fields import POINTER_FIELDS, SUBSCRIPTION_FIELDS, WORKFLOW_FIELDS, columns_of
+from wfe_postgres.codec.fields import (
+    POINTER_FIELDS,
+    SUBSCRIPTION_FIELDS,
+    WORKFLOW_FIELDS,
+    columns_of,
+    optional_json_fields,
+)
 from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
 from wfe_postgres.orm import PointerRow, SequenceRow, SubscriptionRow, WorkflowRow
 from wfe_postgres.statements.expressions import (
+    JSON_NULLS,
     bigint_parameter,
+    bigints_parameter,
     builtin,
     json_array,
     json_parameter,
     json_row,
     parameters,
+    record_values,
     records,
     table_of,
     text_parameter,
@@ -50,8 +60,8 @@ _SUBSCRIPTION_NAMES = [field.column.key for field in SUBSCRIPTION_FIELDS]
 
 def _insert_pointers(parent: CTE, *, only_if_changed: bool = False, replace: bool = True) -> CTE:
     """Store the records in `:pointers`, if the parent row was written; `replace` those that exist."""
-    rows = records(PointerRow, _POINTER_NAMES, "pointers")
-    source = select(parent.c.id, literal_column("record.*")).select_from(rows.join(parent, true()))
+    rows = records(PointerRow, [*_POINTER_NAMES, JSON_NULLS], "pointers")
+    source = select(parent.c.id, *record_values(rows, POINTER_FIELDS)).select_from(rows.join(parent, true()))
     inserted = insert(pointers).from_select(["workflow_id", *_POINTER_NAMES], source)
     if not replace:
         return inserted.cte("written_pointers")
@@ -67,8 +77,8 @@ def _insert_pointers(parent: CTE, *, only_if_changed: bool = False, replace: boo
 
 
 def _insert_subscriptions(parent: CTE) -> CTE:
-    rows = records(SubscriptionRow, _SUBSCRIPTION_NAMES, "subscriptions")
-    source: Select[Any] = select(literal_column("record.*")).select_from(rows.join(parent, true()))
+    rows = records(SubscriptionRow, [*_SUBSCRIPTION_NAMES, JSON_NULLS], "subscriptions")
+    source = select(*record_values(rows, SUBSCRIPTION_FIELDS)).select_from(rows.join(parent, true()))
     return insert(subscriptions).from_select(_SUBSCRIPTION_NAMES, source).cte("new_subscriptions")
 
 
@@ -89,10 +99,12 @@ def _save(*, complete: bool, removes: bool, with_subscriptions: bool) -> Executa
     # Unchanged data is not sent; the stored value then stays where it is, also outside the row (TOAST).
     values["data"] = func.coalesce(json_parameter("data"), workflows.c.data)
     values["last_heartbeat_at"] = builtin.now()
+    none_stored = ~select(subscriptions.c.id).where(_is_any(subscriptions.c.id, "subscription_ids")).exists()
     saved = (
         update(workflows)
         .where(workflows.c.id == text_parameter("workflow_id"))
         .where(workflows.c.revision == bigint_parameter("expected_revision"))
+        .where(*[none_stored] * with_subscriptions)
         .values(values)
         .returning(workflows.c.id, FORCE_SYNCHRONOUS_COMMIT)
         .cte("saved")
@@ -123,15 +135,27 @@ def _create() -> Executable:
 
 
 def _load(condition: ColumnElement[bool]) -> Executable:
-    """A row per workflow: its id, its JSON row, its pointers' JSON rows; one statement, so one snapshot."""
+    """A row per workflow: its id, its JSON row, its pointers' JSON rows, and which of their columns hold JSON null; one
+    statement, so one snapshot."""
     # Pointers from before positions were kept all have the same one; they come as the table holds them.
     order = aggregate_order_by(json_array(columns_of(POINTER_FIELDS)), pointers.c.position, literal_column("ctid"))
-    own_pointers = (
-        select(sql_cast(func.coalesce(builtin.json_agg(order), literal_column("'[]'::json")), Text()))
+    are_null = [_is_json_null(pointers.c[it.column.key]) for it in optional_json_fields(POINTER_FIELDS)]
+    nulls = builtin.json_object_agg(pointers.c.id, builtin.json_build_array(*are_null)).filter(or_(*are_null))
+    own = (
+        select(
+            sql_cast(func.coalesce(builtin.json_agg(order), literal_column("'[]'::json")), Text()).label("pointers"),
+            sql_cast(nulls, Text()).label("json_nulls"),
+        )
         .where(pointers.c.workflow_id == workflows.c.id)
-        .scalar_subquery()
+        .lateral("own")
     )
-    return select(workflows.c.id, json_row(columns_of(WORKFLOW_FIELDS)), own_pointers).where(condition)
+    columns = (workflows.c.id, json_row(columns_of(WORKFLOW_FIELDS)), own.c.pointers, own.c.json_nulls)
+    return select(*columns).select_from(workflows.join(own, true())).where(condition)
+
+
+def _is_json_null(column: ColumnElement[Any]) -> ColumnElement[bool]:
+    # The size is read without the value, which may be large and stored outside the row.
+    return and_(builtin.pg_column_size(column) < 16, column == literal_column("'null'::jsonb"))
 
 
 def save(*, complete: bool, removes: bool, with_subscriptions: bool) -> Executable:
@@ -154,7 +178,7 @@ GET_BY_NAME = _load(workflows.c.name == text_parameter("name"))
 GET_MANY = _load(_is_any(workflows.c.id, "workflow_ids"))
 
 REVISION = select(workflows.c.revision).where(workflows.c.id == text_parameter("workflow_id"))
-LOCKED_REVISION = REVISION.with_for_update()
+LOCKED_REVISION = REVISION.add_columns(workflows.c.status).with_for_update()
 
 # The status is spelled out, not a parameter: only so can the planner prove that the partial index applies.
 RUNNABLE = (
@@ -164,6 +188,29 @@ RUNNABLE = (
     .order_by(workflows.c.next_execution, workflows.c.id)
     .limit(bigint_parameter("limit"))
 )
+
+
+def _runnable_of_definitions() -> Executable:
+    """As `RUNNABLE`, of the definitions in `:definition_ids` and `:versions`: one index scan for each, then merged."""
+    ids, versions = texts_parameter("definition_ids"), bigints_parameter("versions")
+    # Of several arrays `unnest` is syntax, with PostgreSQL's own function, and takes no schema before it.
+    known = func.unnest(ids, versions).table_valued("id", "version", name="known").render_derived()
+    due = (
+        RUNNABLE.with_only_columns(workflows.c.id, workflows.c.next_execution)
+        .where(workflows.c.definition_id == known.c.id, workflows.c.version == known.c.version)
+        .order_by(None)
+        .order_by(workflows.c.next_execution)
+        .lateral("due")
+    )
+    return (
+        select(due.c.id)
+        .select_from(known.join(due, true()))
+        .order_by(due.c.next_execution, due.c.id)
+        .limit(bigint_parameter("limit"))
+    )
+
+
+RUNNABLE_OF_DEFINITIONS = _runnable_of_definitions()
 
 _counted = insert(sequences).values(definition_id=text_parameter("definition_id"), next_num=1)
 NEXT_NUMBER = _counted.on_conflict_do_update(

@@ -31,8 +31,10 @@ from wfe_postgres.testing.conformance.races import RaceConformance  # noqa: E402
 from wfe_postgres.testing.conformance.refusals import RefusalConformance  # noqa: E402
 from wfe_postgres.testing.conformance.revisions import RevisionConformance  # noqa: E402
 from wfe_postgres.testing.conformance.saving import SavingConformance  # noqa: E402
+from wfe_postgres.testing.conformance.status_changes import StatusConformance  # noqa: E402
 from wfe_postgres.testing.conformance.subscriptions import SubscriptionConformance  # noqa: E402
 from wfe_postgres.testing.conformance.support import Configure, Conformance  # noqa: E402
+from wfe_postgres.testing.conformance.transactions import TransactionConformance  # noqa: E402
 from wfe_postgres.testing.conformance.values import ValueConformance  # noqa: E402
 
 
@@ -40,6 +42,8 @@ class SequentialConformance(
     CreatingConformance,
     SavingConformance,
     RevisionConformance,
+    StatusConformance,
+    TransactionConformance,
     EventConformance,
     SubscriptionConformance,
     CommandConformance,

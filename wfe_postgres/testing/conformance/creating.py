@@ -2,11 +2,12 @@
 
 from copy import deepcopy
 from datetime import timedelta, timezone
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
 
-from wfe_postgres.contract.errors import WorkflowExistsError, WorkflowNotFoundError
+from wfe_postgres.contract.errors import SerializationError, WorkflowExistsError, WorkflowNotFoundError
 from wfe_postgres.contract.interfaces import PersistenceProvider
 from wfe_postgres.contract.models import WorkflowInstance, WorkflowStatus
 from wfe_postgres.testing.conformance.support import (
@@ -192,6 +193,25 @@ class CreatingConformance(Conformance):
         assert provider.get_runnable_instances(at(9), limit=2) == [ids[1], ids[2]]
         assert provider.get_runnable_instances(at(9), 9) == [ids[1], ids[2], ids[3], ids[4]]
         assert provider.get_runnable_instances(at(9), limit=0) == []
+
+    def test_only_the_named_definitions_are_polled(self, provider: PersistenceProvider) -> None:
+        """Id and version must both match; merged by time, at most `limit`; no definition, no workflow."""
+        ids = {
+            (name, version, second): provider.create_new_workflow(
+                workflow(workflow_definition_id=name, version=version, next_execution=ms(second))
+            )
+            for second, (name, version) in enumerate([("a", 1), ("a", 2), ("b", 1), ("b", 2), ("a", 1)], 1)
+        }
+        wanted = [("a", 1), ("b", 2), ("unknown", 1), ("a", 1)]
+        expected = [ids["a", 1, 1], ids["b", 2, 4], ids["a", 1, 5]]
+        assert provider.get_runnable_instances(at(9), definitions=wanted) == expected
+        assert provider.get_runnable_instances(at(9), 2, definitions=wanted) == expected[:2]
+        assert provider.get_runnable_instances(at(4), definitions=wanted) == expected[:2]
+        assert provider.get_runnable_instances(at(9), definitions=[]) == []
+        for bad in (("a", -1), ("a", "1"), ("\0", 1), ("a",), "a1"):
+            with pytest.raises(SerializationError) as caught:
+                provider.get_runnable_instances(at(9), definitions=[("a", 1), cast(Any, bad)])
+            assert caught.value.path.startswith("definitions[1]")
 
     def test_a_save_moves_a_workflow_among_the_runnable(self, provider: PersistenceProvider) -> None:
         """The poll uses the last saved state of the workflow."""

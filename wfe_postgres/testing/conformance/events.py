@@ -36,6 +36,16 @@ class EventConformance(Conformance):
         assert str(UUID(event_id)) == event_id == new.id
         assert provider.get_event(event_id) == new
 
+    def test_an_event_that_comes_twice_is_stored_once(self, provider: PersistenceProvider) -> None:
+        """With `if_new` a stored id is no error, and the stored event is unchanged."""
+        first = event(id="webhook-1", event_data="first")
+        assert provider.create_event(first, if_new=True) == "webhook-1"
+        provider.mark_event_processed("webhook-1")
+        again = event(id="webhook-1", event_data="second")
+        assert provider.create_event(again, if_new=True) == "webhook-1"
+        first.is_processed = True
+        assert provider.get_event("webhook-1") == first
+
     def test_the_store_keeps_its_own_copy_of_an_event(self, provider: PersistenceProvider) -> None:
         """Changes of a created or loaded event do not affect the store."""
         mine = event(event_data={"amounts": [1]})
@@ -104,6 +114,17 @@ class EventConformance(Conformance):
             ids[2],
             ids[3],
         ]
+
+    def test_matching_events_are_limited(self, provider: PersistenceProvider) -> None:
+        """At most `limit`, the oldest; a negative one is a `ValueError`."""
+        ids = {second: provider.create_event(event(event_time=at(second))) for second in (3, 1, 2)}
+        assert provider.get_events("paid", "order-1", at(9), 2) == [ids[1], ids[2]]
+        assert provider.get_events("paid", "order-1", at(9), limit=0) == []
+        assert provider.get_events_since("paid", "order-1", at(2), limit=1) == [ids[2]]
+        assert provider.get_events_since("paid", "order-1", at(2), 5) == [ids[2], ids[3]]
+        for call in (provider.get_events, provider.get_events_since):
+            with pytest.raises(ValueError, match="limit"):
+                call("paid", "order-1", at(0), -1)
 
     def test_an_event_matches_by_name_and_key(self, provider: PersistenceProvider) -> None:
         """Name and key must be equal: no prefix, case-insensitive, pattern or swapped matches."""

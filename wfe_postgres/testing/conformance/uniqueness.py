@@ -2,7 +2,7 @@
 
 import pytest
 
-from wfe_postgres.contract.errors import PersistenceError
+from wfe_postgres.contract.errors import EventExistsError, PersistenceError, SubscriptionExistsError
 from wfe_postgres.contract.interfaces import PersistenceProvider
 from wfe_postgres.testing.conformance.support import (
     Conformance,
@@ -20,16 +20,16 @@ class UniquenessConformance(Conformance):
     """Violations of unique constraints."""
 
     def test_an_id_is_stored_once(self, provider: PersistenceProvider) -> None:
-        """An event or subscription with a duplicate id raises `PersistenceError` with the constraint."""
+        """A duplicate id raises `EventExistsError` or `SubscriptionExistsError`, and nothing is written."""
         happened, waiting = event(), subscription()
         provider.create_event(happened)
         provider.create_event_subscription(waiting)
-        with pytest.raises(PersistenceError) as caught:
+        with pytest.raises(EventExistsError) as refused:
             provider.create_event(event(id=happened.id, event_data="other"))
-        assert caught.value.constraint
-        with pytest.raises(PersistenceError) as caught:
+        assert refused.value.event_id == happened.id
+        with pytest.raises(SubscriptionExistsError) as caught:
             provider.create_event_subscription(subscription(id=waiting.id, step_id=2))
-        assert caught.value.constraint
+        assert caught.value.subscription_id == waiting.id
         assert provider.get_event(happened.id) == happened
         assert provider.get_subscription(waiting.id) == waiting
 
@@ -56,9 +56,9 @@ class UniquenessConformance(Conformance):
         instance.execution_pointers.pop(0)
         empty, rival = subscription(id="", event_key="other"), subscription(id=taken.id, step_id=2)
         before = state(instance)
-        with pytest.raises(PersistenceError) as caught:
+        with pytest.raises(SubscriptionExistsError) as caught:
             provider.persist_workflow_with_subscriptions(instance, [empty, rival])
-        assert caught.value.constraint
+        assert caught.value.subscription_id == taken.id
         assert (state(instance), empty.id) == (before, "")
         assert provider.get_workflow_instance(instance.id) == stored
         assert provider.get_subscriptions("paid", "other", at(0)) == []

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from wfe_postgres.contract.interfaces import PersistenceProvider
-from wfe_postgres.contract.models import ExecutionPointer, PointerStatus, WorkflowStatus
+from wfe_postgres.contract.models import JSON_NULL, ExecutionPointer, PointerStatus, WorkflowStatus
 from wfe_postgres.testing.conformance.sample_values import HOSTILE_TEXTS, JSON_VALUES, TIMESTAMPS
 from wfe_postgres.testing.conformance.support import (
     TIMEOUT,
@@ -145,12 +145,28 @@ class ValueConformance(Conformance):
         assert counts == {"WorkflowInstance": 2, "ExecutionPointer": 3, "Event": 1, "EventSubscription": 2}
 
     def test_integers_reach_the_ends_of_their_columns(self, provider: PersistenceProvider) -> None:
-        """`version`, `step_id` and `retry_count` have 32 bits, `next_execution` has 64."""
-        for small, big in ((2**31 - 1, 2**63 - 1), (-(2**31), -(2**63))):
+        """`version`, `step_id` and `retry_count` have 31 bits, `next_execution` has 64."""
+        for small, big in ((2**31 - 1, 2**63 - 1), (0, -(2**63))):
             instance = workflow(pointer("a", step_id=small, retry_count=small), version=small, next_execution=big)
             assert created(provider, instance) == instance
             waiting = subscription(step_id=small)
             assert provider.get_subscription(provider.create_event_subscription(waiting)) == waiting
+
+    def test_json_null_comes_back_as_none(self, provider: PersistenceProvider) -> None:
+        """`JSON_NULL` is stored in every optional JSON field; a load returns None for it, as for SQL NULL."""
+        nulls = dict.fromkeys(["persistence_data", "event_data", "context_item", "outcome"], JSON_NULL)
+        instance = created(provider, workflow(pointer("a", **nulls), pointer("b", outcome=1)))
+        assert instance == workflow(
+            pointer("a", persistence_data=None), pointer("b", outcome=1), id=instance.id, name=instance.name
+        )
+        instance.execution_pointers[1].outcome = JSON_NULL
+        waiting = subscription(subscription_data=JSON_NULL, workflow_id=instance.id)
+        provider.persist_workflow_with_subscriptions(instance, [waiting])
+        instance.execution_pointers[1].outcome = None
+        assert provider.get_workflow_instance(instance.id) == instance
+        assert provider.get_subscription(waiting.id).subscription_data is None
+        waiting.id = provider.create_event_subscription(subscription(subscription_data=JSON_NULL))
+        assert provider.get_subscription(waiting.id).subscription_data is None
 
     def test_statuses_come_back_as_members(self, provider: PersistenceProvider) -> None:
         """Every status is stored and returned as an enum member."""

@@ -1,7 +1,8 @@
 """An in-memory persistence provider for tests, with the semantics of the PostgreSQL provider."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from wfe_postgres.codec.encoding import error_record
@@ -45,6 +46,12 @@ class InMemoryPersistenceProvider(
         other = copy.copy(self)
         other._configure(command_lease, max_payload_bytes)
         return other
+
+    @contextmanager
+    def transaction(self) -> Iterator["InMemoryPersistenceProvider"]:
+        """See `PersistenceProvider`. Other threads wait until the block has ended."""
+        with self._store.transaction():
+            yield self
 
     def persist_errors(self, errors: Sequence[ExecutionError]) -> None:
         """See `PersistenceProvider`."""

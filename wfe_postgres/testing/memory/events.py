@@ -7,22 +7,25 @@ from datetime import datetime
 
 from wfe_postgres.codec.encoding import event_record
 from wfe_postgres.codec.validation import count, text, timestamp
-from wfe_postgres.contract.errors import EventNotFoundError
+from wfe_postgres.contract.errors import EventExistsError, EventNotFoundError
 from wfe_postgres.contract.interfaces import EventRepository
 from wfe_postgres.contract.models import Event
 from wfe_postgres.repositories.base import id_or_new
-from wfe_postgres.testing.memory.store import InMemoryPart, add, kept
+from wfe_postgres.testing.memory.store import InMemoryPart, kept
 
 
 class InMemoryEvents(InMemoryPart, EventRepository):
     """`EventRepository` on a `Store`."""
 
-    def create_event(self, event: Event) -> str:
-        """See `EventRepository`. A duplicate id raises `PersistenceError` with the `constraint`."""
+    def create_event(self, event: Event, *, if_new: bool = False) -> str:
+        """See `EventRepository`."""
         new = replace(event, id=id_or_new(event.id))
         event_record(new, new.id, self._limit)
         with self._store.lock:
-            add(self._store.events, [kept(new)], "events_pkey")
+            if new.id not in self._store.events:
+                self._store.events[new.id] = kept(new)
+            elif not if_new:
+                raise EventExistsError(new.id)
         event.id = new.id
         return new.id
 
@@ -37,17 +40,19 @@ class InMemoryEvents(InMemoryPart, EventRepository):
         maximum = count(limit, "limit")
         return self._ids(lambda it: not it.is_processed and it.event_time <= as_at)[:maximum]
 
-    def get_events(self, event_name: str, event_key: str, as_of: datetime) -> list[str]:
+    def get_events(self, event_name: str, event_key: str, as_of: datetime, limit: int | None = None) -> list[str]:
         """See `EventRepository`."""
         wanted = text(event_name, "event_name"), text(event_key, "event_key")
         timestamp(as_of, "as_of")
-        return self._ids(lambda it: (it.event_name, it.event_key) == wanted and it.event_time <= as_of)
+        maximum = count(limit, "limit")
+        return self._ids(lambda it: (it.event_name, it.event_key) == wanted and it.event_time <= as_of)[:maximum]
 
-    def get_events_since(self, event_name: str, event_key: str, since: datetime) -> list[str]:
+    def get_events_since(self, event_name: str, event_key: str, since: datetime, limit: int | None = None) -> list[str]:
         """See `EventRepository`."""
         wanted = text(event_name, "event_name"), text(event_key, "event_key")
         timestamp(since, "since")
-        return self._ids(lambda it: (it.event_name, it.event_key) == wanted and it.event_time >= since)
+        maximum = count(limit, "limit")
+        return self._ids(lambda it: (it.event_name, it.event_key) == wanted and it.event_time >= since)[:maximum]
 
     def mark_event_processed(self, id: str) -> None:
         """See `EventRepository`."""

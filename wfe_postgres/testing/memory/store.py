@@ -1,15 +1,18 @@
 """The data of the in-memory provider, and the normalization of stored objects."""
 
+import copy
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from threading import RLock
 from typing import Any, TypeVar
 
-from wfe_postgres.contract.errors import PersistenceError, SerializationError
+from wfe_postgres.contract.errors import SerializationError
 from wfe_postgres.contract.models import (
+    JSON_NULL,
     Event,
     EventSubscription,
     ExecutionError,
@@ -21,7 +24,6 @@ from wfe_postgres.contract.models import (
 _Model = TypeVar(
     "_Model", WorkflowInstance, ExecutionPointer, Event, EventSubscription, ExecutionError, ScheduledCommand
 )
-_Identified = TypeVar("_Identified", Event, EventSubscription)
 
 _JSON: tuple[Any, ...] = (Any, list[str], dict[str, Any])
 
@@ -48,6 +50,17 @@ class Store:
     commands: dict[tuple[str, str], CommandEntry] = field(default_factory=dict)
     errors: list[ExecutionError] = field(default_factory=list)
 
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Hold the lock for the block, and restore the data if it raises."""
+        with self.lock:
+            before = {it.name: copy.deepcopy(getattr(self, it.name)) for it in fields(self) if it.name != "lock"}
+            try:
+                yield
+            except BaseException:
+                vars(self).update(before)
+                raise
+
 
 class InMemoryPart:
     """Attributes that the parts of the provider share."""
@@ -64,7 +77,7 @@ def kept(model: _Model) -> _Model:
 
 
 def _kept_value(value: Any, kind: Any) -> Any:
-    if value is None:
+    if value is None or value is JSON_NULL:
         return None
     if kind == list[ExecutionPointer]:
         return [kept(pointer) for pointer in value]
@@ -82,11 +95,3 @@ def check_distinct(ids: Iterable[str], path: str) -> None:
         if it in seen:
             raise SerializationError(f"{path}[{index}].id", "duplicate id")
         seen.add(it)
-
-
-def add(table: dict[str, _Identified], new: Iterable[_Identified], constraint: str) -> None:
-    """Add all objects or none. A duplicate id raises `PersistenceError` with the constraint."""
-    added = {it.id: it for it in new}
-    if added.keys() & table.keys():
-        raise PersistenceError("duplicate id", "23505", constraint)
-    table.update(added)

@@ -1,17 +1,17 @@
 """Event subscriptions and their tokens in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from wfe_postgres.codec.encoding import encode_subscription
 from wfe_postgres.codec.validation import text, timestamp
-from wfe_postgres.contract.errors import SubscriptionNotFoundError, SubscriptionTokenError
+from wfe_postgres.contract.errors import SubscriptionExistsError, SubscriptionNotFoundError, SubscriptionTokenError
 from wfe_postgres.contract.interfaces import SubscriptionRepository
 from wfe_postgres.contract.models import EventSubscription
 from wfe_postgres.repositories.base import id_or_new
-from wfe_postgres.testing.memory.store import InMemoryPart, add, kept
+from wfe_postgres.testing.memory.store import InMemoryPart, Store, kept
 
 
 def checked_subscription(subscription: EventSubscription, prefix: str, limit: int) -> EventSubscription:
@@ -21,14 +21,22 @@ def checked_subscription(subscription: EventSubscription, prefix: str, limit: in
     return kept(new)
 
 
+def add_subscriptions(store: Store, new: Sequence[EventSubscription]) -> None:
+    """Add all or none. Raises `SubscriptionExistsError`."""
+    for it in new:
+        if it.id in store.subscriptions:
+            raise SubscriptionExistsError(it.id)
+    store.subscriptions.update((it.id, it) for it in new)
+
+
 class InMemorySubscriptions(InMemoryPart, SubscriptionRepository):
     """`SubscriptionRepository` on a `Store`."""
 
     def create_event_subscription(self, subscription: EventSubscription) -> str:
-        """See `SubscriptionRepository`. A duplicate id raises `PersistenceError` with the `constraint`."""
+        """See `SubscriptionRepository`."""
         new = checked_subscription(subscription, "", self._limit)
         with self._store.lock:
-            add(self._store.subscriptions, [new], "event_subscriptions_pkey")
+            add_subscriptions(self._store, [new])
         subscription.id = new.id
         return new.id
 

@@ -1,6 +1,6 @@
 """Workflows in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime
@@ -8,13 +8,14 @@ from datetime import datetime
 from wfe_postgres.codec.change_tracking import new_revision
 from wfe_postgres.codec.encoding import encode_pointer, workflow_record
 from wfe_postgres.codec.json_values import check_call_size, encode
-from wfe_postgres.codec.validation import count, key, milliseconds, text
+from wfe_postgres.codec.validation import count, definition, key, milliseconds, text
 from wfe_postgres.contract.errors import ConcurrencyError, PersistenceError, WorkflowExistsError, WorkflowNotFoundError
 from wfe_postgres.contract.interfaces import WorkflowRepository
-from wfe_postgres.contract.models import EventSubscription, WorkflowInstance, WorkflowStatus
+from wfe_postgres.contract.models import CommandName, EventSubscription, WorkflowInstance, WorkflowStatus
+from wfe_postgres.contract.status_changes import completion_event, terminate
 from wfe_postgres.repositories.base import id_or_new
-from wfe_postgres.testing.memory.store import InMemoryPart, add, check_distinct, kept
-from wfe_postgres.testing.memory.subscriptions import checked_subscription
+from wfe_postgres.testing.memory.store import InMemoryPart, check_distinct, kept
+from wfe_postgres.testing.memory.subscriptions import add_subscriptions, checked_subscription
 
 
 class InMemoryWorkflows(InMemoryPart, WorkflowRepository):
@@ -48,22 +49,41 @@ class InMemoryWorkflows(InMemoryPart, WorkflowRepository):
             self._check_unchanged(instance)
             if (rival := self._named(changed.name)) and rival.id != changed.id:
                 raise PersistenceError("duplicate name", "23505", "workflows_name_key")
-            add(self._store.subscriptions, new, "event_subscriptions_pkey")
+            add_subscriptions(self._store, new)
             self._store.workflows[changed.id] = changed
         instance.revision = changed.revision
         for subscription, stored in zip(subscriptions, new, strict=True):
             subscription.id = stored.id
 
-    def get_runnable_instances(self, as_at: datetime, limit: int | None = None) -> list[str]:
+    def get_runnable_instances(
+        self, as_at: datetime, limit: int | None = None, *, definitions: Collection[tuple[str, int]] | None = None
+    ) -> list[str]:
         """See `WorkflowRepository`."""
         due, maximum = milliseconds(as_at, "as_at"), count(limit, "limit")
+        known = {definition(it, f"definitions[{index}]") for index, it in enumerate(definitions or ())}
         with self._store.lock:
             runnable = [
                 (it.next_execution, it.id)
                 for it in self._store.workflows.values()
                 if it.status is WorkflowStatus.RUNNABLE and it.next_execution is not None and it.next_execution <= due
+                if definitions is None or (it.workflow_definition_id, it.version) in known
             ]
         return [workflow_id for _, workflow_id in sorted(runnable)[:maximum]]
+
+    def terminate_workflow(self, id: str) -> bool:
+        """See `WorkflowRepository`."""
+        with self._store.lock:
+            instance = self.get_workflow_instance(id)
+            if not terminate(instance):
+                return False
+            self.persist_workflow(instance)
+            store = self._store
+            store.subscriptions = {it.id: it for it in store.subscriptions.values() if it.workflow_id != id}
+            store.commands.pop((CommandName.PROCESS_WORKFLOW, id), None)
+            if instance.root_workflow_id is not None:
+                event = completion_event(instance)
+                store.events.setdefault(event.id, event)
+            return True
 
     def get_workflow_instance(self, id: str) -> WorkflowInstance:
         """See `WorkflowRepository`."""
