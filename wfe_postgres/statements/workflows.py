@@ -155,7 +155,7 @@ def _load(condition: ColumnElement[bool]) -> Executable:
 
 def _is_json_null(column: ColumnElement[Any]) -> ColumnElement[bool]:
     # The size is read without the value, which may be large and stored outside the row.
-    return and_(builtin.pg_column_size(column) < 16, column == literal_column("'null'::jsonb"))
+    return and_(builtin.pg_column_size(column) < literal_column("16"), column == literal_column("'null'::jsonb"))
 
 
 def save(*, complete: bool, removes: bool, with_subscriptions: bool) -> Executable:
