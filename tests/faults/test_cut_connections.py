@@ -142,7 +142,7 @@ def test_write_is_retried_when_psycopg_reports_a_closed_socket(server: str, temp
 
         listen(provider.engine, "do_execute", execute_and_fail_once)
         provider.create_event(event(id="once"))
-        assert len(executed) == 3  # the write, the query for its row and the confirming commit
+        assert len(executed) == 4  # the write, again, the query for its row and the confirming commit
         assert provider.get_event("once").id == "once"
 
 

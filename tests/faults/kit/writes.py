@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from tests.protocol.calls import Call
-from wfe_postgres import ExecutionError, PostgresPersistenceProvider, WorkflowInstance
+from wfe_postgres import ExecutionError, PointerStatus, PostgresPersistenceProvider, WorkflowInstance, WorkflowStatus
 from wfe_postgres.testing.conformance.commands import Recorder
 from wfe_postgres.testing.conformance.support import (
     at,
@@ -119,6 +119,45 @@ def persist_errors_of(provider: Provider, tag: str) -> Call:
     return partial(provider.persist_errors, [ExecutionError(tag, "pointer", f"failed {number}") for number in range(3)])
 
 
+def renew(provider: Provider, tag: str) -> Call:
+    """Renew a workflow; its revision is the one that the call returned."""
+    instance = created(provider, workflow(id=tag, next_execution=1))
+    assert instance.revision is not None
+    revision = instance.revision
+
+    def move() -> None:
+        instance.revision = provider.renew_workflow(tag, revision, 2)
+
+    return move
+
+
+def set_status(method: Callable[[Provider, str], bool], status: WorkflowStatus, tag: str, provider: Provider) -> Call:
+    """Change the status of a child workflow with a failed pointer, a subscription and a command; the call must return
+    True."""
+    failed = pointer("a", status=PointerStatus.FAILED)
+    provider.create_new_workflow(workflow(failed, id=tag, status=status, root_workflow_id="root"))
+    provider.create_event_subscription(subscription(workflow_id=tag))
+    provider.schedule_command(command(tag, 1_000_000))
+
+    def change() -> None:
+        assert method(provider, tag)
+
+    return change
+
+
+def status_write(method: Callable[[Provider, str], bool], status: WorkflowStatus, afterwards: tuple[Any, ...]) -> Write:
+    """A change of status, and what it does to the pointer, the subscription, the command and the parent's event."""
+    before = (status.value, "Failed", 1, 1, 0)
+    return Write(lambda provider, tag: set_status(method, status, tag, provider), STATUS, before, afterwards)
+
+
+STATUS = """
+    SELECT w.status, (SELECT status FROM wfc.execution_pointers WHERE workflow_id = w.id),
+           (SELECT count(*) FROM wfc.event_subscriptions WHERE workflow_id = w.id),
+           (SELECT count(*) FROM wfc.scheduled_commands WHERE data = w.id),
+           (SELECT count(*) FROM wfc.events WHERE event_key = w.id)
+      FROM wfc.workflows w WHERE w.id = %(tag)s
+"""
 SAVED = """
     SELECT w.data = '{"saved": true}',
            array_agg(p.id || CASE p.outcome WHEN '"changed"' THEN ' changed' ELSE '' END ORDER BY p.position),
@@ -145,6 +184,16 @@ WRITES = {
     "persist_workflow": Write(save, SAVED, (*AS_CREATED, 0), (*AS_SAVED, 0)),
     "persist_workflow, unconditional": Write(unconditional_save, SAVED, (*AS_CREATED, 0), (*AS_SAVED, 0)),
     "persist_workflow_with_subscriptions": Write(save_with_subscriptions, SAVED, (*AS_CREATED, 0), (*AS_SAVED, 2)),
+    "renew_workflow": Write(renew, "SELECT next_execution FROM wfc.workflows WHERE id = %(tag)s", (1,), (2,)),
+    "suspend_workflow": status_write(
+        Provider.suspend_workflow, WorkflowStatus.RUNNABLE, ("Suspended", "Failed", 1, 1, 0)
+    ),
+    "resume_workflow": status_write(
+        Provider.resume_workflow, WorkflowStatus.SUSPENDED, ("Runnable", "Pending", 1, 1, 0)
+    ),
+    "terminate_workflow": status_write(
+        Provider.terminate_workflow, WorkflowStatus.RUNNABLE, ("Terminated", "Failed", 0, 0, 1)
+    ),
     "delete_workflow": Write(delete, CREATED, (1, 2), (0, 0)),
     "create_event": Write(lambda it, tag: partial(it.create_event, event(id=tag)), counted("events", "id"), (0,), (1,)),
     "mark_event_processed": Write(mark_processed, MARKED, (False,), (True,)),
