@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.filled import fill
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 PROGRAMS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
@@ -21,9 +23,21 @@ def test_pattern_finds_every_program() -> None:
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_program_runs_on_empty_database(program: str, empty_database_url: str) -> None:
     """Each program runs successfully on an empty database."""
+    run(program, empty_database_url)
+
+
+def test_programs_run_twice_on_a_database_in_use(empty_database_url: str) -> None:
+    """One program after the other, then all of them again, beside an application's tables and workflows."""
+    fill(empty_database_url)
+    for program in PROGRAMS * 2:
+        run(program, empty_database_url)
+
+
+def run(program: str, url: str) -> None:
+    """Run the program with this `WFE_DATABASE_URL`."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
-        env=os.environ | {"WFE_DATABASE_URL": empty_database_url},
+        env=os.environ | {"WFE_DATABASE_URL": url},
         capture_output=True,
         text=True,
     )
