@@ -7,51 +7,58 @@ BIN := $(VENV)/bin
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-# One environment for everything; made with uv where it is there, with pip where it is not.
+# $(call install,DIRECTORY,EXTRAS,OPTIONS): install the library with these extras, and name each package meanwhile.
+# With uv where it is there, with pip where it is not.
+define install
+@rm -f $@; if command -v uv >/dev/null; then \
+  uv pip install --python $(1)/bin/python $(3) --editable '.[$(2)]' && touch $@; \
+else \
+  { $(1)/bin/python -m pip install --disable-pip-version-check $(3) --editable '.[$(2)]' && touch $@; } | { \
+    printf 'Installing wfe-postgres'; n=0; \
+    while read -r word package rest; do case "$$word $$package" in \
+      Collecting*) [ $$((n % 6)) != 0 ] || echo; n=$$((n + 1)); printf ' %s' "$${package%%[!A-Za-z0-9._-]*}";; \
+      'Installing collected') printf '\nUnpacking the packages';; \
+    esac; done; echo; }; \
+fi; [ -f $@ ]
+endef
+
+# $(call environment,DIRECTORY): a virtual environment.
+define environment
+@if command -v uv >/dev/null; then uv venv --quiet --allow-existing --python '>=3.11' $(1); else \
+  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "wfe_postgres needs Python 3.11 or later: make PYTHON=python3.12")' && \
+  echo 'Creating the virtual environment $(1)' && $(PYTHON) -m venv $(1); \
+fi
+endef
+
+# What the demo needs: 27 packages.
+DEMO := cli,embedded
+$(VENV)/.demo: pyproject.toml
+	$(call environment,$(VENV))
+	$(call install,$(VENV),$(DEMO))
+
+# One environment for everything else.
+DEV := cli,embedded,dev
 $(VENV)/.made: pyproject.toml
-	@if command -v uv >/dev/null; then \
-	  uv venv --quiet --allow-existing --python '>=3.11' $(VENV) && \
-	  uv pip install --quiet --python $(BIN)/python --editable '.[cli,embedded,dev]'; \
-	else \
-	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "wfe_postgres needs Python 3.11 or later: make PYTHON=python3.12")' && \
-	  $(PYTHON) -m venv $(VENV) && \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,embedded,dev]'; \
-	fi
-	@touch $@
+	$(call environment,$(VENV))
+	$(call install,$(VENV),$(DEV))
 
 # The lowest versions of the dependencies that pyproject.toml declares.
 MINIMUM := $(VENV)-minimum
 $(MINIMUM)/.made: pyproject.toml tests/structure/minimum_versions.py
-	@if command -v uv >/dev/null; then \
-	  uv venv --quiet --allow-existing --python '>=3.11' $(MINIMUM) && \
-	  $(MINIMUM)/bin/python tests/structure/minimum_versions.py > $(MINIMUM)/constraints.txt && \
-	  uv pip install --quiet --python $(MINIMUM)/bin/python --constraint $(MINIMUM)/constraints.txt --editable '.[cli,embedded,dev]'; \
-	else \
-	  $(PYTHON) -m venv $(MINIMUM) && \
-	  $(MINIMUM)/bin/python tests/structure/minimum_versions.py > $(MINIMUM)/constraints.txt && \
-	  $(MINIMUM)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(MINIMUM)/constraints.txt --editable '.[cli,embedded,dev]'; \
-	fi
-	@touch $@
+	$(call environment,$(MINIMUM))
+	@$(MINIMUM)/bin/python tests/structure/minimum_versions.py > $(MINIMUM)/constraints.txt
+	$(call install,$(MINIMUM),$(DEV),--constraint $(MINIMUM)/constraints.txt)
 
 # uWSGI, for one of the fault tests; it is built from source. Where that fails, the test is skipped.
 $(VENV)/.uwsgi: $(VENV)/.made
-	@if command -v uv >/dev/null; then \
-	  uv pip install --quiet --python $(BIN)/python --editable '.[uwsgi]'; \
-	else \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[uwsgi]'; \
-	fi
-	@touch $@
+	$(call install,$(VENV),uwsgi)
 
 # The peers that the benchmark compares with.
 $(VENV)/.bench: $(VENV)/.made
-	@if command -v uv >/dev/null; then \
-	  uv pip install --quiet --python $(BIN)/python --editable '.[bench]'; \
-	else \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'; \
-	fi
-	@touch $@
+	$(call install,$(VENV),bench)
 
-demo: $(VENV)/.made ## an order workflow on a private PostgreSQL, with a worker killed half-way
+# The demo runs in the complete environment if there is one.
+demo: $(or $(wildcard $(VENV)/.made),$(VENV)/.demo) ## orders on a private PostgreSQL; one worker is killed, one is paused
 	@$(BIN)/wfe-postgres demo
 
 test: $(VENV)/.made ## the test suite, on a private PostgreSQL (WFE_TEST_DATABASE_URL points it elsewhere)

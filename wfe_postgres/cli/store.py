@@ -89,7 +89,7 @@ def demo(
     url: Url = None,
     schema: Annotated[
         str | None,
-        typer.Option("--schema", metavar="NAME", help="The schema that the demo creates; must not exist."),
+        typer.Option("--schema", metavar="NAME", help="The schema to create; an earlier demo's is replaced."),
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the schema in the database at --url.")] = False,
 ) -> None:

@@ -8,17 +8,19 @@ from collections import Counter
 from sqlalchemy import Column, Engine, Integer, MetaData, Table, Text, func, insert, select
 from sqlalchemy.orm import Session
 
+TABLE = "demo_effects"
+
 Effects = Counter[tuple[str, str]]
 """The number of records for each (workflow id, effect)."""
 
 
 class Ledger:
-    """The table `demo_effects` in a schema."""
+    """The table in a schema."""
 
     def __init__(self, engine: Engine, schema: str) -> None:
         self.engine = engine
         self._table = Table(
-            "demo_effects",
+            TABLE,
             MetaData(schema=schema),
             Column("id", Integer, primary_key=True),
             Column("workflow_id", Text, nullable=False),
@@ -40,3 +42,9 @@ class Ledger:
         with self.engine.connect() as connection:
             rows = connection.execute(select(*columns, func.count()).group_by(*columns))
             return Counter({(workflow_id, effect): count for workflow_id, effect, count in rows})
+
+    def workers(self, workflow_id: str, effect: str) -> list[str]:
+        """The workers that recorded the effect, once for each record."""
+        where = self._table.c.workflow_id == workflow_id, self._table.c.effect == effect
+        with self.engine.connect() as connection:
+            return list(connection.scalars(select(self._table.c.worker).where(*where).order_by(self._table.c.id)))

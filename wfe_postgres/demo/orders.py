@@ -17,8 +17,11 @@ class WarehouseBusyError(Exception):
     """Raised by the first attempts of the first step of some orders."""
 
 
-FRAGILE = {"vase", "mirror"}
-"""Items that take long to pick, so that the worker can be killed or paused during the step."""
+PACE = 0.2
+"""Seconds that a step takes, so that a person can follow."""
+
+FRAGILE = {"vase": 0.8, "mirror": 0.8}
+"""Items that take longer to pick, so that the worker can be killed or paused during the step."""
 
 
 def order_data(name: str, lines: list[str], *, busy: int) -> dict[str, Any]:
@@ -32,10 +35,11 @@ def expected_effects(data: dict[str, Any]) -> Counter[str]:
     return Counter(["stock reserved", *picked, "payment booked", "courier booked", "shipped"])
 
 
-def record_effect(context: Context, effect: str) -> None:
-    """Record the effect in the workflow's data and, within the host's transaction, in the application table."""
+def record_effect(context: Context, effect: str, seconds: float = PACE) -> None:
+    """Record the effect in the workflow's data and, within the host's transaction, in the table; then work."""
     context.data["effects"].append(effect)
     context.resources(effect)
+    time.sleep(seconds)
 
 
 def reserve_stock(context: Context) -> Outcome:
@@ -53,8 +57,7 @@ def pick_lines(context: Context) -> Outcome:
 
 def pick_line(context: Context) -> Outcome:
     """One branch of the fan-out; its item is one line of the order."""
-    record_effect(context, f"{context.item} picked")
-    time.sleep(0.8 if context.item in FRAGILE else 0.05)
+    record_effect(context, f"{context.item} picked", FRAGILE.get(context.item, PACE))
     return Next()
 
 
@@ -70,7 +73,7 @@ def await_payment(context: Context) -> Outcome:
 def book_courier(context: Context) -> Outcome:
     """Books the courier and continues after a delay."""
     record_effect(context, "courier booked")
-    return Delay(0.5)
+    return Delay(0.3)
 
 
 def ship(context: Context) -> Outcome:

@@ -1,7 +1,7 @@
-"""The demo: three worker processes run five orders; one is killed and one is paused during a step."""
+"""The demo: three worker processes run orders; one is killed and one is paused during a step."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 
 from rich.console import Console
@@ -11,8 +11,9 @@ from wfe_postgres import PostgresPersistenceProvider, StoreNotReadyError
 from wfe_postgres.connections.failures import NOT_PERMITTED
 from wfe_postgres.demo.audit import differences, recorded
 from wfe_postgres.demo.counters import row_counts
-from wfe_postgres.demo.ledger import Ledger
-from wfe_postgres.demo.narration import ORDERS, Narration
+from wfe_postgres.demo.ledger import TABLE, Ledger
+from wfe_postgres.demo.narration import Narration
+from wfe_postgres.demo.scenario import Fault
 from wfe_postgres.demo.show import Show
 from wfe_postgres.demo.workers import Workers
 from wfe_postgres.embedded import EmbeddedPostgres
@@ -31,9 +32,10 @@ def run(
     """Run the demo and return the exit code: 0, or 1 if an effect was lost or duplicated or an order not finished.
 
     With a `url` the demo creates a schema in that database and drops it unless `keep`; the schema is named `schema`, or
-    gets a random name. Without a `url` it starts a temporary PostgreSQL server.
+    gets a random name. A schema of this name that an earlier demo kept is replaced. Without a `url` the demo starts a
+    temporary PostgreSQL server.
 
-    Raises `ValueError` for an invalid URL or an existing schema, `EmbeddedPostgresError` if no PostgreSQL can be
+    Raises `ValueError` for an invalid URL or a schema of somebody else, `EmbeddedPostgresError` if no PostgreSQL can be
     started, `PersistenceError` if the server at `url` cannot be used.
     """
     show = Show(console or Console(highlight=False), WORKERS)
@@ -71,15 +73,23 @@ def new_store(url: str, schema: str, *, keep: bool) -> Iterator[PostgresPersiste
     with PostgresPersistenceProvider(url, schema=schema, retry_budget=RETRY_BUDGET) as provider:
         with suppress(StoreNotReadyError):
             provider.get_statistics()
-        if inspect(provider.engine).has_schema(schema):
+        catalogue = inspect(provider.engine)
+        if catalogue.has_table(TABLE, schema=schema):
+            drop(provider, schema)
+        elif catalogue.has_schema(schema):
             raise ValueError(f"schema {schema} already exists; the demo must create and drop its own schema")
         try:
             ensure_store(provider)
             yield provider
         finally:
             if not keep:
-                with provider.engine.begin() as connection:
-                    connection.execute(text(f"DROP SCHEMA IF EXISTS {schema} CASCADE"))
+                drop(provider, schema)
+
+
+def drop(provider: PostgresPersistenceProvider, schema: str) -> None:
+    """Drop the demo's schema. `schema` must not need quoting."""
+    with provider.engine.begin() as connection:
+        connection.execute(text(f"DROP SCHEMA IF EXISTS {schema} CASCADE"))
 
 
 def ensure_store(provider: PostgresPersistenceProvider) -> None:
@@ -97,40 +107,43 @@ def introduction(provider: PostgresPersistenceProvider, schema: str, show: Show)
     """Print an introduction."""
     with provider.engine.connect() as connection:
         version = connection.scalar(text("SELECT split_part(current_setting('server_version'), ' ', 1)"))
-    for sentence in (
-        f"PostgreSQL {version}, schema {schema}: {len(ORDERS)} orders, {len(WORKERS)} worker processes.",
-        "Each step writes a row to demo_effects in the transaction that saves the step.",
-        "The worker that picks the vase is killed during the step. The worker that picks",
-        "the mirror is paused until another worker has done the step.",
-        "",
-    ):
-        show.say(sentence)
+        database = connection.scalar(text("SELECT current_database()"))
+    show.say(f"PostgreSQL {version}, database {database}, schema {schema}: {len(WORKERS)} worker processes.")
+    show.say("Each step writes a row to demo_effects in the transaction that saves the step.")
 
 
 def verdict(narration: Narration, provider: PostgresPersistenceProvider, ledger: Ledger, show: Show) -> int:
     """Compare the recorded with the expected effects, print the result, and return the exit code."""
-    unfinished = narration.unfinished()
     in_table = ledger.effects()
     in_data = recorded(provider.get_workflow_instances(list(narration.orders)))
-    faults = [
-        *(f"NOT FINISHED: {order}" for order in unfinished),
+    failures = [
+        *(f"NOT FINISHED: {order}" for order in narration.unfinished()),
         *(f"CRASHED: {worker} exited unexpectedly" for worker in narration.crashed),
         *differences(narration.expected, in_table, narration.orders, "demo_effects"),
         *differences(narration.expected, in_data, narration.orders, "the workflows' data"),
     ]
-    counts = narration.counts
-    show.say(
-        f"Steps started: {counts['starts']}. Failed: {counts['failed']}, killed: {len(narration.killed)}, "
-        f"refused: {counts['refused']}."
-    )
+    ids = {name: id for id, name in narration.orders.items()}
+    for fault in narration.faults:
+        for sentence in consequences(fault, ledger.workers(ids[fault.order], fault.effect)):
+            show.say(sentence)
     show.say(
         f"Effects expected: {narration.expected.total()}. Recorded: {in_table.total()} in demo_effects, "
         f"{in_data.total()} in the workflows' data."
     )
-    for fault in faults:
-        show.say(fault, "bold red")
-    if faults:
+    for failure in failures:
+        show.say(failure, "bold red")
+    if failures:
         show.say("The demo failed.", "bold red")
     else:
         show.say("No effect was lost or duplicated.", "bold green")
-    return int(bool(faults))
+    return int(bool(failures))
+
+
+def consequences(fault: Fault, recorded_by: Sequence[str]) -> Iterator[str]:
+    """Yield what happened to the worker, who did its step, and how often the effect was recorded."""
+    yield f"{fault.worker} was {fault.what} during {fault.step!r} of {fault.order}."
+    who = f"{fault.successor} took the step over" if fault.successor else "It had just saved the step"
+    times = "once" if len(recorded_by) == 1 else f"{len(recorded_by)} times"
+    yield f"  {who}: {fault.effect!r} is recorded {times}" + (f", by {', '.join(recorded_by)}." if recorded_by else ".")
+    if fault.refused:
+        yield f"  The late save of {fault.worker} was refused and rolled back."

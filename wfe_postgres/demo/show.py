@@ -10,6 +10,8 @@ from rich.text import Text
 
 COLOURS = ("cyan", "magenta", "yellow")
 DEMO = "demo"
+INTERVAL = 0.2
+"""The minimum number of seconds between two events, so that a person can follow."""
 
 
 class Show:
@@ -17,16 +19,25 @@ class Show:
 
     def __init__(self, console: Console, workers: Sequence[str]) -> None:
         self._console = console
-        self._started = time.monotonic()
+        self._started = self._last = time.monotonic()
         self._styles = dict(zip(workers, COLOURS, strict=True)) | {DEMO: "bold"}
 
     def event(self, who: str, order: str, step: str, what: str, style: str = "") -> None:
         """Print one event: elapsed time, actor, order, step and description."""
-        elapsed = f"{time.monotonic() - self._started:6.2f}  "
+        time.sleep(max(0.0, self._last + INTERVAL - time.monotonic()))
+        self._last = time.monotonic()
+        elapsed = f"{self._last - self._started:6.2f}  "
         line = Text.assemble(
             (elapsed, "dim"), (f"{who:8}  ", self._styles[who]), f"{order:7}  ", f"{step:17}  ", (what, style)
         )
         self._console.print(line, soft_wrap=True)
+
+    def heading(self, title: str, sentences: Sequence[str]) -> None:
+        """Print the title and the text of a part."""
+        self.say("")
+        self.say(title, "bold")
+        for sentence in sentences:
+            self.say(sentence)
 
     def say(self, line: str, style: str = "") -> None:
         """Print one line."""

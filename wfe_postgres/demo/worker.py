@@ -42,7 +42,10 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Report:
-    """A report of a worker: `what` is `ready`, `starts`, `works`, `failed`, `refused` or a value of `OUTCOMES`."""
+    """A report of a worker: `what` is `ready`, `starts`, `works`, `failed`, `refused` or a value of `OUTCOMES`.
+
+    `note` is the effect that was recorded (`works`) or the text of the error (`failed`).
+    """
 
     worker: str
     what: str
@@ -90,7 +93,7 @@ class ReportingHost(Host):
 
                 def record(effect: str) -> None:
                     self._ledger.write(session, workflow.id, effect, self._name)
-                    self._send(report("works"))
+                    self._send(report("works", note=effect))
 
                 yield self._postgres.using(session), record
         except ConcurrencyError:
