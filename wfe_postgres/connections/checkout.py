@@ -164,13 +164,14 @@ def require_no_pipeline(connection: psycopg.Connection[Any]) -> None:
         raise PersistenceError("the connection is in pipeline mode: leave the block of Connection.pipeline() first")
 
 
-def require_psycopg(engine: Engine) -> None:
-    """ValueError: the engine uses another driver than psycopg 3, or is none."""
+def require_psycopg(engine: Engine, *, joined: bool = False) -> None:
+    """ValueError: the engine uses another driver than psycopg 3, is none, or is asynchronous and not `joined`."""
     if not isinstance(engine, Engine):
         raise ValueError(f"an engine of postgresql+psycopg (psycopg 3) is needed, not {type(engine).__name__}")
-    if (engine.dialect.name, engine.dialect.driver) != ("postgresql", "psycopg"):
-        driver = f"{engine.dialect.name}+{engine.dialect.driver}"
-        raise ValueError(f"the engine must be postgresql+psycopg (psycopg 3), not {driver}")
+    driver = f"{engine.dialect.name}+{engine.dialect.driver}"
+    if driver != "postgresql+psycopg" or (engine.dialect.is_async and not joined):
+        kind = "an asynchronous engine" if engine.dialect.is_async else driver
+        raise ValueError(f"the engine must be postgresql+psycopg (psycopg 3), not {kind}")
 
 
 def _lease(engine: Engine, transaction: bool) -> Lease:

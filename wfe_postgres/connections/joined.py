@@ -42,7 +42,7 @@ class JoinedTransaction(ABC):
 
 class _JoinedConnection(JoinedTransaction):
     def __init__(self, connection: Connection) -> None:
-        require_psycopg(connection.engine)
+        require_psycopg(connection.engine, joined=True)
         self._connection = connection
 
     def driver(self) -> psycopg.Connection[Any]:
@@ -64,7 +64,7 @@ class _JoinedSession(JoinedTransaction):
         return self._given() if isinstance(self._given, scoped_session) else self._given
 
     def _connection(self) -> Connection:
-        require_psycopg(self._session.get_bind(mapper=WorkflowRow).engine)
+        require_psycopg(self._session.get_bind(mapper=WorkflowRow).engine, joined=True)
         return self._session.connection(bind_arguments=BIND_ARGUMENTS)
 
     def driver(self) -> psycopg.Connection[Any]:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from sqlalchemy import Executable
 from sqlalchemy.orm import sessionmaker
@@ -43,6 +43,9 @@ class Repository:
         self._schema = schema_name(schema)
         self._runner = _runner_for(source, schema)
         self._max_payload_bytes = max_payload_bytes
+
+    def __getstate__(self) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} cannot be copied or pickled: pass the URL, and create another one")
 
 
 def _runner_for(source: Source, schema: str) -> StatementRunner:
