@@ -108,8 +108,9 @@ def introduction(provider: PostgresPersistenceProvider, schema: str, show: Show)
     with provider.engine.connect() as connection:
         version = connection.scalar(text("SELECT split_part(current_setting('server_version'), ' ', 1)"))
         database = connection.scalar(text("SELECT current_database()"))
-    show.say(f"PostgreSQL {version}, database {database}, schema {schema}: {len(WORKERS)} worker processes.")
-    show.say("Each step writes a row to demo_effects in the transaction that saves the step.")
+    show.say(f"PostgreSQL {version}, database {database}, schema {schema}.")
+    show.say(f"{len(WORKERS)} worker processes run orders. Each step writes a row to the table demo_effects")
+    show.say("in the transaction that saves the step.")
 
 
 def verdict(narration: Narration, provider: PostgresPersistenceProvider, ledger: Ledger, show: Show) -> int:
