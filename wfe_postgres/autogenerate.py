@@ -37,8 +37,9 @@ def exclude_store_tables(
         return its_schema != schema and (include_name is None or include_name(name, kind, parents))
 
     def object_is_included(item: Any, name: str | None, kind: str, reflected: bool, compared_to: Any) -> bool:
-        table = item if kind == "table" else item.table
-        return table.schema != schema and (
+        # What has no schema of its own is part of a table; alembic_utils compares functions and views, which have one.
+        owner = item if hasattr(item, "schema") else getattr(item, "table", None)
+        return getattr(owner, "schema", None) != schema and (
             include_object is None or include_object(item, name, kind, reflected, compared_to)
         )
 

@@ -284,7 +284,7 @@ def upgrade() -> None:
         for name, columns_of_index in indexes.items():
             op.execute(INDEX.format(schema=schema, name=name, table=table, columns=columns_of_index))
     # Whoever may use the store may ask how old it is.
-    op.execute(f"GRANT SELECT ON {schema}.alembic_version TO PUBLIC")
+    op.execute(f"GRANT SELECT ON {schema}.{op.get_context().version_table} TO PUBLIC")
 
 
 def downgrade() -> None:

@@ -22,7 +22,7 @@ def upgrade() -> None:
         f" ALTER COLUMN revision SET DEFAULT ({RANDOM})"
     )
     op.execute(f"""
-CREATE FUNCTION {schema}.stamp_workflow_revision() RETURNS trigger
+CREATE OR REPLACE FUNCTION {schema}.stamp_workflow_revision() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $stamp$
 BEGIN
   NEW.revision := {RANDOM};

@@ -17,7 +17,7 @@ def upgrade() -> None:
         " ADD COLUMN rescheduled boolean NOT NULL DEFAULT false"
     )
     op.execute(f"""
-CREATE FUNCTION {schema}.mark_command_rescheduled() RETURNS trigger
+CREATE OR REPLACE FUNCTION {schema}.mark_command_rescheduled() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $mark$
 BEGIN
   NEW.rescheduled := true;

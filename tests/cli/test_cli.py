@@ -215,3 +215,18 @@ def test_upgrade_with_sql_option_prints_all_migrations(command: Command) -> None
     assert "wfc." not in printed.output
     assert printed.output.count("-- Running upgrade") == len(REVISIONS)
     assert printed.reported_errors == ""
+
+
+def test_upgrade_with_from_option_prints_what_follows(command: Command) -> None:
+    printed = command("upgrade", "--sql", "--from", REVISIONS[-2])
+    assert (printed.code, printed.reported_errors) == (0, "")
+    assert [line for line in printed.lines if "Running upgrade" in line] == [
+        f"-- Running upgrade {REVISIONS[-2]} -> {HEAD}"
+    ]
+
+
+@pytest.mark.parametrize("options", [("--sql", "--from", "0999"), ("--from", REVISIONS[0])])
+def test_from_option_without_sql_or_of_unknown_revision_is_rejected(command: Command, options: tuple[str, ...]) -> None:
+    result = command("upgrade", *options)
+    assert (result.code, result.output) == (2, "")
+    assert f"with --sql, one of {', '.join(REVISIONS)}" in result.reported_errors

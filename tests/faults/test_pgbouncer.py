@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import make_url
 from sqlalchemy.pool import QueuePool
 
 from tests.concurrency.support import run_in_threads
@@ -171,6 +172,9 @@ def boot(url: str) -> None:
 def test_concurrent_migrations_through_pgbouncer_complete(
     bouncer: PgBouncer, empty_database_url: str, sql: Sql, in_processes: InProcesses
 ) -> None:
+    """A migration lifts the timeouts of its sessions, but not of those that PgBouncer shares."""
+    for setting in ("statement_timeout", "lock_timeout"):
+        sql(f"ALTER DATABASE {make_url(empty_database_url).database} SET {setting} = '100s'")
     for _ in range(runs(1, 10)):
         sql("DROP SCHEMA IF EXISTS wfc CASCADE")
         in_processes(boot, [(bouncer.url(empty_database_url),)] * 8, method="fork")

@@ -22,14 +22,19 @@ def printed(run_command: Callable[..., object], revisions: str, schema: str = "w
 
 
 def apply(url: str, script: str) -> str:
-    """Run the script in psql, which stops at the first error, and return stderr. Skips the test without psql."""
-    program = [_psql(), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", f"--dbname={url}", "--file=-"]
-    environment = os.environ | {"PGOPTIONS": "-c client_min_messages=warning"}
-    done = subprocess.run(
-        program, input=script, env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
+    """Run the script in psql, and return stderr. Skips the test without psql."""
+    done = run_psql(url, script, "--quiet", "--set=ON_ERROR_STOP=1")
     assert (done.returncode == 0) == (done.stderr == "")
     return str(done.stderr)
+
+
+def run_psql(url: str, script: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the script in psql with these options alone."""
+    program = [_psql(), "--no-psqlrc", *options, f"--dbname={url}", "--file=-"]
+    environment = os.environ | {"PGOPTIONS": "-c client_min_messages=warning"} if options else None
+    return subprocess.run(
+        program, input=script, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def _psql() -> str:

@@ -173,3 +173,28 @@ def test_application_filters_are_called_for_other_objects(empty_database_url: st
         "CreateTableOp None.customers"
     ]
     assert set(calls) == {None}
+
+
+class Entity:
+    """A function, a view or a grant of `alembic_utils`: it has a schema and no table, or the name of one."""
+
+    def __init__(self, schema: str, table: str | None = None) -> None:
+        self.schema = schema
+        if table:
+            self.table = table
+
+
+@pytest.mark.parametrize("table", [None, "workflows"])
+def test_filters_judge_what_is_not_part_of_a_table_by_its_schema(table: str | None) -> None:
+    calls: list[object] = []
+
+    def include_object(item: Any, *_: object) -> bool:
+        calls.append(item)
+        return True
+
+    include = exclude_store_tables(include_object=include_object)["include_object"]
+    own = Entity("public", table)
+    assert include(own, "mine()", "function", True, None)
+    assert not include(Entity("wfc", table), "stamp_workflow_revision()", "function", True, None)
+    assert calls == [own]
+    assert include(Index("detached"), "detached", "index", False, None)

@@ -1,11 +1,13 @@
 """The script of `alembic upgrade head --sql` creates the same store as the command."""
 
+import psycopg
 import pytest
 from alembic import command
 
 from tests.conftest import Sql
-from tests.migrations.printed import apply, printed
+from tests.migrations.printed import apply, printed, run_psql
 from tests.migrations.stores import (
+    alembic,
     differences,
     layout_of,
     make_rust_store,
@@ -13,7 +15,7 @@ from tests.migrations.stores import (
     rows_of,
     upgrade_store,
 )
-from wfe_postgres.schema import HEAD, REVISIONS
+from wfe_postgres.schema import HEAD, REVISIONS, upgrade_script
 
 
 @pytest.mark.parametrize("schema", ["wfc", "engine"])
@@ -33,6 +35,67 @@ def test_script_in_two_steps_creates_the_store(empty_database_url: str) -> None:
     assert apply(empty_database_url, printed(command.upgrade, "0001")) == ""
     assert revision_of(empty_database_url) == "0001"
     assert apply(empty_database_url, printed(command.upgrade, "0001:head")) == ""
+    assert differences(empty_database_url) == []
+
+
+@pytest.mark.parametrize("revision", [None, *REVISIONS])
+def test_script_runs_from_every_revision_and_a_second_time(
+    empty_database_url: str, sql: Sql, revision: str | None
+) -> None:
+    make_rust_store(empty_database_url)
+    if revision:
+        alembic(empty_database_url, command.upgrade, revision)
+    rows = rows_of(empty_database_url)
+    for _ in range(2):
+        assert apply(empty_database_url, upgrade_script()) == ""
+        assert (revision_of(empty_database_url), differences(empty_database_url)) == (HEAD, [])
+        assert rows_of(empty_database_url, rows) == rows
+        sql("UPDATE wfc.workflows SET version = version")  # the second run has something to lose
+        rows = rows_of(empty_database_url)
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_script_from_a_revision_holds_only_what_follows(empty_database_url: str, revision: str) -> None:
+    alembic(empty_database_url, command.upgrade, revision)
+    script = upgrade_script(start=revision)
+    assert script.count("-- Running upgrade") == len(REVISIONS) - 1 - REVISIONS.index(revision)
+    for _ in range(2):
+        assert apply(empty_database_url, script) == ""
+        assert (revision_of(empty_database_url), differences(empty_database_url)) == (HEAD, [])
+
+
+def test_script_from_another_revision_fails_and_changes_nothing(empty_database_url: str) -> None:
+    script = upgrade_script(start="0005")
+    assert "does not exist" in apply(empty_database_url, script)
+    alembic(empty_database_url, command.upgrade, "0003")
+    layout = layout_of(empty_database_url)
+    assert "not from the revision of this one" in apply(empty_database_url, script)
+    assert (layout_of(empty_database_url), revision_of(empty_database_url)) == (layout, "0003")
+
+
+def test_script_leaves_a_newer_store_alone(empty_database_url: str, sql: Sql) -> None:
+    upgrade_store(empty_database_url)
+    sql("UPDATE wfc.alembic_version SET version_num = '0999'")
+    assert apply(empty_database_url, upgrade_script()) == ""
+    assert revision_of(empty_database_url) == "0999"
+
+
+def test_script_prints_nothing_in_psql(empty_database_url: str) -> None:
+    """Neither results nor notices, without any option of psql."""
+    for _ in range(2):
+        assert run_psql(empty_database_url, upgrade_script()).stdout == ""
+
+
+def test_script_that_stopped_goes_on(empty_database_url: str) -> None:
+    """It stops at a table that is in use, and psql stops, too."""
+    make_rust_store(empty_database_url)
+    with psycopg.connect(empty_database_url) as other:
+        other.execute("SELECT count(*) FROM wfc.workflows")
+        done = run_psql(empty_database_url, upgrade_script())
+    assert (done.returncode, done.stderr.count("ERROR")) == (3, 1)
+    assert "lock timeout" in done.stderr
+    assert revision_of(empty_database_url) == "0002"
+    assert apply(empty_database_url, upgrade_script()) == ""
     assert differences(empty_database_url) == []
 
 

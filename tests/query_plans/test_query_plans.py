@@ -26,7 +26,6 @@ from wfe_postgres.statements import (
 )
 
 EXEMPT = {
-    "queries.STATISTICS",
     "commands.CLAIMED",
     "maintenance.REFERENCING_TABLES",
     "workflows.RUNNABLE_OF_DEFINITIONS",  # its index is a migration of its own

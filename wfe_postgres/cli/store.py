@@ -14,21 +14,30 @@ from wfe_postgres.cli.text import counted, in_one_line
 from wfe_postgres.codec.validation import schema_name
 from wfe_postgres.orm import SCHEMA
 
+PrintSql = Annotated[bool, typer.Option("--sql", help="Print the SQL for psql and change nothing.")]
+Start = Annotated[
+    str | None,
+    typer.Option("--from", metavar="REVISION", show_default=False, help="With --sql: only what follows this revision."),
+]
+EndSessionsOf = Annotated[
+    str | None,
+    typer.Option(
+        "--end-sessions-of",
+        metavar="ROLE",
+        show_default=False,
+        help="Then end the sessions of this role or application_name.",
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="End the sessions without asking.")]
+
 
 def upgrade(
     url: Url = None,
     schema: Schema = SCHEMA,
-    sql: Annotated[bool, typer.Option("--sql", help="Print the SQL for psql and change nothing.")] = False,
-    end_sessions_of: Annotated[
-        str | None,
-        typer.Option(
-            "--end-sessions-of",
-            metavar="ROLE",
-            show_default=False,
-            help="Then end the sessions of this role or application_name.",
-        ),
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="End the sessions without asking.")] = False,
+    sql: PrintSql = False,
+    start: Start = None,
+    end_sessions_of: EndSessionsOf = None,
+    yes: Yes = False,
 ) -> None:
     """Create the store, or upgrade it to the latest revision.
 
@@ -48,9 +57,11 @@ def upgrade(
       2  the store is newer than this library, or the role may not change it
       3  the database is not reachable, or refused the operation
     """
+    if start is not None and not (sql and start in store.REVISIONS):
+        raise typer.BadParameter(f"with --sql, one of {', '.join(store.REVISIONS)}", param_hint="--from")
     if sql:
         with reported_errors(url):
-            typer.echo(store.upgrade_script(schema_name(schema)))
+            typer.echo(store.upgrade_script(schema_name(schema), start), nl=False)
         return
     with reported_errors(url), provider_on(url, schema) as provider:
         if end_sessions_of:

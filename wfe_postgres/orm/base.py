@@ -11,6 +11,11 @@ from sqlalchemy.types import UserDefinedType
 SCHEMA = "wfc"
 
 
+def version_table(schema: str) -> str:
+    """The name of Alembic's table for the store; in schema `public`, `alembic_version` is the application's."""
+    return "wfe_alembic_version" if schema == "public" else "alembic_version"
+
+
 class RowAddress(UserDefinedType[str]):
     """PostgreSQL's tid: where a row version lies in its table."""
 

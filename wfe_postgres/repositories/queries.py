@@ -11,6 +11,7 @@ from wfe_postgres.codec.validation import big_integer, checked, member, positive
 from wfe_postgres.contract.errors import SerializationError
 from wfe_postgres.contract.models import WorkflowStatus
 from wfe_postgres.contract.queries import StoreStatistics, WorkflowPage, WorkflowSummary
+from wfe_postgres.orm.base import version_table
 from wfe_postgres.repositories.base import Repository, logger, read_all
 from wfe_postgres.statements import queries as statements
 
@@ -67,7 +68,7 @@ class PostgresQueries(Repository):
         machine's clock is more than 2 s from the server's.
         """
         before = datetime.now(UTC)
-        [(json_row,)] = self._runner.read(statements.STATISTICS, {})
+        [(json_row,)] = self._runner.read(statements.statistics(version_table(self._schema)), {})
         after = datetime.now(UTC)
         statistics = _statistics_of(decode(json_row), before + (after - before) / 2)
         if abs(statistics.clock_offset) > _TOLERATED_OFFSET:

@@ -108,7 +108,9 @@ def catalogue(connection: Connection, schema: str = SCHEMA) -> dict[str, str]:
 
     Leaves the transaction with `search_path` at pg_catalog, so that every name in a definition has its schema.
     """
-    connection.execute(text("SELECT set_config('search_path', 'pg_catalog', true)"))
+    connection.execute(
+        text("SELECT set_config('search_path', 'pg_catalog', true), set_config('quote_all_identifiers', 'off', true)")
+    )
     rows = connection.execute(_CATALOGUE, {"schema": schema, "tables": sorted(TABLES)})
     return {str(thing): str(definition) for thing, definition in sorted(map(tuple, rows))}
 

@@ -11,6 +11,7 @@ from wfe_postgres.connections.checkout import driver_connection, reset_pool_afte
 from wfe_postgres.connections.deadlines import set_timeout
 from wfe_postgres.connections.failures import CATCHABLE, classify
 from wfe_postgres.orm import SCHEMA, Base
+from wfe_postgres.orm.base import version_table
 
 REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 HEAD = REVISIONS[-1]
@@ -25,17 +26,23 @@ SELECT c.relname::text
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = :schema AND c.relkind = 'r'
 """)
+STORE_FUNCTION = "stamp_workflow_revision"
+"""Since revision 0003: in a schema that has it, `alembic_version` is the store's and not an application's."""
+_IS_STORE = text("SELECT pg_catalog.to_regproc(:function) IS NOT NULL")
 
 
 def current_revision(connection: Connection, schema: str = SCHEMA) -> str | None:
-    """The schema revision of the store; None: there is no store yet.
+    """The schema revision of the store; None: there is no store yet, or none of its tables is left.
 
     Needs USAGE on the schema and nothing else. Runs in the caller's transaction.
     """
-    if "alembic_version" not in connection.scalars(TABLES_THERE, {"schema": schema}):
+    name, there = version_table(schema), set(connection.scalars(TABLES_THERE, {"schema": schema}))
+    if name not in there and connection.scalar(_IS_STORE, {"function": f"{schema}.{STORE_FUNCTION}"}):
+        name = "alembic_version"  # in schema public, before it had a name of its own there
+    if name not in there or not there & TABLES:
         return None
     version = column("version_num", Text)
-    found = connection.scalars(select(version).select_from(table("alembic_version", schema=schema)))
+    found = connection.scalars(select(version).select_from(table(name, schema=schema)))
     return " and ".join(found) or None
 
 
@@ -50,7 +57,7 @@ def describe_revision(found: str | None, schema: str) -> str:
         )
     return (
         f"the store in schema {schema} is at schema revision {found}, newer than this library ({HEAD}): "
-        "update the library wfe_postgres"
+        "update the library wfe_postgres (or, if another program's migrations are in that schema, choose another)"
     )
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, text
 from wfe_postgres.connections.failures import NOT_PERMITTED
 from wfe_postgres.contract.errors import PersistenceError, StoreNotReadyError
 from wfe_postgres.orm import SCHEMA
-from wfe_postgres.schema.migrations import UPGRADE_TIMEOUT, one_at_a_time, run_migrations
+from wfe_postgres.schema.migrations import UPGRADE_TIMEOUT, Repairs, one_at_a_time, run_migrations
 from wfe_postgres.schema.revisions import (
     HEAD,
     REVISIONS,
@@ -59,9 +59,13 @@ def ensure(
     return None
 
 
-def upgrade(engine: Engine, schema: str = SCHEMA, *, timeout: float = UPGRADE_TIMEOUT) -> None:
-    """Run the migrations that are missing, each in a transaction of its own. Raises as `ensure` does."""
-    _upgrade_from(read_in_transaction(engine, lambda it: current_revision(it, schema)), engine, schema, timeout)
+def upgrade(engine: Engine, schema: str = SCHEMA, *, timeout: float = UPGRADE_TIMEOUT, repairs: Repairs = ()) -> None:
+    """Run the migrations that are missing, each in a transaction of its own, and then these statements.
+
+    Raises as `ensure` does.
+    """
+    found = read_in_transaction(engine, lambda it: current_revision(it, schema))
+    _upgrade_from(found, engine, schema, timeout, repairs)
 
 
 def _state(connection: Connection, schema: str) -> tuple[str | None, set[str], list[str]]:
@@ -70,12 +74,12 @@ def _state(connection: Connection, schema: str) -> tuple[str | None, set[str], l
     return current_revision(connection, schema), tables, list(connection.scalars(_UNSAFE))
 
 
-def _upgrade_from(found: str | None, engine: Engine, schema: str, timeout: float) -> None:
+def _upgrade_from(found: str | None, engine: Engine, schema: str, timeout: float, repairs: Repairs = ()) -> None:
     if found is not None and found not in REVISIONS:
         raise StoreNotReadyError(describe_revision(found, schema))
     deadline = time.monotonic() + timeout
     with one_at_a_time(timeout, schema):
-        failure = run_migrations(engine, schema, deadline - time.monotonic())
+        failure = run_migrations(engine, schema, deadline - time.monotonic(), repairs)
     if isinstance(failure, PersistenceError) and failure.sqlstate == NOT_PERMITTED:
         raise StoreNotReadyError(
             f"{describe_revision(found, schema)}, as a role that owns it (this one may not)",

@@ -75,7 +75,6 @@ def find_workflows(filters: frozenset[str]) -> Executable:
     )
 
 
-_versions = Table("alembic_version", MetaData(schema=SCHEMA), Column("version_num", Text()))
 # Constant within the statement, so that indexes can be used, and not the time at which a transaction began.
 _now = builtin.statement_timestamp()
 _now_milliseconds = sql_cast(extract("epoch", _now) * 1000, BigInteger())
@@ -114,8 +113,14 @@ _STATISTICS = {
     "held_subscriptions": _count(subscriptions, IS_OPEN.is_not(true())),  # a token without an expiry makes it NULL
     "expired_subscriptions": _count(subscriptions, subscriptions.c.external_token.is_not(None), IS_OPEN),
     "execution_errors": _count(errors),
-    "schema_revision": select(func.max(_versions.c.version_num)).scalar_subquery(),
     "now": extract("epoch", builtin.clock_timestamp()),
 }
-_members = (part for name, value in _STATISTICS.items() for part in (literal_column(f"'{name}'"), value))
-STATISTICS = select(sql_cast(builtin.json_build_object(*_members), Text()))
+
+
+@cache
+def statistics(version_table: str) -> Executable:
+    """All of them in one row, with the schema revision from this table."""
+    version = Table(version_table, MetaData(schema=SCHEMA), Column("version_num", Text())).c.version_num
+    values = _STATISTICS | {"schema_revision": select(func.max(version)).scalar_subquery()}
+    members = (part for name, value in values.items() for part in (literal_column(f"'{name}'"), value))
+    return select(sql_cast(builtin.json_build_object(*members), Text()))
