@@ -12,12 +12,16 @@ from psycopg.conninfo import conninfo_to_dict
 
 import wfe_postgres
 from tests.conftest import Sql
+from tests.docs.filled import fill
 from tests.docs.pages import PAGES, ROOT, SNIPPET, blocks, pages_with, program, session
 from wfe_postgres.cli import app
 from wfe_postgres.embedded import find_binaries
 
 TESTED_SEPARATELY = {"tutorial.md", "operations.md"}
 """Pages with separate tests, which also check the output of their programs."""
+
+APPLICATIONS = {"how-to/django.md", "how-to/flask.md", "how-to/one-transaction.md", "how-to/orm.md"}
+"""Pages whose programs create an application's tables and rows, and so run on an empty database only."""
 
 NOT_RUN = ("docker ", "make ", "pip ", "python examples/")
 """Prefixes of commands that are not run here. The examples have separate tests."""
@@ -61,6 +65,19 @@ def test_python_blocks_of_page_run(page: str, empty_database_url: str, checkout:
     source.write_text(program(blocks(page, "python")))
     done = run([sys.executable, "-W", "error", "-W", FORK_WARNING, str(source)], empty_database_url, checkout)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", sorted({*pages_with("python")} - TESTED_SEPARATELY - APPLICATIONS))
+def test_python_blocks_of_page_run_twice_on_a_database_in_use(
+    page: str, empty_database_url: str, checkout: Path
+) -> None:
+    """Beside an application's tables and workflows, and after an earlier run."""
+    fill(empty_database_url)
+    source = checkout / "page.py"
+    source.write_text(program(blocks(page, "python")))
+    for _ in range(2):
+        done = run([sys.executable, "-W", "error", "-W", FORK_WARNING, str(source)], empty_database_url, checkout)
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("page", pages_with("console"))
