@@ -30,7 +30,7 @@ define environment
 fi
 endef
 
-# What the demo needs: 27 packages.
+# What the demo needs: a quarter of the packages that the development tools need.
 DEMO := cli,embedded
 $(VENV)/.demo: pyproject.toml
 	$(call environment,$(VENV))
