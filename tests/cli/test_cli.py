@@ -100,7 +100,12 @@ def test_check_lists_differences(command: Command, database_url: str, sql: Sql) 
     assert (result.code, result.reported_errors) == (1, "")
     assert result.output.splitlines() == [
         "index idx_workflows_runnable is missing",
+        "  repair: `wfe-postgres upgrade`, or DROP INDEX CONCURRENTLY IF EXISTS wfc.idx_workflows_runnable;"
+        " CREATE INDEX CONCURRENTLY idx_workflows_runnable ON wfc.workflows USING btree (next_execution, id)"
+        " WHERE (((status = 'Runnable'::text) IS TRUE) AND (next_execution IS NOT NULL));",
         "column events.event_data is «jsonb NOT NULL», should be «jsonb NOT NULL DEFAULT 'null'::jsonb»",
+        "  repair: `wfe-postgres upgrade`, or ALTER TABLE wfc.events ALTER COLUMN event_data"
+        " SET DEFAULT 'null'::jsonb;",
     ]
 
 
@@ -109,9 +114,10 @@ def test_check_reports_function_difference_in_one_line(command: Command, databas
     sql(f"ALTER FUNCTION {function} COST 7")
     result = command("check", "--url", database_url)
     assert result.code == 1
-    [line] = result.output.splitlines()
+    line, repair = result.output.splitlines()
     assert line.startswith("function ")
     assert "COST 7" in line
+    assert repair.startswith("  repair: `wfe-postgres upgrade`, or CREATE OR REPLACE FUNCTION ")
 
 
 def test_url_and_schema_are_read_from_environment(

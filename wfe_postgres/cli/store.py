@@ -9,10 +9,12 @@ import typer
 from wfe_postgres import schema as store
 from wfe_postgres.cli.options import Schema, Url
 from wfe_postgres.cli.provider import ExitCode, provider_on, reported_errors
+from wfe_postgres.cli.repairs import print_differences, repair, report_unfinished_upgrade
 from wfe_postgres.cli.sessions import confirm_end_of_sessions, end_sessions
-from wfe_postgres.cli.text import counted, in_one_line
+from wfe_postgres.cli.text import counted
 from wfe_postgres.codec.validation import schema_name
 from wfe_postgres.orm import SCHEMA
+from wfe_postgres.schema.revisions import read_in_transaction
 
 PrintSql = Annotated[bool, typer.Option("--sql", help="Print the SQL for psql and change nothing.")]
 Start = Annotated[
@@ -39,7 +41,10 @@ def upgrade(
     end_sessions_of: EndSessionsOf = None,
     yes: Yes = False,
 ) -> None:
-    """Create the store, or upgrade it to the latest revision.
+    """Create the store, or upgrade it to the latest revision, and repair it.
+
+    Missing or changed indexes, constraints, triggers, functions, defaults and sequences are made again. What would
+    lose data or lock a table for long is not done; it is listed as by `check`.
 
     The command may run concurrently with other upgrades and while hosts are working. Each attempt waits at most 2
     seconds for a table lock.
@@ -53,7 +58,7 @@ def upgrade(
     \b
     Exit codes:
       0  the store is up to date
-      1  the answer was no; nothing was changed
+      1  the answer was no and nothing was changed, or differences are left
       2  the store is newer than this library, or the role may not change it
       3  the database is not reachable, or refused the operation
     """
@@ -66,16 +71,23 @@ def upgrade(
     with reported_errors(url), provider_on(url, schema) as provider:
         if end_sessions_of:
             confirm_end_of_sessions(provider.engine, end_sessions_of, yes=yes)
-        store.upgrade(provider.engine, schema)
-        typer.echo(f"The store in schema {schema} is up to date, at revision {store.HEAD}.")
+        report_unfinished_upgrade(provider.engine, schema)
+        store.ensure(provider.engine, schema)
+        left = repair(provider.engine, schema)
+        print_differences(left, schema)
+        state = "is up to date" if not left else "differs from what it should be"
+        typer.echo(f"The store in schema {schema} {state}, at revision {store.HEAD}.")
         if end_sessions_of:
             typer.echo(f"{counted(end_sessions(provider.engine, end_sessions_of), 'session')} ended.")
+        if left:
+            raise typer.Exit(ExitCode.NO)
 
 
 def check(url: Url = None, schema: Schema = SCHEMA) -> None:
     """Compare the store with the expected schema.
 
-    Compares columns, defaults, constraints, indexes and their validity, triggers, functions and sequences.
+    Compares columns, defaults, constraints, indexes and their validity, triggers, functions and sequences. Prints
+    for each difference what repairs it.
 
     \b
     Example:
@@ -83,14 +95,13 @@ def check(url: Url = None, schema: Schema = SCHEMA) -> None:
     \b
     Exit codes:
       0  the store matches the expected schema
-      1  the store differs; the differences are listed, one per line
+      1  the store differs; the differences are listed with their repairs
       2  the store is missing, or its schema revision is not this library's
       3  the database is not reachable, or refused the operation
     """
     with reported_errors(url), provider_on(url, schema) as provider:
-        differences = store.check(provider.engine, schema)
-    for difference in differences:
-        typer.echo(in_one_line(difference))
+        differences = read_in_transaction(provider.engine, lambda it: store.compare(it, schema))
+    print_differences(differences, schema)
     if differences:
         raise typer.Exit(ExitCode.NO)
     typer.echo(f"The store in schema {schema} is as it should be, at revision {store.HEAD}.")

@@ -4,6 +4,8 @@ Alembic's own comparison does not see predicates, defaults and triggers, so this
 """
 
 import json
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from sqlalchemy import Connection, Engine, text
 
@@ -19,6 +21,15 @@ from wfe_postgres.schema.revisions import (
 )
 
 _NAME_INDEX_OF_THE_RUST_HOST = "index idx_workflows_name"
+
+_NUMBERED = ("execution_errors", "scheduled_commands")
+_MAY_READ = text("""
+SELECT has_table_privilege(to_regclass(:table)::oid, 'SELECT')
+       AND has_sequence_privilege(to_regclass(:sequence)::oid, 'USAGE, SELECT')
+""")
+_LAST_NUMBER = text("""
+SELECT coalesce(pg_sequence_last_value(seqrelid), seqmin - 1) FROM pg_sequence WHERE seqrelid = to_regclass(:sequence)
+""")
 
 # What is there, each thing as PostgreSQL itself would write it; not-null constraints (18) stand at the columns.
 _CATALOGUE = text("""
@@ -63,6 +74,7 @@ SELECT 'function ' || proname || '(' || pg_get_function_identity_arguments(p.oid
  UNION ALL
 SELECT 'sequence ' || c.relname,
        format_type(seqtypid, NULL) || ' INCREMENT ' || seqincrement || CASE WHEN seqcycle THEN ' CYCLE' ELSE '' END
+       || CASE WHEN seqstart <> 1 THEN ' START ' || seqstart ELSE '' END
        || coalesce(' OWNED BY ' || relation.name || '.' || attname, '')
   FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'a'
@@ -79,28 +91,63 @@ def check(engine: Engine, schema: str = SCHEMA) -> list[str]:
     Indexes, triggers, functions and sequences of others are no difference, unless an index is unique.
     StoreNotReadyError: the store is missing, older or newer than this library.
     """
-    return read_in_transaction(engine, lambda it: differences(it, schema))
+    return [str(it) for it in read_in_transaction(engine, lambda it: compare(it, schema))]
 
 
 def differences(connection: Connection, schema: str = SCHEMA) -> list[str]:
     """As `check`, in the caller's transaction, whose `search_path` it leaves at pg_catalog."""
+    return [str(it) for it in compare(connection, schema)]
+
+
+class Difference(NamedTuple):
+    """A thing, by kind and name, with its definition as it is and as it should be; None: it is not there."""
+
+    thing: str
+    found: str | None
+    expected: str | None
+
+    def __str__(self) -> str:
+        if self.found is None:
+            return f"{self.thing} is missing"
+        if self.expected is None:
+            return f"{self.thing} does not belong here: «{self.found}»"
+        return f"{self.thing} is «{self.found}», should be «{self.expected}»"
+
+
+def compare(connection: Connection, schema: str = SCHEMA) -> list[Difference]:
+    """The differences with their definitions; else as `differences`."""
     found = current_revision(connection, schema)
     if found != HEAD:
         raise StoreNotReadyError(describe_revision(found, schema))
     wanted, there = _expected(schema), catalogue(connection, schema)
     return [
-        *(f"{thing} is missing" for thing in wanted if thing not in there),
+        *(Difference(thing, None, definition) for thing, definition in wanted.items() if thing not in there),
         *(
-            f"{thing} is «{there[thing]}», should be «{definition}»"
+            Difference(thing, there[thing], definition)
             for thing, definition in wanted.items()
             if there.get(thing, definition) != definition
         ),
         *(
-            f"{thing} does not belong here: «{definition}»"
+            Difference(thing, definition, None)
             for thing, definition in there.items()
             if thing not in wanted and _disturbs(thing, definition)
         ),
+        *_sequences_behind(connection, schema),
     ]
+
+
+def _sequences_behind(connection: Connection, schema: str) -> Iterator[Difference]:
+    """Sequences that would give a number again, as after a logical replication; those that this role may read."""
+    for table in _NUMBERED:
+        names = {"table": f"{schema}.{table}", "sequence": f"{schema}.{table}_id_seq"}
+        if connection.scalar(_MAY_READ, names):
+            last = connection.scalar(_LAST_NUMBER, names)
+            below = 0 if last < 0 else 2**31  # a sequence that has come to its end goes on with the negative numbers
+            largest = connection.scalar(
+                text(f"SELECT max(id) FROM {schema}.{table} WHERE id < :below"), {"below": below}
+            )
+            if largest is not None and last < largest:
+                yield Difference(f"number of sequence {table}_id_seq", str(last), f"at least {largest}")
 
 
 def catalogue(connection: Connection, schema: str = SCHEMA) -> dict[str, str]:
