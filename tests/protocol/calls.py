@@ -131,6 +131,11 @@ def _find_all_filters(provider: Provider) -> Call:
         root_workflow_id="root",
         created_from=at(0),
         created_to=at(1),
+        completed_from=at(0),
+        completed_to=at(1),
+        name_prefix="name",
+        reference_prefix="A",
+        untouched_since=at(0),
         limit=10,
     )
 
@@ -187,6 +192,16 @@ def _purge_workflows(provider: Provider) -> Call:
 
     def purge() -> None:
         assert provider.purge_workflows(WorkflowStatus.COMPLETE, at(1), batch_size=2) == 3
+
+    return purge
+
+
+def _purge_errors(provider: Provider) -> Call:
+    provider.truncate_all()
+    provider.persist_errors([ExecutionError("w", "p", "failed", error_time=at(0)) for _ in range(3)])
+
+    def purge() -> None:
+        assert provider.purge_errors(at(1), batch_size=2) == 3
 
     return purge
 
@@ -265,6 +280,8 @@ OTHERS: dict[str, Counted] = {
     "process_commands of 3": Counted(_process_three, 1 + 3 * 2 + 1),
     "delete_workflow": Counted(_delete, 2),
     "purge_workflows, 2 batches": Counted(_purge_workflows, 2 * 2 + 1),
+    "delete_orphans": Counted(lambda it: partial(it.delete_orphans, at(0))),
+    "purge_errors, 2 batches": Counted(_purge_errors, 2 + 1),
     "purge_events, 2 batches": Counted(_purge_events, 2 + 1),
     "persist_errors of none": Counted(lambda it: partial(it.persist_errors, []), 0),
     "get_workflow_instances of none": Counted(lambda it: partial(it.get_workflow_instances, []), 0),

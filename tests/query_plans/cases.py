@@ -2,23 +2,18 @@
 
 import itertools
 import json
-from dataclasses import dataclass, field
-from typing import Any
 
-from sqlalchemy import Executable
-
+from tests.query_plans.finds import FIND_CASES, TIME, Case
 from wfe_postgres.statements import (
     commands,
     errors,
     events,
     maintenance,
-    queries,
     status_changes,
     subscriptions,
     workflows,
 )
 
-TIME = "2025-06-01T00:00:00+00:00"
 EARLY = "2025-02-01T00:00:00+00:00"
 LATE = "2030-01-01T00:00:00+00:00"
 NOW = 1_800_000_000_000
@@ -79,28 +74,8 @@ SAVE = WORKFLOW | {
 CREATE = WORKFLOW | {"id": "new", "name": "new", "revision": 1, "pointers": _pointers("p1", "p2")}
 
 
-@dataclass(frozen=True)
-class Case:
-    """A statement with its parameter values, and the indexes that it must use."""
-
-    name: str
-    statement: Executable
-    values: dict[str, Any]
-    indexes: set[str] = field(default_factory=set)
-    rows: int = 200
-    """The maximum number of rows that it may read."""
-
-
-def _find(index: str, page: str = "", **filters: str | int) -> Case:
-    """`find_workflows` with these filters and a page size of 100; `page` names a start position in `AFTER`."""
-    values = {"limit": 101, **filters, **(AFTER[page] if page else {})}
-    name = f"find_workflows by {', '.join(f'{key} {value}' for key, value in filters.items())} {page}"
-    return Case(name, queries.find_workflows(frozenset(values.keys() - {"limit"})), values, {index}, 400)
-
-
 BY_ID = {"workflows_pkey", "execution_pointers_pkey"}
 MANY = [f"w{number}" for number in range(100, 50_000, 1000)]
-AFTER = {"later page": {"before_time": TIME, "before_id": "w20000"}}
 MATCHING = {"event_name": "event 1", "event_key": "key 1"}
 TOKEN = {"subscription_id": "s1", "token": "mine", "worker_id": "me", "expiry": TIME}
 COMMAND = {"command_name": "ProcessWorkflow", "data": "w700", "execute_time": 5}
@@ -140,6 +115,13 @@ CASES = [
         {"as_at": NOW, "limit": 10},
         {"idx_workflows_runnable"},
         11,
+    ),
+    Case(
+        "get_runnable_instances of definitions",
+        workflows.RUNNABLE_OF_DEFINITIONS,
+        {"as_at": NOW, "limit": 10, "definition_ids": ["definition 7", "definition 8"], "versions": [1, 1]},
+        {"idx_workflows_runnable_definition"},
+        50,
     ),
     Case("renew_workflow", status_changes.RENEW, CHANGE | {"next_execution": 5}, {"workflows_pkey"}, 1),
     Case("suspend_workflow", status_changes.SUSPEND, CHANGE, {"workflows_pkey"}, 1),
@@ -224,24 +206,7 @@ CASES = [
         {"idx_errors_nonce"},
         1,
     ),
-    _find("idx_workflows_create_time"),
-    _find("idx_workflows_create_time", "later page"),
-    _find("idx_workflows_create_time", created_from=TIME),
-    _find("idx_workflows_create_time", created_to=TIME),
-    _find("idx_workflows_create_time", created_from=TIME, created_to="2025-06-02Z"),
-    _find("idx_workflows_status_create_time", status="Complete"),
-    _find("idx_workflows_status_create_time", "later page", status="Runnable"),
-    _find("idx_workflows_status_create_time", status="Terminated", created_to="2025-10-21Z"),
-    _find("idx_workflows_definition", definition_id="definition 3"),
-    _find("idx_workflows_definition", definition_id="definition 3", version=1),
-    _find("idx_workflows_definition", "later page", definition_id="definition 3"),
-    _find("idx_workflows_definition", definition_id="rare"),
-    _find("idx_workflows_definition", definition_id="none"),
-    _find("idx_workflows_reference", reference="order 777"),
-    _find("idx_workflows_reference", "later page", reference="order 777"),
-    _find("idx_workflows_reference", reference="order 777", status="Complete", definition_id="definition 7"),
-    _find("idx_workflows_root", root_workflow_id="w777"),
-    _find("idx_workflows_root", "later page", root_workflow_id="w777"),
+    *FIND_CASES,
     Case("get_execution_errors", errors.find_errors(frozenset()), {"limit": 100}, {"idx_errors_error_time"}, 100),
     Case(
         "get_execution_errors since",
@@ -279,10 +244,17 @@ CASES = [
             f"the {status} workflows to purge",
             maintenance.finished(),
             {"status": status, "older_than": TIME, "batch_size": 1000} | TABLE_NAMES,
-            {"idx_workflows_finished"},
-            1001,
+            {"idx_workflows_finished", "workflows_pkey"},
+            2200,
         )
         for status in ("Complete", "Terminated")
+    ),
+    Case(
+        "purge_errors",
+        maintenance.PURGE_ERRORS,
+        {"older_than": TIME, "batch_size": 1000},
+        {"idx_errors_error_time", "execution_errors_pkey"},
+        5001,
     ),
     Case(
         "purge_events",

@@ -11,9 +11,10 @@ import psycopg
 import pytest
 from sqlalchemy import Executable
 
-from tests.query_plans.cases import CASES, Case
+from tests.query_plans.cases import CASES
 from tests.query_plans.explain import Mode, Plan, explain
 from tests.query_plans.filling import TABLES, filled_database
+from tests.query_plans.finds import Case
 from wfe_postgres.statements import (
     commands,
     errors,
@@ -28,7 +29,7 @@ from wfe_postgres.statements import (
 EXEMPT = {
     "commands.CLAIMED",
     "maintenance.REFERENCING_TABLES",
-    "workflows.RUNNABLE_OF_DEFINITIONS",  # its index is a migration of its own
+    "maintenance.DELETE_ORPHANS",  # it reads what is old
 }
 MORE_POINTERS = """
     INSERT INTO wfc.execution_pointers (id, workflow_id, step_id, status, step_name, persistence_data)
@@ -73,6 +74,26 @@ def test_cost_of_save_does_not_grow_with_number_of_pointers(store: psycopg.Conne
         with_many, *_ = sorted((run(store, case, mode) for _ in range(3)), key=lambda plan: plan.written)
     assert with_many.rows <= with_few.rows + 10
     assert 0 < with_many.written < 1.5 * with_few.written
+
+
+MANY_EVENTS = """
+    INSERT INTO wfc.events (id, event_name, event_key, event_time)
+    SELECT 'many ' || i, 'tick', 'tock', '2025-01-01Z'::timestamptz + i * interval '1 second'
+      FROM generate_series(1, 30000) i
+"""
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("statement", "name"), [(events.MATCHING_UNTIL, "as_of"), (events.MATCHING_SINCE, "since")])
+def test_events_of_one_name_and_key_are_read_by_time(
+    store: psycopg.Connection, statement: Executable, name: str, mode: Mode
+) -> None:
+    """Of 30,000 events only as many are read as the limit says."""
+    with store.transaction(force_rollback=True):
+        store.execute(MANY_EVENTS)
+        values = {"event_name": "tick", "event_key": "tock", name: "2025-01-01T05:00:00+00:00", "limit": 10}
+        plan = explain(store, statement, values, mode)
+    assert plan.rows <= 20, plan.text
 
 
 def test_every_statement_has_a_case() -> None:

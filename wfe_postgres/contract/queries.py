@@ -1,7 +1,9 @@
 """What the queries beyond the engine's interfaces answer: for applications and operators."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypedDict
 
 from wfe_postgres.contract.models import WorkflowStatus
 
@@ -24,9 +26,31 @@ class WorkflowSummary:
     complete_time: datetime | None
 
 
+class WorkflowFilters(TypedDict, total=False):
+    """The filters of `find_workflows`; `None` is none."""
+
+    status: WorkflowStatus | Collection[WorkflowStatus] | None
+    definition_id: str | None
+    version: int | None
+    reference: str | None
+    root_workflow_id: str | None
+    created_from: datetime | None
+    """`created_from <= create_time < created_to`"""
+    created_to: datetime | None
+    completed_from: datetime | None
+    """`completed_from <= complete_time < completed_to`"""
+    completed_to: datetime | None
+    name_prefix: str | None
+    """At most 200 characters, like `reference_prefix`. All workflows that match are read and sorted."""
+    reference_prefix: str | None
+    untouched_since: datetime | None
+    """Last saved before this time; together with `status` or `definition_id` only. A page looks at 10,000 workflows at
+    most, so it can have fewer items than its limit, or none, and a `next_cursor`."""
+
+
 @dataclass(frozen=True)
 class WorkflowPage:
-    """One page of `find_workflows`, newest first."""
+    """One page of `find_workflows`."""
 
     items: list[WorkflowSummary]
     next_cursor: str | None

@@ -15,6 +15,8 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     UniqueConstraint,
     false,
+    func,
+    literal_column,
     text,
 )
 from sqlalchemy.orm import Mapped, foreign, mapped_column, relationship
@@ -34,6 +36,24 @@ class WorkflowRow(Base):
             "next_execution",
             "id",
             postgresql_where=text("(status = 'Runnable') IS TRUE AND next_execution IS NOT NULL"),
+        ),
+        Index(
+            "idx_workflows_runnable_definition",
+            "definition_id",
+            "version",
+            "next_execution",
+            postgresql_where=text("(status = 'Runnable') IS TRUE AND next_execution IS NOT NULL"),
+        ),
+        Index(
+            "idx_workflows_name_prefix",
+            func.left(literal_column("name"), literal_column("200")).label("prefix"),
+            postgresql_ops={"prefix": "text_pattern_ops"},
+        ),
+        Index(
+            "idx_workflows_reference_prefix",
+            func.left(literal_column("reference"), literal_column("200")).label("prefix"),
+            postgresql_ops={"prefix": "text_pattern_ops"},
+            postgresql_where=text("reference IS NOT NULL"),
         ),
         Index("idx_workflows_create_time", "create_time", "id", postgresql_where=text("id >= ''")),
         Index("idx_workflows_definition", "definition_id", "create_time"),
@@ -137,7 +157,7 @@ class EventRow(Base):
 
     __tablename__ = "events"
     __table_args__: Any = (
-        Index("idx_events_name_key", "event_name", "event_key"),
+        Index("idx_events_name_key", "event_name", "event_key", "event_time"),
         Index("idx_events_is_processed", "is_processed"),
         Index("idx_events_event_time", "event_time"),
         Index("idx_events_unprocessed", "event_time", "id", postgresql_where=text("(is_processed = false) IS TRUE")),

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from wfe_postgres.codec.json_values import decode
-from wfe_postgres.codec.validation import positive, text, timestamp
+from wfe_postgres.codec.validation import milliseconds, positive, text, timestamp
 from wfe_postgres.connections import Execute
 from wfe_postgres.contract.errors import PersistenceError, WorkflowNotFoundError
 from wfe_postgres.contract.models import WorkflowStatus
@@ -42,10 +42,11 @@ class PostgresMaintenance(Repository):
         """Remove all workflows of this status with `complete_time < older_than`, with all rows that belong to them.
 
         One transaction per `batch_size` workflows: what is done stays done when the call is interrupted. Left are
-        workflows that are locked, and those to which a row of the application's refers by a foreign key that neither
-        cascades nor sets NULL: the log names its table. After each batch the call pauses for twice the time that the
-        batch took, for the hosts that save meanwhile. Returns the number removed, without a batch whose answer was lost
-        with the connection. ValueError: the status is neither Complete nor Terminated.
+        workflows whose root (`root_workflow_id`) is stored and has not ended, workflows that are locked, and those to
+        which a row of the application's refers by a foreign key that neither cascades nor sets NULL: the log names its
+        table. After each batch the call pauses for twice the time that the batch took, for the hosts that save
+        meanwhile. Returns the number removed, without a batch whose answer was lost with the connection. ValueError:
+        the status is neither Complete nor Terminated.
         """
         if status not in _PURGEABLE:
             raise ValueError("only Complete and Terminated workflows can be purged")
@@ -79,6 +80,28 @@ class PostgresMaintenance(Repository):
         """
         params = {"older_than": timestamp(older_than, "older_than"), "batch_size": positive(batch_size, "batch_size")}
         return self._in_batches(lambda execute, _: len(execute(statements.PURGE_EVENTS, params)))
+
+    def purge_errors(self, older_than: datetime, *, batch_size: int = 1000) -> int:
+        """Remove all errors with `error_time < older_than`; a transaction for each `batch_size`.
+
+        Returns the number removed.
+        """
+        params = {"older_than": timestamp(older_than, "older_than"), "batch_size": positive(batch_size, "batch_size")}
+        return self._in_batches(lambda execute, _: len(execute(statements.PURGE_ERRORS, params)))
+
+    def delete_orphans(self, older_than: datetime) -> int:
+        """Remove what belongs to nothing, if it is older: subscriptions and errors of workflows that are not stored,
+        ProcessWorkflow commands without their workflow and ProcessEvent commands without their event.
+
+        In one transaction. It reads the subscriptions, errors and commands that are older than that. Returns the
+        number removed; 0 if an earlier try removed them and its answer was lost.
+        """
+        params = {
+            "older_than": timestamp(older_than, "older_than"),
+            "older_than_ms": milliseconds(older_than, "older_than"),
+        }
+        [(removed, _)] = self._runner.write(lambda execute, _: execute(statements.DELETE_ORPHANS, params))
+        return int(removed)
 
     def _warn_of_kept(self, tables: set[str], params: dict[str, Any]) -> None:
         def attempt(execute: Execute, _: bool) -> bool:

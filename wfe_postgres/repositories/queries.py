@@ -2,15 +2,16 @@
 
 import base64
 import json
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal, Unpack
 
 from wfe_postgres.codec.decoding import read_summary
 from wfe_postgres.codec.json_values import decode
-from wfe_postgres.codec.validation import big_integer, checked, member, positive, text, timestamp
+from wfe_postgres.codec.validation import big_integer, member, positive, text, timestamp
 from wfe_postgres.contract.errors import SerializationError
 from wfe_postgres.contract.models import WorkflowStatus
-from wfe_postgres.contract.queries import StoreStatistics, WorkflowPage, WorkflowSummary
+from wfe_postgres.contract.queries import StoreStatistics, WorkflowFilters, WorkflowPage, WorkflowSummary
 from wfe_postgres.orm.base import version_table
 from wfe_postgres.repositories.base import Repository, logger, read_all
 from wfe_postgres.statements import queries as statements
@@ -18,6 +19,12 @@ from wfe_postgres.statements import queries as statements
 _NO_MOMENTS = ("infinity", "-infinity")  # such a row is left out of a page, but the page may end with it
 _TOLERATED_OFFSET = 2.0
 """In seconds: how far two clocks may be apart before it is logged."""
+
+MAX_PREFIX = 200
+"""Characters of a name or a reference that an index holds."""
+_LAST_CHARACTER = chr(0x10FFFF)
+_MARK = {"newest": "", "oldest": "+"}
+"""What a cursor ends with: one order's is refused by the other."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -28,37 +35,30 @@ class PostgresQueries(Repository):
     def find_workflows(
         self,
         *,
-        status: WorkflowStatus | None = None,
-        definition_id: str | None = None,
-        version: int | None = None,
-        reference: str | None = None,
-        root_workflow_id: str | None = None,
-        created_from: datetime | None = None,
-        created_to: datetime | None = None,
+        order: Literal["newest", "oldest"] = "newest",
         limit: int = 100,
         cursor: str | None = None,
+        **filters: Unpack[WorkflowFilters],
     ) -> WorkflowPage:
-        """Workflows that match every filter, newest first: `created_from <= create_time < created_to`.
+        """Workflows that match every one of the `WorkflowFilters`, in the order of their creation.
 
-        `cursor` is the `next_cursor` of the page before. No page has a gap or a repeat because rows were added
-        meanwhile. One statement; ValueError for a bad cursor or a limit below 1.
+        `cursor` is the `next_cursor` of the page before, in the same order. No page has a gap or a repeat because rows
+        were added meanwhile.
+
+        One statement. ValueError: a bad cursor, order or combination, a limit below 1, an empty or a too long prefix.
         """
         limit = positive(limit, "limit")
-        params = checked(
-            status=(lambda value, path: member(WorkflowStatus, value, path), status),
-            definition_id=(text, definition_id),
-            version=(big_integer, version),
-            reference=(text, reference),
-            root_workflow_id=(text, root_workflow_id),
-            created_from=(timestamp, created_from),
-            created_to=(timestamp, created_to),
-        )
+        if order not in _MARK:
+            raise ValueError("order is newest or oldest")
+        params = _checked(filters)
         if cursor is not None:
-            params |= _place_of(cursor)
-        rows = self._runner.read(statements.find_workflows(frozenset(params)), params | {"limit": limit + 1})
+            params |= _place_of(cursor, order)
+        statement = statements.find_workflows(frozenset(params), newest_first=order == "newest")
+        rows = self._runner.read(statement, params | {"limit": limit + 1})
         shown = rows[:limit]
-        items: list[WorkflowSummary] = read_all((json_row for _, json_row in shown), read_summary)
-        return WorkflowPage(items, _cursor_of(shown[-1][0]) if len(rows) > limit else None)
+        items: list[WorkflowSummary] = read_all((json_row for _, json_row, _ in shown if json_row), read_summary)
+        goes_on = len(rows) > limit or (shown and shown[-1][2])
+        return WorkflowPage(items, _cursor_of(shown[-1][0], order) if goes_on else None)
 
     def get_statistics(self) -> StoreStatistics:
         """How the store stands; one statement, one snapshot.
@@ -79,13 +79,62 @@ class PostgresQueries(Repository):
         return statistics
 
 
-def _cursor_of(place: str) -> str:
-    return base64.urlsafe_b64encode(place.encode()).decode()
+def _checked(filters: WorkflowFilters) -> dict[str, Any]:
+    given = {name: value for name, value in filters.items() if value is not None}
+    if unknown := given.keys() - _VALIDATORS.keys():
+        raise TypeError(f"find_workflows() got an unexpected keyword argument {min(unknown)!r}")
+    if "untouched_since" in given and not given.keys() & {"status", "definition_id"}:
+        raise ValueError("untouched_since is for use with status or definition_id")
+    if given.keys() & {"completed_from", "completed_to"}:
+        given.setdefault("status", tuple(WorkflowStatus))  # the index of complete_time begins with the status
+    params = {name: _VALIDATORS[name](value, name) for name, value in given.items()}
+    return params | {f"{name}_end": _after_all_with(value) for name, value in params.items() if "prefix" in name}
 
 
-def _place_of(cursor: str) -> dict[str, str]:
+def _statuses(value: Any, path: str) -> list[str]:
+    several = isinstance(value, Collection) and not isinstance(value, str)
+    return sorted({member(WorkflowStatus, it, path) for it in (value if several else [value])})
+
+
+def _prefix(value: str, path: str) -> str:
+    if not 0 < len(text(value, path)) <= MAX_PREFIX:
+        raise ValueError(f"{path} has 1 to {MAX_PREFIX} characters")
+    return value
+
+
+_VALIDATORS: dict[str, Callable[[Any, str], Any]] = {
+    "status": _statuses,
+    "definition_id": text,
+    "version": big_integer,
+    "reference": text,
+    "root_workflow_id": text,
+    "created_from": timestamp,
+    "created_to": timestamp,
+    "completed_from": timestamp,
+    "completed_to": timestamp,
+    "name_prefix": _prefix,
+    "reference_prefix": _prefix,
+    "untouched_since": timestamp,
+}
+
+
+def _after_all_with(prefix: str) -> str:
+    """The first text, by code point, after all that begin with the prefix."""
+    increasable = prefix.rstrip(_LAST_CHARACTER) or prefix
+    last = increasable[-1]
+    return increasable[:-1] + ("\ue000" if last == "\ud7ff" else chr(min(ord(last) + 1, ord(_LAST_CHARACTER))))
+
+
+def _cursor_of(place: str, order: str = "newest") -> str:
+    return base64.urlsafe_b64encode((place + _MARK[order]).encode()).decode()
+
+
+def _place_of(cursor: str, order: str = "newest") -> dict[str, str]:
     try:
-        create_time, id = json.loads(base64.urlsafe_b64decode(cursor))
+        place = base64.urlsafe_b64decode(cursor).decode()
+        create_time, id = json.loads(place[: place.rindex("]") + 1])
+        if not place.endswith("]" + _MARK[order]):
+            raise ValueError
         if create_time not in _NO_MOMENTS:
             create_time = timestamp(datetime.fromisoformat(create_time + "+00:00"), "cursor")
         return {"before_time": create_time, "before_id": text(id, "cursor")}

@@ -12,11 +12,16 @@ from sqlalchemy import (
     Executable,
     MetaData,
     ScalarSelect,
+    Select,
     Table,
     Text,
+    and_,
+    case,
     extract,
+    false,
     func,
     literal_column,
+    or_,
     select,
     true,
     tuple_,
@@ -32,6 +37,7 @@ from wfe_postgres.statements.expressions import (
     moment_parameter,
     table_of,
     text_parameter,
+    texts_parameter,
 )
 from wfe_postgres.statements.subscriptions import IS_OPEN
 
@@ -44,35 +50,79 @@ commands: Table = table_of(CommandRow)
 PLACE_COLUMNS = (WorkflowRow.create_time, WorkflowRow.id)
 """Where a workflow stands in the order of `find_workflows`: what a cursor holds."""
 
-_PLACE = tuple_(workflows.c.create_time, workflows.c.id)
+MOST_LOOKED_AT = 10_000
+"""How many workflows a page with `untouched_since` looks at: no index holds when a workflow was saved last, because
+every save would have to change it."""
+
+_BEFORE = tuple_(moment_parameter("before_time"), text_parameter("before_id"))
+
+
+def _prefix(column: ColumnElement[str], name: str) -> ColumnElement[bool]:
+    """By the first 200 characters, which is what the index holds; the end comes right after all with the prefix."""
+    start = builtin.left(column, literal_column("200"))
+    from_here = start.op("OPERATOR(pg_catalog.~>=~)", is_comparison=True)(text_parameter(name))
+    return and_(from_here, start.op("OPERATOR(pg_catalog.~<~)", is_comparison=True)(text_parameter(f"{name}_end")))
+
+
 _FILTERS: dict[str, ColumnElement[bool]] = {
-    "status": workflows.c.status == text_parameter("status"),
     "definition_id": workflows.c.definition_id == text_parameter("definition_id"),
     "version": workflows.c.version == bigint_parameter("version"),
     "reference": workflows.c.reference == text_parameter("reference"),
     "root_workflow_id": workflows.c.root_workflow_id == text_parameter("root_workflow_id"),
     "created_from": workflows.c.create_time >= moment_parameter("created_from"),
     "created_to": workflows.c.create_time < moment_parameter("created_to"),
-    "before_id": _PLACE < tuple_(moment_parameter("before_time"), text_parameter("before_id")),
+    "completed_from": workflows.c.complete_time >= moment_parameter("completed_from"),
+    "completed_to": workflows.c.complete_time < moment_parameter("completed_to"),
+    "name_prefix": _prefix(workflows.c.name, "name_prefix"),
+    "reference_prefix": and_(workflows.c.reference.is_not(None), _prefix(workflows.c.reference, "reference_prefix")),
 }
-_WITH_AN_INDEX = {"status", "definition_id", "reference", "root_workflow_id"}
 # Always true, and the predicate of the index on the time alone: a filter that has an index of its own leaves it out,
 # because the planner would walk that index, and for a rare value all of it.
 _BY_TIME_ALONE = workflows.c.id >= literal_column("''", Text())
+_BY_TIME = {"version", "created_from", "created_to", "before_time", "before_id"}
 
 
 @cache
-def find_workflows(filters: frozenset[str]) -> Executable:
-    """Newest first, `:limit` of them, by the filters of these names."""
+def find_workflows(filters: frozenset[str], *, newest_first: bool = True) -> Executable:
+    """`:limit` workflows by the filters of these names, in the order of their creation: place, summary, False.
+
+    Each of the statuses has an index scan of its own, and what these find is merged. With `untouched_since` the row at
+    which the look ended has True, and a summary only if it matches.
+    """
+    untouched = "untouched_since" in filters
+    most = literal_column(str(MOST_LOOKED_AT)) if untouched else bigint_parameter("limit")
+    page = _page(filters, newest_first)
+    if "status" in filters:
+        wanted = func.unnest(texts_parameter("status")).table_valued("status", name="wanted").render_derived()
+        own = _in_order(page.where(workflows.c.status == wanted.c.status), workflows.c, newest_first, most)
+        of_status = own.lateral("of_status")
+        merged = select(*of_status.c).select_from(wanted.join(of_status, true()))
+        found = _in_order(merged, of_status.c, newest_first, most).subquery("found")
+    else:
+        found = _in_order(page, workflows.c, newest_first, most).subquery("found")
+    if not untouched:
+        return _in_order(select(found.c.place, found.c.summary, false()), found.c, newest_first)
+    looked = select(found, (func.row_number().over() == MOST_LOOKED_AT).label("is_last")).subquery("looked")
+    matches = looked.c.saved < moment_parameter("untouched_since")
+    shown = select(looked.c.place, case((matches, looked.c.summary)), looked.c.is_last)
+    return _in_order(shown.where(or_(matches, looked.c.is_last)), looked.c, newest_first, bigint_parameter("limit"))
+
+
+def _page(filters: frozenset[str], newest_first: bool) -> Select[Any]:
     conditions = [condition for name, condition in _FILTERS.items() if name in filters]
-    if not filters & _WITH_AN_INDEX:
+    if "before_id" in filters:
+        place = tuple_(workflows.c.create_time, workflows.c.id)
+        conditions.append(place < _BEFORE if newest_first else place > _BEFORE)
+    if filters <= _BY_TIME:
         conditions.append(_BY_TIME_ALONE)
-    return (
-        select(json_row(PLACE_COLUMNS), json_row(columns_of(SUMMARY_FIELDS)))
-        .where(*conditions)
-        .order_by(workflows.c.create_time.desc(), workflows.c.id.desc())
-        .limit(bigint_parameter("limit"))
-    )
+    saved = func.coalesce(workflows.c.last_heartbeat_at, workflows.c.create_time).label("saved")
+    columns = (json_row(PLACE_COLUMNS).label("place"), json_row(columns_of(SUMMARY_FIELDS)).label("summary"))
+    return select(*columns, saved, workflows.c.create_time, workflows.c.id).where(*conditions)
+
+
+def _in_order(page: Select[Any], columns: Any, newest_first: bool, most: Any = None) -> Select[Any]:
+    order = (columns.create_time, columns.id)
+    return page.order_by(*(it.desc() for it in order) if newest_first else order).limit(most)
 
 
 # Constant within the statement, so that indexes can be used, and not the time at which a transaction began.
