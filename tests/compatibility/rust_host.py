@@ -107,12 +107,12 @@ class RustHost:
 
     def due(self, until: int) -> list[Row]:
         """The commands that are due."""
-        chosen = "SELECT * FROM wfc.scheduled_commands WHERE execute_time < %s"
+        chosen = "SELECT * FROM wfc.scheduled_commands WHERE execute_time <= %s"
         return self._connection.execute(chosen, [until]).fetchall()
 
     def delete_due(self, until: int) -> None:
         """Delete all commands that are due, whether they were handled or not."""
-        self._connection.execute("DELETE FROM wfc.scheduled_commands WHERE execute_time < %s", [until])
+        self._connection.execute("DELETE FROM wfc.scheduled_commands WHERE execute_time <= %s", [until])
 
     def next_number(self, definition_id: str) -> int:
         """The next number of the definition's sequence."""

@@ -3,11 +3,12 @@
 import random
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
+import psycopg
 import pytest
 
-from tests.compatibility.rust_host import Row, RustHost, ids_of, pointer_row, rust_host, rust_workflow
+from tests.compatibility.rust_host import Row, RustHost, ids_of, pointer_row, rust_host, rust_workflow, workflow_row
 from tests.concurrency.support import run_in_threads
 from wfe_postgres import (
     CommandName,
@@ -151,6 +152,27 @@ def check_consistent(instance: WorkflowInstance) -> None:
         assert ids_of(instance) == [f"{instance.description}-{it}" for it in range(turn % 5)]
 
 
+@pytest.mark.parametrize("pointers", [[], [pointer_row("p")]], ids=["without pointers", "with a pointer"])
+def test_save_of_unknown_workflow_stores_nothing(
+    provider: PostgresPersistenceProvider, rust: RustHost, pointers: list[Row]
+) -> None:
+    """The statements of a Rust host fail only if there is a pointer; the provider raises in both cases."""
+    row = workflow_row("unknown", create_time=at(0))
+    with pytest.raises(psycopg.errors.ForeignKeyViolation) if pointers else nullcontext():
+        rust.save(row, pointers)
+    instance = WorkflowInstance("order", 1, id="unknown", execution_pointers=[pointer("p")] if pointers else [])
+    with pytest.raises(WorkflowNotFoundError):
+        provider.persist_workflow(instance)
+    assert (rust.rows("workflows"), rust.rows("execution_pointers")) == ([], [])
+
+
+def test_token_is_renewed_by_the_provider_only(provider: PostgresPersistenceProvider, rust: RustHost) -> None:
+    id = provider.create_event_subscription(subscription())
+    assert rust.take_token(id, "token", "worker", from_now(60))
+    assert not rust.take_token(id, "token", "worker", from_now(90))
+    assert provider.set_subscription_token(id, "token", "worker", from_now(90))
+
+
 # Tokens, commands, sequences ------------------------------------------------------------------------------
 
 
@@ -244,12 +266,12 @@ def test_claimed_command_deleted_by_rust_is_not_an_error(provider: PostgresPersi
     """A Rust host deletes all due commands, even claimed ones: the call succeeds, and new commands are kept."""
     for number in range(4):
         provider.schedule_command(command(str(number), number))
-    assert [it["data"] for it in sorted(rust.due(ms(4)), key=lambda row: row["execute_time"])] == ["0", "1", "2", "3"]
+    assert [it["data"] for it in sorted(rust.due(ms(3)), key=lambda row: row["execute_time"])] == ["0", "1", "2", "3"]
     handled = Recorder()
 
     def handle(received: ScheduledCommand) -> None:
         handled(received)
-        rust.delete_due(ms(4))
+        rust.delete_due(ms(3))
         rust.schedule("ProcessWorkflow", received.data, ms(6))
 
     assert provider.process_commands(at(999), handle) == 1
