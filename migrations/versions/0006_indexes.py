@@ -65,15 +65,19 @@ $shared$
 """
 
 
-def upgrade() -> None:
+def build(schema: str, indexes: dict[str, tuple[str, str, str]]) -> None:
     """Build the indexes while everybody works on; as often as it takes, since each step looks first."""
-    schema = op.get_context().version_table_schema
     with op.get_context().autocommit_block():
-        for name, (kind, table, definition) in INDEXES.items():
+        for name, (kind, table, definition) in indexes.items():
             made = {"schema": schema, "name": name, "kind": kind, "table": table, "definition": definition}
             op.execute(PREPARE.format(**made, small=SMALL))
             op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {schema}.{name}_unfinished")
             op.execute(f"CREATE {kind} CONCURRENTLY IF NOT EXISTS {name} ON {schema}.{table} {definition}")
+
+
+def upgrade() -> None:
+    schema = str(op.get_context().version_table_schema)
+    build(schema, INDEXES)
     op.execute(
         f"ALTER TABLE {schema}.execution_pointers DROP CONSTRAINT execution_pointers_pkey,"
         " ADD CONSTRAINT execution_pointers_pkey PRIMARY KEY USING INDEX execution_pointers_identity"

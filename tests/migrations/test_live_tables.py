@@ -19,6 +19,7 @@ from tests.migrations.stores import (
     alembic,
     differences,
     engine_for,
+    layout_of,
     make_rust_store,
     revision_of,
     rows_of,
@@ -75,6 +76,15 @@ def test_upgrade_rewrites_no_table(empty_database_url: str, sql: Sql) -> None:
     assert [file for file in sql(FILES) if file[0] != "alembic_version"] == files
     assert sql(query) == row_versions
     assert rows_of(empty_database_url, rows) == rows
+
+
+def test_upgrade_keeps_the_indexes_of_the_rust_layout(empty_database_url: str) -> None:
+    """As they are, not under the same name only: a Rust host creates them at every start, if they are missing."""
+    make_rust_store(empty_database_url)
+    before = {name: it for name, it in layout_of(empty_database_url).items() if name.startswith("index ")}
+    upgrade_store(empty_database_url)
+    assert len(before) == 8
+    assert before.items() <= layout_of(empty_database_url).items()
 
 
 def test_existing_pointers_sort_before_new_ones_after_upgrade(empty_database_url: str, sql: Sql) -> None:

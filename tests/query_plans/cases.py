@@ -146,9 +146,12 @@ CASES = [
     Case("get_event", events.GET, {"event_id": "e1"}, {"events_pkey"}, 1),
     Case("get_runnable_events", events.RUNNABLE, {"as_at": LATE, "limit": None}, {"idx_events_unprocessed"}, 1000),
     Case("get_runnable_events, limit", events.RUNNABLE, {"as_at": LATE, "limit": 10}, {"idx_events_unprocessed"}, 11),
-    Case("get_events", events.MATCHING_UNTIL, MATCHING | {"as_of": TIME, "limit": None}, {"idx_events_name_key"}, 5),
-    Case(
-        "get_events_since", events.MATCHING_SINCE, MATCHING | {"since": TIME, "limit": None}, {"idx_events_name_key"}, 5
+    *(
+        Case(name, statement, MATCHING | {time: TIME, "limit": None}, {"idx_events_name_key_time"}, 5)
+        for name, statement, time in (
+            ("get_events", events.MATCHING_UNTIL, "as_of"),
+            ("get_events_since", events.MATCHING_SINCE, "since"),
+        )
     ),
     Case("mark_event_processed", events.MARK_PROCESSED, {"event_id": "e49500"}, {"events_pkey"}, 1),
     Case("mark_event_unprocessed", events.MARK_UNPROCESSED, {"event_id": "e1"}, {"events_pkey"}, 1),

@@ -76,6 +76,12 @@ class WorkflowRow(Base):
             "complete_time",
             postgresql_where=text("complete_time IS NOT NULL"),
         ),
+        Index(
+            "idx_workflows_open_members",
+            text("coalesce(root_workflow_id, id)"),
+            postgresql_using="hash",
+            postgresql_where=text("root_workflow_id IS NOT NULL AND status NOT IN ('Complete', 'Terminated')"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -157,7 +163,8 @@ class EventRow(Base):
 
     __tablename__ = "events"
     __table_args__: Any = (
-        Index("idx_events_name_key", "event_name", "event_key", "event_time"),
+        Index("idx_events_name_key", "event_name", "event_key"),
+        Index("idx_events_name_key_time", "event_name", "event_key", "event_time"),
         Index("idx_events_is_processed", "is_processed"),
         Index("idx_events_event_time", "event_time"),
         Index("idx_events_unprocessed", "event_time", "id", postgresql_where=text("(is_processed = false) IS TRUE")),

@@ -19,7 +19,10 @@ from wfe_postgres.statements.expressions import (
 events: Table = table_of(EventRow)
 
 _by_id = events.c.id == text_parameter("event_id")
-_matching = (events.c.event_name == text_parameter("event_name")) & (events.c.event_key == text_parameter("event_key"))
+# The collation is that of the index with the time, and not of the one without.
+_matching = (events.c.event_name.collate("C") == text_parameter("event_name")) & (
+    events.c.event_key.collate("C") == text_parameter("event_key")
+)
 _oldest_first = (events.c.event_time, events.c.id)
 
 CREATE = (
