@@ -1,5 +1,7 @@
 """The script of `alembic upgrade head --sql` creates the same store as the command."""
 
+import re
+
 import psycopg
 import pytest
 from alembic import command
@@ -121,7 +123,9 @@ def test_downgrade_script_is_one_transaction(empty_database_url: str, sql: Sql) 
 def test_each_transaction_sets_lock_timeout_and_search_path() -> None:
     script = printed(command.upgrade, "head")
     begins = "\nBEGIN;\n\nSET LOCAL search_path = pg_catalog;\n\nSET LOCAL lock_timeout = '2s';\n"
-    assert script.count("\nBEGIN;\n") == script.count(begins) == script.count("\nCOMMIT;\n") == len(REVISIONS) + 2
+    builds = len(re.findall(r"COMMIT;\n\nDO \$prepare\$", script))  # of indexes, between two transactions
+    assert builds > 0
+    assert script.count("\nBEGIN;\n") == script.count(begins) == script.count("\nCOMMIT;\n") == len(REVISIONS) + builds
     down = printed(command.downgrade, "head:base")
     assert f"\n{down}".count(begins) == down.count("COMMIT;") == 1
 

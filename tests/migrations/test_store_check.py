@@ -42,7 +42,7 @@ DIFFERENCES = {
     "ALTER TABLE wfc.workflows ADD CHECK (version > 0)": "constraint workflows_version_check of workflows does not "
     "belong here: «CHECK ((version > 0))»",
     "ALTER TABLE wfc.execution_pointers DROP CONSTRAINT execution_pointers_pkey, ADD PRIMARY KEY (id)": "constraint "
-    "execution_pointers_pkey of execution_pointers is «PRIMARY KEY (id)», should be «PRIMARY KEY (workflow_id, id)»",
+    "execution_pointers_pkey of execution_pointers is «PRIMARY KEY (id)», should be «PRIMARY KEY (id, workflow_id)»",
     "CREATE UNIQUE INDEX one ON wfc.events (event_name)": "index one does not belong here: «CREATE UNIQUE INDEX one",
     "DROP TABLE wfc.definition_sequences": "table definition_sequences is missing",
     "ALTER TABLE wfc.events SET UNLOGGED": "table events is «table (unlogged)», should be «table»",

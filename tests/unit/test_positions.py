@@ -7,6 +7,9 @@ from hypothesis import strategies as some
 from wfe_postgres.codec.change_tracking import POSITION_GAP, assign_positions
 
 LAST = 2**63 - 1
+RUST = 2**62 + 7
+"""A position from the sequence, which numbers the pointers that a Rust host inserts."""
+LAST_OF_OURS = 2**62 - 1
 
 
 @settings(deadline=None)
@@ -19,7 +22,7 @@ def test_assigned_positions_rise_strictly_within_a_bigint(stored: list[int | Non
 
 
 @settings(deadline=None)
-@given(some.lists(some.integers(-(2**63), 2**62), unique=True, max_size=6).map(sorted), some.integers(0, 5))
+@given(some.lists(some.integers(-(2**63), 2**61), unique=True, max_size=6).map(sorted), some.integers(0, 5))
 def test_appended_pointers_keep_the_stored_positions(kept: list[int], added: int) -> None:
     assert assign_positions([*kept, *[None] * added])[: len(kept)] == kept
 
@@ -41,12 +44,14 @@ def test_pointers_out_of_the_stored_order_are_numbered_anew(kept: list[int], dra
         ([None, None], [POSITION_GAP, 2 * POSITION_GAP]),
         ([7, None, None], [7, 7 + POSITION_GAP, 7 + 2 * POSITION_GAP]),
         ([LAST], [LAST]),
-        ([1, LAST - POSITION_GAP, None], [1, LAST - POSITION_GAP, LAST]),
-        ([LAST - POSITION_GAP + 1, None], [POSITION_GAP, 2 * POSITION_GAP]),
+        ([1, LAST_OF_OURS - POSITION_GAP, None], [1, LAST_OF_OURS - POSITION_GAP, LAST_OF_OURS]),
+        ([LAST_OF_OURS - POSITION_GAP + 1, None], [POSITION_GAP, 2 * POSITION_GAP]),
+        ([1, RUST], [1, RUST]),
+        ([RUST, RUST + 1, None], [POSITION_GAP, 2 * POSITION_GAP, 3 * POSITION_GAP]),
         ([0, 0], [POSITION_GAP, 2 * POSITION_GAP]),
     ],
 )
-def test_positions_are_kept_only_where_they_rise_and_fit_a_bigint(
+def test_positions_are_kept_only_where_they_rise_and_fit_below_the_sequence(
     stored: list[int | None], positions: list[int]
 ) -> None:
     assert assign_positions(stored) == positions

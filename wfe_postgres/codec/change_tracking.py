@@ -18,9 +18,10 @@ from wfe_postgres.contract.errors import SerializationError
 from wfe_postgres.contract.models import JSON_NULL, ExecutionPointer, WorkflowInstance
 
 POSITION_GAP = 2**20
-"""The distance of neighbours in the stored order. (The sequence that numbers a Rust host's pointers begins below.)"""
+"""The distance of neighbours in the stored order."""
 
-_MAX_POSITION = 2**63 - 1
+_MAX_POSITION = 2**62 - 1
+"""The sequence that numbers the pointers of a Rust host begins after it, so that what it adds comes last."""
 _MARSHAL_FORMAT = 2  # the last one without references: equal values give equal bytes
 
 Fingerprint = object
@@ -154,12 +155,13 @@ def fingerprint(value: Any) -> Fingerprint:
 def assign_positions(stored: Sequence[int | None]) -> list[int]:
     """Positions that rise along the list. `None`: not stored yet.
 
-    Stored ones are kept where pointers were only removed, or added at the end; otherwise all are numbered anew.
+    Stored ones are kept where pointers were only removed, or added at the end; otherwise all are numbered anew. So they
+    are when some are added after those of a Rust host.
     """
     kept = [position for position in stored if position is not None]
     added = len(stored) - len(kept)
     last = (kept[-1] if kept else 0) + POSITION_GAP * added
-    if stored[: len(kept)] == kept and all(map(lt, kept, kept[1:])) and last <= _MAX_POSITION:
+    if stored[: len(kept)] == kept and all(map(lt, kept, kept[1:])) and (not added or last <= _MAX_POSITION):
         return [*kept, *range(last - POSITION_GAP * (added - 1), last + 1, POSITION_GAP)]
     return list(range(POSITION_GAP, POSITION_GAP * (len(stored) + 1), POSITION_GAP))
 

@@ -70,12 +70,7 @@ class WorkflowRow(Base):
             postgresql_using="hash",
             postgresql_where=text("root_workflow_id IS NOT NULL"),
         ),
-        Index(
-            "idx_workflows_finished",
-            "status",
-            "complete_time",
-            postgresql_where=text("complete_time IS NOT NULL"),
-        ),
+        Index("idx_workflows_finished", "status", "complete_time", postgresql_where=text("complete_time IS NOT NULL")),
         Index(
             "idx_workflows_open_members",
             text("coalesce(root_workflow_id, id)"),
@@ -127,6 +122,7 @@ class PointerRow(Base):
     __tablename__ = "execution_pointers"
     __table_args__: Any = (
         PrimaryKeyConstraint("workflow_id", "id"),
+        Index("idx_execution_pointers_position", "workflow_id", "position"),
         # Pointers from before positions were kept all have the same one: they come as the table holds them.
         Column("ctid", RowAddress(), system=True),
     )

@@ -13,7 +13,7 @@ from wfe_postgres.connections.failures import CATCHABLE, classify
 from wfe_postgres.orm import SCHEMA, Base
 from wfe_postgres.orm.base import version_table
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 HEAD = REVISIONS[-1]
 """The revision that this library works with."""
 
