@@ -12,7 +12,8 @@ STYLE = re.compile(r"\x1b\[[0-9;]*m")
 WITHOUT_ARGUMENTS = ("upgrade", "check", "status", "list", "errors", "events")
 ARGUMENTS = {
     **dict.fromkeys(WITHOUT_ARGUMENTS, ()),
-    **dict.fromkeys(("show", "suspend", "resume", "terminate"), ("order-4711",)),
+    **dict.fromkeys(("show", "suspend", "resume", "retry", "terminate"), ("order-4711",)),
+    "publish": ("paid", "4711"),
     **dict.fromkeys(("purge", "purge-events"), ("--older-than", "30d")),
 }
 """Every command except `demo`, with its required arguments."""

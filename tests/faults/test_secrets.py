@@ -20,7 +20,7 @@ from tests.provider.canaries import CANARY, PASSWORD, shown
 from tests.provider.test_canaries import OUR_OWN, full_event, full_of_canaries, full_subscription
 from wfe_postgres import ExecutionError, PersistenceError, PostgresPersistenceProvider, WfeError
 from wfe_postgres.contract.models import new_id
-from wfe_postgres.testing.conformance.support import at, created
+from wfe_postgres.testing.conformance.support import at, created, workflow
 
 Provider = PostgresPersistenceProvider
 Call = Callable[[], object]
@@ -144,7 +144,9 @@ def test_server_log_contains_the_value_when_the_server_rejects_it(cluster: Clust
     """Checks that the other tests read the right log."""
     mark = cluster.log_mark()
     with Provider(database) as provider:
-        provider.create_event_subscription(full_subscription(id=CANARY))
+        provider.create_new_workflow(workflow(name=CANARY))
+        other = created(provider, workflow())
+        other.name = CANARY
         with pytest.raises(PersistenceError):
-            provider.create_event_subscription(full_subscription(id=CANARY))
+            provider.persist_workflow(other)
     assert CANARY in cluster.log_since(mark)

@@ -196,6 +196,11 @@ def _purge_workflows(provider: Provider) -> Call:
     return purge
 
 
+def _delete_orphans(provider: Provider) -> Call:
+    provider.persist_errors([ExecutionError("gone", "p", "failed", error_time=at(0))])
+    return partial(provider.delete_orphans, at(1))
+
+
 def _purge_errors(provider: Provider) -> Call:
     provider.truncate_all()
     provider.persist_errors([ExecutionError("w", "p", "failed", error_time=at(0)) for _ in range(3)])
@@ -280,7 +285,7 @@ OTHERS: dict[str, Counted] = {
     "process_commands of 3": Counted(_process_three, 1 + 3 * 2 + 1),
     "delete_workflow": Counted(_delete, 2),
     "purge_workflows, 2 batches": Counted(_purge_workflows, 2 * 2 + 1),
-    "delete_orphans": Counted(lambda it: partial(it.delete_orphans, at(0))),
+    "delete_orphans": Counted(_delete_orphans),
     "purge_errors, 2 batches": Counted(_purge_errors, 2 + 1),
     "purge_events, 2 batches": Counted(_purge_events, 2 + 1),
     "persist_errors of none": Counted(lambda it: partial(it.persist_errors, []), 0),

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from wfe_postgres.cli.control import resume, suspend, terminate
+from wfe_postgres.cli.control import resume, retry, suspend, terminate
 from wfe_postgres.cli.lists import errors, events, list_workflows
 from wfe_postgres.cli.overview import status
+from wfe_postgres.cli.publishing import publish
 from wfe_postgres.cli.purging import purge, purge_events
 from wfe_postgres.cli.showing import show
 from wfe_postgres.cli.store import check, demo, upgrade
@@ -59,6 +60,8 @@ app.command()(errors)
 app.command()(events)
 app.command()(suspend)
 app.command()(resume)
+app.command()(retry)
 app.command()(terminate)
+app.command()(publish)
 app.command()(purge)
 app.command()(purge_events)

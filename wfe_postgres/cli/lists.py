@@ -28,8 +28,10 @@ def time_option(name: str, help: str) -> Any:
 
 
 Status = Annotated[
-    WorkflowStatus | None,
-    typer.Option("--status", case_sensitive=False, show_default=False, help="Only workflows with this status."),
+    list[WorkflowStatus] | None,
+    typer.Option(
+        "--status", case_sensitive=False, show_default=False, help="Only workflows with this status; can be repeated."
+    ),
 ]
 Definition = Annotated[str | None, text_option("--definition", "Only workflows of this definition.")]
 Version = Annotated[
@@ -72,7 +74,7 @@ def list_workflows(
     """
     with reported_errors(url), provider_on(url, schema) as provider:
         page = provider.find_workflows(
-            status=status,
+            status=status or None,
             definition_id=definition,
             version=version,
             reference=reference,

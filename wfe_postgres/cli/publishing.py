@@ -1,0 +1,53 @@
+"""`publish`: store an event."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from wfe_postgres import Event
+from wfe_postgres.cli.options import Json, Schema, Url
+from wfe_postgres.cli.provider import provider_on, reported_errors
+from wfe_postgres.cli.screen import print_json
+from wfe_postgres.orm import SCHEMA
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        position = getattr(error, "colno", 1)
+        raise typer.BadParameter(f"invalid JSON at character {position}") from None
+
+
+def publish(
+    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The event's name.")],
+    key: Annotated[str, typer.Argument(metavar="KEY", show_default=False, help="The event's key.")],
+    data: Annotated[
+        str, typer.Option("--data", metavar="JSON", parser=_parsed, show_default="null", help="The event's data.")
+    ] = "null",
+    id: Annotated[str, typer.Option("--id", metavar="TEXT", show_default="a new UUID", help="The event's id.")] = "",
+    url: Url = None,
+    schema: Schema = SCHEMA,
+    as_json: Json = False,
+) -> None:
+    """Publish an event: workflows that wait for this name and key go on.
+
+    An event whose id is stored already is refused, so that a repetition with the same --id publishes it once.
+
+    \b
+    Example:
+      wfe-postgres publish paid 4711 --data '{"amount": 10}'
+    \b
+    Exit codes:
+      0  the event is stored
+      1  an event with this id is stored already
+      2  the store is missing, or its schema revision is not this library's
+      3  the database is not reachable, or refused the operation
+    """
+    with reported_errors(url), provider_on(url, schema) as provider:
+        event_id = provider.create_event(Event(name, key, data, id=id))
+    if as_json:
+        print_json({"id": event_id})
+    else:
+        typer.echo(f"The event {event_id} is published.")
