@@ -11,11 +11,17 @@ from wfe_postgres.orm import SCHEMA
 
 Names = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[ID-OR-NAME]...", show_default=False, help="The workflows' ids or names."),
+    typer.Argument(metavar="ID-OR-NAME", show_default=False, help="The workflows' ids or names."),
 ]
 Statuses = Annotated[
     list[WorkflowStatus] | None,
-    typer.Option("--status", case_sensitive=False, show_default=False, help="All with this status; can be repeated."),
+    typer.Option(
+        "--status",
+        case_sensitive=False,
+        metavar="STATUS",
+        show_default=False,
+        help="All with this status; can be repeated.",
+    ),
 ]
 Definition = Annotated[
     str | None, typer.Option("--definition", metavar="TEXT", show_default=False, help="All of this definition.")

@@ -30,7 +30,11 @@ def time_option(name: str, help: str) -> Any:
 Status = Annotated[
     list[WorkflowStatus] | None,
     typer.Option(
-        "--status", case_sensitive=False, show_default=False, help="Only workflows with this status; can be repeated."
+        "--status",
+        case_sensitive=False,
+        metavar="STATUS",
+        show_default=False,
+        help="Only workflows with this status; can be repeated.",
     ),
 ]
 Definition = Annotated[str | None, text_option("--definition", "Only workflows of this definition.")]

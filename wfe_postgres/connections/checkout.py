@@ -1,4 +1,4 @@
-"""Connections of an engine's pool, or of a sessionmaker's sessions, each leased for one call."""
+"""Connections of an engine's pool, each leased for one call."""
 
 import math
 import os
@@ -13,7 +13,6 @@ from typing import Any
 import psycopg
 from psycopg.pq import PipelineStatus, TransactionStatus
 from sqlalchemy import Connection, Engine
-from sqlalchemy.orm import sessionmaker
 from sqlalchemy.pool import QueuePool
 
 from wfe_postgres.connections.confirmation import CommitNotConfirmedError
@@ -135,23 +134,6 @@ def pool_source(engine: Engine) -> Open:
     return partial(_lease, engine)
 
 
-def session_source(make: sessionmaker[Any]) -> Open:
-    """Leases connections of new sessions, one per call. ValueError, at the first call: they are not psycopg 3's."""
-
-    def lease(transaction: bool) -> Lease:
-        session = make()
-        require_psycopg(session.get_bind(mapper=WorkflowRow).engine)
-        options = {"isolation_level": "READ COMMITTED" if transaction else "AUTOCOMMIT"}
-        try:
-            connection = session.connection(bind_arguments=BIND_ARGUMENTS, execution_options=options)
-            return Lease(connection, session.get_transaction, session.close)
-        except CATCHABLE:
-            session.close()
-            raise
-
-    return lease
-
-
 def driver_connection(connection: Connection) -> psycopg.Connection[Any]:
     """The psycopg connection under SQLAlchemy's."""
     found: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
@@ -175,12 +157,16 @@ def require_psycopg(engine: Engine, *, joined: bool = False) -> None:
 
 
 def _lease(engine: Engine, transaction: bool) -> Lease:
+    """The call takes place in a transaction that a listener of the application's has begun, with its settings."""
     reset_pool_after_fork(engine)
     try:
         for _ in range(_MAX_CLOSED):
             connection = engine.connect()
-            if not _is_closed(driver_connection(connection)):
-                return Lease(connection, partial(_begin, connection) if transaction else None, connection.close)
+            driver = driver_connection(connection)
+            if not _is_closed(driver):
+                begun = driver.pgconn.transaction_status == TransactionStatus.INTRANS
+                begin = connection.begin if begun else partial(_begin, connection) if transaction else None
+                return Lease(connection, begin, connection.close)
             connection.invalidate()
             connection.close()
     except CATCHABLE:
@@ -203,6 +189,8 @@ def _is_closed(driver: psycopg.Connection[Any]) -> bool:
     """
     if driver.closed:
         return True
+    if not hasattr(select, "poll"):  # eventlet removes it
+        return bool(select.select([driver.fileno()], [], [], 0)[0])
     poll = select.poll()
     poll.register(driver.fileno(), select.POLLIN)
     return bool(poll.poll(0))

@@ -10,8 +10,8 @@ from sqlalchemy.orm import sessionmaker
 from wfe_postgres.codec.json_values import MAX_PAYLOAD_BYTES
 from wfe_postgres.codec.validation import schema_name
 from wfe_postgres.connections import Execute, JoinedRunner, PooledRunner, SessionOrConnection, StatementRunner
-from wfe_postgres.connections.checkout import session_source
 from wfe_postgres.connections.runners import join_caller
+from wfe_postgres.connections.session_source import session_source
 from wfe_postgres.contract.errors import CorruptRowError
 from wfe_postgres.contract.models import new_id
 from wfe_postgres.orm import SCHEMA
