@@ -83,7 +83,7 @@ REJECTED_BY_THE_DATABASE: dict[str, tuple[str, str, Call]] = {
         lambda it: it.persist_errors([ExecutionError("w", "p", CANARY)]),
     ),
     "type mismatch": (
-        "ALTER TABLE wfc.events ALTER event_key TYPE integer USING 1",
+        "DROP INDEX wfc.idx_events_name_key_time; ALTER TABLE wfc.events ALTER event_key TYPE integer USING 1",
         "42804",
         lambda it: it.create_event(full_event()),
     ),
