@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,7 +31,8 @@ def make_engine(url: str | URL, call_timeout: float | None, options: dict[str, A
     if "poolclass" not in options:
         ours |= {"pool_size": 10, "max_overflow": 0, "pool_timeout": min(30.0, (call_timeout or 60.0) / 2)}
     ours |= options
-    ours["connect_args"] = _connect_arguments(parsed, longest_connect(call_timeout)) | ours.get("connect_args", {})
+    given = ours.get("connect_args", {})
+    ours["connect_args"] = _connect_arguments(parsed.query | given, longest_connect(call_timeout)) | given
     if call_timeout is None:
         return create_engine(parsed, **ours)
     if own := sorted(_MAKES_CONNECTIONS & options.keys()):
@@ -80,16 +82,15 @@ def _parse(url: str | URL) -> URL:
     return parsed.set(drivername="postgresql+psycopg")
 
 
-def _connect_arguments(url: URL, waiting: int) -> dict[str, Any]:
-    """What libpq is told, where the URL says nothing about it."""
-    arguments: dict[str, Any] = {
-        "application_name": "wfe_postgres",
-        "client_encoding": "utf8",
-        "connect_timeout": waiting,
-    }
-    mode = url.query.get("sslmode", os.environ.get("PGSSLMODE"))
+def _connect_arguments(given: Mapping[str, Any], waiting: int) -> dict[str, Any]:
+    """What libpq is told, where neither the URL and `connect_args` (`given`) nor its environment say it."""
+    defaults = {it.keyword.decode(): it.val for it in psycopg.pq.Conninfo.get_defaults()}
+    arguments: dict[str, Any] = {"fallback_application_name": "wfe_postgres", "client_encoding": "utf8"}
+    if "PGCONNECT_TIMEOUT" not in os.environ:
+        arguments["connect_timeout"] = waiting
+    mode = given.get("sslmode") or (defaults["sslmode"] or b"").decode()
     asked = "PGREQUIREAUTH" in os.environ or mode in _TLS_FOR_CERTAIN
     if not asked and psycopg.pq.version() >= _REQUIRE_AUTH_SINCE:
         # With the default sslmode=prefer anyone on the way can decline TLS and then ask for the password in clear.
         arguments["require_auth"] = "!password"
-    return {name: value for name, value in arguments.items() if name not in url.query}
+    return {name: value for name, value in arguments.items() if name not in given}

@@ -26,6 +26,8 @@ class Kind(Enum):
 
     NOT_SENT = auto()
     """It had no effect: retry."""
+    UNKNOWN_CONNECT = auto()
+    """No connection was made, for a reason that is not recognized: retry a few times, because it can be a refusal."""
     LOST = auto()
     """The connection was lost during the call: it may have committed."""
     NOT_CONFIRMED = auto()
@@ -56,24 +58,30 @@ NOT_PERMITTED = "42501"
 _LOST = re.compile("08...|57P0[1235]")
 _TRANSIENT = re.compile("40001|40P01|25P0[34]|55P03|53...|57P0.|08...|25006")
 
+_HOSTS = re.compile(r"\n(?=- host: |connection to server )")
 _CONNECT_FINAL = (
     (
-        r"password authentication failed|no password supplied|28P01|28000|no pg_hba",
+        r"password authentication failed|no password supplied|28P01|28000|pg_hba|not permitted to log in",
         "the server rejected the user or the password",
     ),
     (r"database .* does not exist", "the database does not exist: create it first"),
     (r"role .* does not exist", "the role does not exist"),
     (
         r"authentication method requirement",
-        "the server asks for the password in clear on a link without TLS: refused",
+        "the server asks for the password in clear, without TLS: add sslmode=require or require_auth=password",
     ),
-    (r"certificate|SSL|TLS", "no TLS connection that satisfies the URL's sslmode could be made"),
+    (
+        r"certificate|SSL(?! SYSCALL| error: unexpected eof)|TLS",
+        "no TLS connection that satisfies the URL's sslmode could be made",
+    ),
     (r"invalid (connection option|URI|sslmode|port)", "the URL holds an option that libpq does not know"),
 )
 _CONNECT_TRANSIENT = (
+    (r"unexpected eof|SSL SYSCALL", "the server closed the connection during the TLS handshake"),
+    (r"session is read-only|hot standby mode", "none of the hosts accepts writes"),
     (r"refused|No such file|Is the server running", "no server answers there: is PostgreSQL running?"),
     (r"resolve|translate host|Name or service|getaddrinfo", "the host's name cannot be resolved"),
-    (r"too many clients|connection slots", "the server has no connection left"),
+    (r"too many (clients|connections)|connection slots", "the server has no connection left"),
     (r"starting up|shutting down|recovery", "the server is starting up or shutting down"),
     (r"pool gave only", "the pool gives only connections that the server has closed"),
     (r"timeout|timed out", "the server did not answer in time"),
@@ -122,7 +130,7 @@ def _kind(error: BaseException, state: str | None, sent: bool) -> Kind:
 
 
 def _not_ready(state: str | None, error: BaseException) -> StoreNotReadyError:
-    reason = "the store is missing or older than this library: run `wfe-postgres upgrade`"
+    reason = "the store is missing or older than this library: call ensure_store_exists() or run `wfe-postgres upgrade`"
     return StoreNotReadyError(reason, state, original=error)
 
 
@@ -151,14 +159,20 @@ def _refused(error: BaseException, state: str | None, kind: Kind) -> Persistence
 
 
 def _connect_failure(error: BaseException) -> Failure:
-    message = str(error)
+    # Of several hosts each has its message; a refusal is final only if no other host may still accept.
+    kinds = [_connect_kind(message) for message in _HOSTS.split(str(error))]
+    kind, sentence = min(kinds, key=lambda it: (it[0] is Kind.FINAL, it[0] is Kind.UNKNOWN_CONNECT))
+    return _cannot_connect(kind, sentence, error)
+
+
+def _connect_kind(message: str) -> tuple[Kind, str]:
     for kind, table in ((Kind.FINAL, _CONNECT_FINAL), (Kind.NOT_SENT, _CONNECT_TRANSIENT)):
         for pattern, sentence in table:
             if re.search(pattern, message):
-                return _cannot_connect(kind, sentence, error)
-    return _cannot_connect(Kind.NOT_SENT, "the connection could not be made", error)
+                return kind, sentence
+    return Kind.UNKNOWN_CONNECT, "the reason is not recognized (`original` has the server's words)"
 
 
 def _cannot_connect(kind: Kind, sentence: str, error: BaseException) -> Failure:
-    transient = kind is Kind.NOT_SENT
+    transient = kind is not Kind.FINAL
     return Failure(kind, PersistenceError(f"cannot connect: {sentence}", retryable=transient, original=error))

@@ -26,6 +26,8 @@ logger: logging.Logger = logging.getLogger("wfe_postgres")
 
 _FIRST_PAUSE = 0.01
 _LONGEST_PAUSE = 1.0
+_MOST_UNKNOWN = 8
+"""How often a call tries to connect when the reason of the failure is not recognized."""
 _MAYBE_COMMITTED = (Kind.LOST, Kind.NOT_CONFIRMED)
 
 
@@ -97,7 +99,9 @@ class PooledRunner:
         until = min(monotonic() + self._retry_budget, deadline - self._connect_reserve)
         may_have_committed = False
         pause = _FIRST_PAUSE
+        tries = 0
         while True:
+            tries += 1
             result = step(may_have_committed)
             if not isinstance(result, Failure):
                 if may_have_committed:
@@ -106,8 +110,9 @@ class PooledRunner:
                     )
                 return result
             may_have_committed = may_have_committed or (result.kind in _MAYBE_COMMITTED and ids is not None)
+            is_final = result.kind is Kind.FINAL or (result.kind is Kind.UNKNOWN_CONNECT and tries >= _MOST_UNKNOWN)
             wait = random.uniform(0, pause)  # full jitter: hosts that failed together do not come back together
-            if (result.kind is Kind.FINAL and not may_have_committed) or monotonic() + wait >= until:
+            if (is_final and not may_have_committed) or monotonic() + wait >= until:
                 break
             logger.warning("retrying in %.2f s after a transient error: %s: %s", wait, _named(ids), str(result.error))
             time.sleep(wait)
