@@ -1,5 +1,7 @@
 """Foreign keys and relationships from an application's tables to the store, and their effect on deletion."""
 
+from collections.abc import Callable
+
 import pytest
 from sqlalchemy import Engine, delete, text
 from sqlalchemy.exc import IntegrityError
@@ -8,8 +10,14 @@ from sqlalchemy.orm import Session
 from tests.conftest import Sql
 from tests.provider.databases import contents
 from tests.provider.invoices import Invoice, ShopBase, store_workflow
-from wfe_postgres import PersistenceError, PostgresPersistenceProvider, WorkflowStatus
-from wfe_postgres.testing.conformance.support import at, workflow
+from wfe_postgres import (
+    ExecutionError,
+    PersistenceError,
+    PostgresPersistenceProvider,
+    ScheduledCommand,
+    WorkflowStatus,
+)
+from wfe_postgres.testing.conformance.support import at, event, pointer, subscription, workflow
 
 Provider = PostgresPersistenceProvider
 
@@ -60,6 +68,52 @@ def test_purge_keeps_referenced_workflows(provider: Provider, sql: Sql, caplog: 
     assert provider.purge_workflows(WorkflowStatus.COMPLETE, at(1)) == 2
     assert caplog.text == ""
     sql('DROP TABLE public."odd % :name"')
+
+
+COMPLETE = WorkflowStatus.COMPLETE
+PURGES: dict[str, Callable[[Provider], int]] = {
+    "execution_pointers": lambda it: it.purge_workflows(COMPLETE, at(1), batch_size=1),
+    "event_subscriptions": lambda it: it.purge_workflows(COMPLETE, at(1), batch_size=1),
+    "execution_errors": lambda it: it.purge_workflows(COMPLETE, at(1), batch_size=1),
+    "execution_errors, purged": lambda it: it.purge_errors(at(1), batch_size=1),
+    "events": lambda it: it.purge_events(at(1), batch_size=1),
+    "event_subscriptions, orphaned": lambda it: it.delete_orphans(at(1)),
+    "execution_errors, orphaned": lambda it: it.delete_orphans(at(1)),
+    "scheduled_commands": lambda it: it.delete_orphans(at(1)),
+}
+KEY = {"execution_pointers": "workflow_id, id", "scheduled_commands": "command_name, data"}
+
+
+def store_two_of_each(provider: Provider, *, with_workflows: bool) -> None:
+    """Two workflows with a pointer, a subscription and an error each; two events, and two orphaned commands."""
+    for id in ("1", "2"):
+        if with_workflows:
+            provider.create_new_workflow(workflow(pointer(f"p{id}"), id=id, status=COMPLETE, complete_time=at(0)))
+        provider.create_event_subscription(subscription(id=id, workflow_id=id, subscribe_as_of=at(0)))
+        provider.persist_errors([ExecutionError(id, f"p{id}", "failed", error_time=at(0))])
+        provider.create_event(event(id=id, event_time=at(0), is_processed=True))
+    for id in ("gone", "lost"):
+        provider.schedule_command(ScheduledCommand.process_workflow(id, 0))
+
+
+@pytest.mark.parametrize("case", PURGES)
+def test_purge_keeps_what_is_referenced_in_any_table(
+    provider: Provider, sql: Sql, caplog: pytest.LogCaptureFixture, case: str
+) -> None:
+    """With the workflow that such a row belongs to; all else is deleted, and the log names the referring table."""
+    table = case.partition(",")[0]
+    store_two_of_each(provider, with_workflows=not case.endswith("orphaned"))
+    columns = KEY.get(table, "id")
+    sql(f"CREATE TABLE public.own AS SELECT {columns} FROM wfc.{table} ORDER BY id LIMIT 1")
+    sql(f"ALTER TABLE public.own ADD FOREIGN KEY ({columns}) REFERENCES wfc.{table} ({columns})")
+    expected = 5 if case.endswith("orphaned") else 1  # of two subscriptions, errors and commands all but one
+    assert PURGES[case](provider) == expected
+    assert sql(f"SELECT {columns} FROM wfc.{table}") == sql("SELECT * FROM public.own")
+    assert "own" in caplog.text
+    sql("DROP TABLE public.own")
+    caplog.clear()
+    assert PURGES[case](provider) == 1
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("action", ["CASCADE", "SET NULL"])

@@ -26,6 +26,17 @@ def test_family_is_purged_when_its_root_has_ended(provider: Provider, sql: Sql, 
     assert sql("SELECT id FROM wfc.workflows ORDER BY id") == kept
 
 
+@pytest.mark.parametrize("member", WorkflowStatus)
+def test_family_is_purged_when_its_members_have_ended(provider: Provider, sql: Sql, member: WorkflowStatus) -> None:
+    """A child can outlive its root, for example when the root was terminated."""
+    for id, root, status in (("root", None, COMPLETE), ("child", "root", COMPLETE), ("last", "root", member)):
+        provider.create_new_workflow(workflow(id=id, status=status, complete_time=at(0), root_workflow_id=root))
+    removed = provider.purge_workflows(COMPLETE, at(1), batch_size=1)
+    assert removed == {COMPLETE: 3, TERMINATED: 2}.get(member, 0)
+    assert provider.purge_workflows(TERMINATED, at(1)) == (member is TERMINATED)
+    assert sql("SELECT count(*) FROM wfc.workflows") == [(3 if member in (RUNNABLE, SUSPENDED) else 0,)]
+
+
 def test_child_of_a_root_that_is_gone_is_purged(provider: Provider) -> None:
     it = workflow(status=COMPLETE, complete_time=at(0), root_workflow_id="gone")
     provider.create_new_workflow(it)

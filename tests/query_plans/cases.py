@@ -4,6 +4,7 @@ import itertools
 import json
 
 from tests.query_plans.finds import FIND_CASES, TIME, Case
+from tests.query_plans.purges import PURGE_CASES
 from wfe_postgres.statements import (
     commands,
     errors,
@@ -85,7 +86,6 @@ CLAIMED_COMMAND = {"command_id": 20, "claim": 20}
 CHANGE = {"workflow_id": "w45000", "expected_revision": 0, "new_revision": 1}
 BATCH = [f"w{number}" for number in range(1, 21)]
 
-TABLE_NAMES = {"workflows": "wfc.workflows", "pointers": "wfc.execution_pointers"}
 CASES = [
     Case("get_workflow_instance", workflows.GET, {"workflow_id": "w45000"}, BY_ID, 5),
     Case(
@@ -237,34 +237,11 @@ CASES = [
         Case(
             f"the deletion of {len(ids)} workflows",
             maintenance.DELETE_WORKFLOWS,
-            {"workflow_ids": ids},
+            {"ids": ids},
             BY_ID | {"idx_subscriptions_workflow", "idx_errors_workflow"},
             20 * len(ids),
         )
         for ids in (["w45000"], BATCH)
     ),
-    *(
-        Case(
-            f"the {status} workflows to purge",
-            maintenance.finished(),
-            {"status": status, "older_than": TIME, "batch_size": 1000} | TABLE_NAMES,
-            {"idx_workflows_finished", "workflows_pkey"},
-            2200,
-        )
-        for status in ("Complete", "Terminated")
-    ),
-    Case(
-        "purge_errors",
-        maintenance.PURGE_ERRORS,
-        {"older_than": TIME, "batch_size": 1000},
-        {"idx_errors_error_time", "execution_errors_pkey"},
-        5001,
-    ),
-    Case(
-        "purge_events",
-        maintenance.PURGE_EVENTS,
-        {"older_than": TIME, "batch_size": 1000},
-        {"idx_events_event_time", "events_pkey"},
-        5001,
-    ),
+    *PURGE_CASES,
 ]

@@ -23,6 +23,8 @@ from sqlalchemy.orm import Mapped, foreign, mapped_column, relationship
 
 from wfe_postgres.orm.base import Base, BigInt, Json, Moment, RowAddress, Serial
 
+_RUNNABLE = text("(status = 'Runnable') IS TRUE AND next_execution IS NOT NULL")
+
 
 class WorkflowRow(Base):
     """One workflow instance without its pointers. `revision` changes with every UPDATE, by any program."""
@@ -31,18 +33,13 @@ class WorkflowRow(Base):
     __table_args__: Any = (
         Index("idx_workflows_next_execution", "next_execution"),
         Index("idx_workflows_status", "status"),
-        Index(
-            "idx_workflows_runnable",
-            "next_execution",
-            "id",
-            postgresql_where=text("(status = 'Runnable') IS TRUE AND next_execution IS NOT NULL"),
-        ),
+        Index("idx_workflows_runnable", "next_execution", "id", postgresql_where=_RUNNABLE),
         Index(
             "idx_workflows_runnable_definition",
             "definition_id",
             "version",
             "next_execution",
-            postgresql_where=text("(status = 'Runnable') IS TRUE AND next_execution IS NOT NULL"),
+            postgresql_where=_RUNNABLE,
         ),
         Index(
             "idx_workflows_name_prefix",

@@ -1,7 +1,6 @@
 """Deletion: one workflow, workflows that ended long ago, old events, everything."""
 
 import time
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -33,7 +32,7 @@ class PostgresMaintenance(Repository):
         def attempt(execute: Execute, may_have_committed: bool) -> bool:
             if not execute(workflow_statements.LOCKED_REVISION, params):
                 return may_have_committed
-            return bool(execute(statements.DELETE_WORKFLOWS, {"workflow_ids": [id]}))
+            return bool(execute(statements.DELETE_WORKFLOWS, {"ids": [id]}))
 
         if not self._runner.transact(attempt, id):
             raise WorkflowNotFoundError(id)
@@ -41,83 +40,61 @@ class PostgresMaintenance(Repository):
     def purge_workflows(self, status: WorkflowStatus, older_than: datetime, *, batch_size: int = 1000) -> int:
         """Remove all workflows of this status with `complete_time < older_than`, with all rows that belong to them.
 
-        One transaction per `batch_size` workflows: what is done stays done when the call is interrupted. Left are
-        workflows whose root (`root_workflow_id`) is stored and has not ended, workflows that are locked, and those to
-        which a row of the application's refers by a foreign key that neither cascades nor sets NULL: the log names its
-        table. After each batch the call pauses for twice the time that the batch took, for the hosts that save
-        meanwhile. Returns the number removed, without a batch whose answer was lost with the connection. ValueError:
-        the status is neither Complete nor Terminated.
+        One transaction per `batch_size` workflows that are looked at: what is done stays done when the call is
+        interrupted. Left are families (those of one `root_workflow_id`, and that root) of which a member has not ended,
+        workflows that are locked, and those to which, or to whose rows, a row of the application's refers by a foreign
+        key that neither cascades nor sets NULL: the log names its table. After each batch the call pauses for twice the
+        time that the batch took, for the hosts that save meanwhile. Returns the number removed, without a batch whose
+        answer was lost with the connection. ValueError: the status is neither Complete nor Terminated.
         """
         if status not in _PURGEABLE:
             raise ValueError("only Complete and Terminated workflows can be purged")
-        params = {
-            "status": str(status),
-            "older_than": timestamp(older_than, "older_than"),
-            "batch_size": positive(batch_size, "batch_size"),
-            "workflows": f"{self._schema}.workflows",
-            "pointers": f"{self._schema}.execution_pointers",
-        }
-
-        restricting: list[tuple[str, str]] = []
-
-        def attempt(execute: Execute, _: bool) -> int:
-            rows = execute(statements.finished(tuple(condition for _, condition in restricting)), params)
-            if rows and not restricting and rows[0][1]:
-                restricting.extend(decode(rows[0][1]))
-                rows = execute(statements.finished(tuple(condition for _, condition in restricting)), params)
-            ids = [id for id, _ in rows]
-            return len(execute(statements.DELETE_WORKFLOWS, {"workflow_ids": ids})) if ids else 0
-
-        removed = self._in_batches(attempt)
-        if restricting:
-            self._warn_of_kept({table for table, _ in restricting}, params | {"batch_size": 1})
-        return removed
+        older = timestamp(older_than, "older_than")
+        return self._purge(
+            statements.WORKFLOWS, positive(batch_size, "batch_size"), older_than=older, status=str(status)
+        )
 
     def purge_events(self, older_than: datetime, *, batch_size: int = 1000) -> int:
-        """Remove all processed events with `event_time < older_than`; a transaction for each `batch_size`.
-
-        Returns the number removed.
-        """
-        params = {"older_than": timestamp(older_than, "older_than"), "batch_size": positive(batch_size, "batch_size")}
-        return self._in_batches(lambda execute, _: len(execute(statements.PURGE_EVENTS, params)))
+        """Remove all processed events with `event_time < older_than`, as `purge_workflows` does: returns the number."""
+        older = timestamp(older_than, "older_than")
+        return self._purge(statements.EVENTS, positive(batch_size, "batch_size"), older_than=older)
 
     def purge_errors(self, older_than: datetime, *, batch_size: int = 1000) -> int:
-        """Remove all errors with `error_time < older_than`; a transaction for each `batch_size`.
-
-        Returns the number removed.
-        """
-        params = {"older_than": timestamp(older_than, "older_than"), "batch_size": positive(batch_size, "batch_size")}
-        return self._in_batches(lambda execute, _: len(execute(statements.PURGE_ERRORS, params)))
+        """Remove all errors with `error_time < older_than`, as `purge_workflows` does: returns the number."""
+        older = timestamp(older_than, "older_than")
+        return self._purge(statements.ERRORS, positive(batch_size, "batch_size"), older_than=older)
 
     def delete_orphans(self, older_than: datetime) -> int:
         """Remove what belongs to nothing, if it is older: subscriptions and errors of workflows that are not stored,
         ProcessWorkflow commands without their workflow and ProcessEvent commands without their event.
 
-        In one transaction. It reads the subscriptions, errors and commands that are older than that. Returns the
-        number removed; 0 if an earlier try removed them and its answer was lost.
+        In batches, as `purge_workflows` does; it reads the tables of subscriptions and commands once, and the errors
+        that are older. Returns the number removed.
         """
-        params = {
-            "older_than": timestamp(older_than, "older_than"),
-            "older_than_ms": milliseconds(older_than, "older_than"),
-        }
-        [(removed, _)] = self._runner.write(lambda execute, _: execute(statements.DELETE_ORPHANS, params))
-        return int(removed)
+        older, milli = timestamp(older_than, "older_than"), milliseconds(older_than, "older_than")
+        return sum(self._purge(it, older_than=older, older_than_ms=milli) for it in statements.ORPHANS)
 
-    def _warn_of_kept(self, tables: set[str], params: dict[str, Any]) -> None:
-        def attempt(execute: Execute, _: bool) -> bool:
-            return bool(execute(statements.finished(), params))
+    def _purge(self, purge: statements.Purge, batch_size: int = 1000, **params: Any) -> int:
+        """Each row is looked at once, so rows that stay do not slow down the batches after them."""
+        keys = self._runner.read(statements.RESTRICTING_KEYS, purge.tables(self._schema))
+        batch = statements.batch(purge, tuple(sorted(condition for _, condition in keys)))
+        removed = referenced = 0
+        looked_at, place = batch_size, purge.start
 
-        if self._runner.transact(attempt):
-            names = ", ".join(sorted(tables))
-            logger.warning("a purge leaves workflows to which rows of these tables refer: %s", names)
+        def attempt(execute: Execute, _: bool) -> tuple[int, str, int, int]:
+            after = {it.key: value for it, value in zip(purge.order, place, strict=True)}
+            [(looked_at, last, ids, referenced)] = execute(batch, params | after | {"batch_size": batch_size})
+            return looked_at, last, len(execute(purge.deletion, {"ids": decode(ids)})) if ids else 0, referenced
 
-    def _in_batches(self, attempt: Callable[[Execute, bool], int]) -> int:
-        removed = 0
-        began = time.monotonic()
-        while batch := self._runner.transact(attempt):
-            removed += batch
-            time.sleep(_REST * (time.monotonic() - began))
+        while looked_at == batch_size:
             began = time.monotonic()
+            looked_at, last, deleted, kept = self._runner.transact(attempt)
+            removed, referenced = removed + deleted, referenced + kept
+            place = decode(last or "[]")
+            time.sleep(_REST * (time.monotonic() - began))
+        if referenced:
+            names = ", ".join(sorted({table for table, _ in keys}))
+            logger.warning("a purge leaves %s to which rows of these tables refer: %s", purge.table.name, names)
         return removed
 
     def truncate_all(self) -> None:

@@ -1,29 +1,42 @@
-"""The deletion of workflows and events that have ended."""
+"""The deletion of what has ended, is old, or belongs to nothing."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 from sqlalchemy import (
-    CTE,
+    Boolean,
+    Column,
     ColumnElement,
+    DateTime,
     Executable,
+    FromClause,
+    Integer,
     Table,
+    Text,
+    TextClause,
     and_,
     any_,
     delete,
     func,
-    or_,
+    literal_column,
     select,
     text,
     true,
+    tuple_,
 )
+from sqlalchemy import cast as sql_cast
 
 from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
 from wfe_postgres.contract.models import CommandName
 from wfe_postgres.orm import CommandRow, ErrorRow, EventRow, PointerRow, SubscriptionRow, WorkflowRow
 from wfe_postgres.statements.expressions import (
     bigint_parameter,
+    bigints_parameter,
+    builtin,
     moment_parameter,
+    parameter_for,
     table_of,
     text_parameter,
     texts_parameter,
@@ -38,9 +51,9 @@ commands: Table = table_of(CommandRow)
 
 
 def _delete_workflows() -> Executable:
-    """The workflows in `:workflow_ids` with all that is theirs; their rows are locked before, so that a
+    """The workflows in `:ids` with all that is theirs; their rows are locked before, so that a
     writer who was about to add a pointer has done so, and is seen, or waits."""
-    of_them = any_(texts_parameter("workflow_ids"))
+    of_them = any_(texts_parameter("ids"))
     gone = [
         delete(table).where(table.c.workflow_id == of_them).cte(f"gone_{table.name}")
         for table in (pointers, subscriptions, errors)
@@ -55,50 +68,156 @@ def _delete_workflows() -> Executable:
 
 DELETE_WORKFLOWS = _delete_workflows()
 
-# Of each foreign key of an application's own that neither cascades nor sets NULL: its table, and as a condition in
-# SQL, that no row there refers to a workflow.
-_RESTRICTING_KEYS = text("""(
-    SELECT pg_catalog.json_agg(pg_catalog.json_build_array(own_key.referencing, own_key.unreferenced)) FROM (
-        SELECT c.conrelid::regclass::text AS referencing,
-               pg_catalog.format('NOT EXISTS (SELECT FROM %s AS r WHERE %s)', c.conrelid::regclass,
-                   pg_catalog.string_agg(
-                       pg_catalog.format('r.%I = workflows.%I', own.attname, ours.attname), ' AND ')) AS unreferenced
-          FROM pg_catalog.pg_constraint AS c
-         CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(c.conkey), pg_catalog.unnest(c.confkey)) AS k (own, ours)
-          JOIN pg_catalog.pg_attribute AS own ON own.attrelid = c.conrelid AND own.attnum = k.own
-          JOIN pg_catalog.pg_attribute AS ours ON ours.attrelid = c.confrelid AND ours.attnum = k.ours
-         WHERE c.contype = 'f' AND c.confdeltype IN ('a', 'r')
-           AND c.confrelid = CAST(:workflows AS regclass) AND c.conrelid <> CAST(:pointers AS regclass)
-         GROUP BY c.oid, c.conrelid
-    ) AS own_key
-)::text""")
+_ALWAYS = true()
+_ONE: ColumnElement[Any] = literal_column("1")
+_START = {DateTime: "-infinity", Text: "", Integer: -1}
 
 
-_roots = workflows.alias("roots")
-# A value for each row, not NOT EXISTS: joined with it, the table would be read from one end to the other.
-_root_has_ended = (
-    select(or_(_roots.c.status == "Complete", _roots.c.status == "Terminated"))
-    .where(_roots.c.id == workflows.c.root_workflow_id)
-    .scalar_subquery()
-)
+@dataclass(frozen=True, eq=False)
+class Purge:
+    """Which rows of a table to delete. Batches of those that are `old` are looked at in an order that an index has."""
+
+    table: Table
+    old: ColumnElement[bool]
+    order: Sequence[Column[Any]]
+    deletion: Executable
+    removable: ColumnElement[bool] = _ALWAYS
+    """What else must be so, evaluated for each old row: as a join it could read other tables from end to end."""
+    with_rows_of: Sequence[Table] = ()
+    """Tables of which the rows with its `workflow_id` are deleted as well."""
+
+    @property
+    def start(self) -> list[Any]:
+        """A place before all rows, in this order."""
+        return [_START[type(it.type)] for it in self.order]
+
+    def tables(self, schema: str) -> dict[str, Any]:
+        """The parameters of `RESTRICTING_KEYS`."""
+        owned = [(self.table, "id"), *((it, "workflow_id") for it in self.with_rows_of)]
+        names = [f"{schema}.{table.name}" for table, _ in owned]
+        return {"base": self.table.name, "tables": names, "columns": [column for _, column in owned]}
+
+
+# Of each foreign key of an application's own to one of `:tables` that neither cascades nor sets NULL: its table, and as
+# a condition in SQL, that no row there refers to a row whose column, one of `:columns`, has the id of a row of `:base`.
+RESTRICTING_KEYS = text("""
+SELECT c.conrelid::regclass::text,
+       pg_catalog.format('NOT EXISTS (SELECT FROM %s AS t JOIN %s AS r ON %s WHERE t.%I = %I.id)',
+           c.confrelid::regclass, c.conrelid::regclass,
+           pg_catalog.string_agg(pg_catalog.format('r.%I = t.%I', own.attname, ours.attname), ' AND '),
+           owned.link, CAST(:base AS text))
+  FROM unnest(CAST(:tables AS regclass[]), :columns) AS owned (oid, link)
+  JOIN pg_catalog.pg_constraint AS c ON c.confrelid = owned.oid
+ CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(c.conkey), pg_catalog.unnest(c.confkey)) AS k (own, ours)
+  JOIN pg_catalog.pg_attribute AS own ON own.attrelid = c.conrelid AND own.attnum = k.own
+  JOIN pg_catalog.pg_attribute AS ours ON ours.attrelid = c.confrelid AND ours.attnum = k.ours
+ WHERE c.contype = 'f' AND c.conparentid = 0 AND c.confdeltype IN ('a', 'r')
+   AND c.conrelid <> ALL (CAST(:tables AS regclass[]))
+ GROUP BY c.oid, c.conrelid, c.confrelid, owned.link
+""").bindparams(texts_parameter("tables"), texts_parameter("columns"))
 
 
 @cache
-def finished(unreferenced: tuple[str, ...] = ()) -> Executable:
-    """Workflows to purge, `:batch_size` of them, locked, each with the foreign keys that may restrict its deletion.
+def batch(purge: Purge, unreferenced: tuple[str, ...] = ()) -> Executable:
+    """Looks at `:batch_size` old rows after a place, and locks those of them that are removable and locked by nobody.
 
-    `unreferenced`: conditions of such keys; only workflows for which they hold.
+    One row: how many it looked at, the place of the last, as JSON the ids of those to delete, and whether there are
+    others for which one of the conditions `unreferenced`, of `RESTRICTING_KEYS`, does not hold.
     """
-    return (
-        select(workflows.c.id, _RESTRICTING_KEYS)
-        .where(workflows.c.status == text_parameter("status"))
-        .where(workflows.c.complete_time < moment_parameter("older_than"))
-        .where(func.coalesce(_root_has_ended, true()))
-        .where(*(text(condition.replace(":", r"\:")) for condition in unreferenced))
-        .order_by(workflows.c.complete_time)
+    table, place = purge.table, tuple_(*purge.order)
+    after = tuple_(*(parameter_for(it) for it in purge.order))
+    looked_at = (
+        select(table.c.id, *(it.label(f"at_{it.key}") for it in purge.order))
+        .where(purge.old, place > after)
+        .order_by(*purge.order)
         .limit(bigint_parameter("batch_size"))
-        .with_for_update(skip_locked=True)
+        .cte("looked_at")
     )
+    _, *places = looked_at.c
+    is_free = literal_column(" AND ".join(("true", *unreferenced)), Boolean())
+    locked = (
+        select(table.c.id, is_free.label("is_free"))
+        # As an array: joined with it, the table would be read from one end to the other. IS TRUE: by no other index.
+        .where(table.c.id == any_(func.array(select(looked_at.c.id).scalar_subquery())), purge.old.is_(true()))
+        .where(purge.removable)
+        .with_for_update(skip_locked=True)
+        .cte("locked")
+    )
+    last = select(_json(builtin.json_build_array(*places))).order_by(*(it.desc() for it in places)).limit(_ONE)
+    return select(
+        select(func.count()).select_from(looked_at).scalar_subquery(),
+        last.scalar_subquery(),
+        select(_json(builtin.json_agg(locked.c.id))).where(locked.c.is_free).scalar_subquery(),
+        select(func.count()).where(~locked.c.is_free).scalar_subquery(),
+    )
+
+
+def _json(value: ColumnElement[Any]) -> ColumnElement[str]:
+    return sql_cast(value, Text())
+
+
+def _delete(table: Table, ids: ColumnElement[Any]) -> Executable:
+    return delete(table).where(table.c.id == any_(ids)).returning(table.c.id, FORCE_SYNCHRONOUS_COMMIT)
+
+
+def _is_none(
+    of: ColumnElement[Any], column: ColumnElement[Any], *conditions: ColumnElement[bool] | TextClause
+) -> ColumnElement[bool]:
+    """Whether there is no such row. With OFFSET the planner cannot make a join of it."""
+    return ~select(_ONE).where(of == column, *conditions).offset(literal_column("0")).exists()
+
+
+def _family(table: FromClause) -> ColumnElement[str]:
+    return func.coalesce(table.c.root_workflow_id, table.c.id)
+
+
+_roots, _members = workflows.alias("roots"), workflows.alias("members")
+# Spelled out, not parameters: only so can the planner prove that the partial index applies.
+_OPEN = text("members.root_workflow_id IS NOT NULL AND members.status NOT IN ('Complete', 'Terminated')")
+_family_has_ended = and_(
+    _is_none(_roots.c.id, workflows.c.root_workflow_id, text("roots.status NOT IN ('Complete', 'Terminated')")),
+    _is_none(_family(_members), _family(workflows), _OPEN),
+)
+_older_than = moment_parameter("older_than")
+_text_ids, _number_ids = texts_parameter("ids"), bigints_parameter("ids")
+
+WORKFLOWS = Purge(
+    workflows,
+    (workflows.c.status == text_parameter("status")) & (workflows.c.complete_time < _older_than),
+    (workflows.c.complete_time, workflows.c.id),
+    DELETE_WORKFLOWS,
+    _family_has_ended,
+    (pointers, subscriptions, errors),
+)
+EVENTS = Purge(
+    events,
+    events.c.is_processed & (events.c.event_time < _older_than),
+    (events.c.event_time, events.c.id),
+    _delete(events, _text_ids),
+)
+ERRORS = Purge(
+    errors, errors.c.error_time < _older_than, (errors.c.error_time, errors.c.id), _delete(errors, _number_ids)
+)
+ORPHANS = (
+    Purge(
+        subscriptions,
+        subscriptions.c.subscribe_as_of < _older_than,
+        (subscriptions.c.id,),
+        _delete(subscriptions, _text_ids),
+        _is_none(workflows.c.id, subscriptions.c.workflow_id),
+    ),
+    replace(ERRORS, removable=_is_none(workflows.c.id, errors.c.workflow_id)),
+    *(
+        Purge(
+            commands,
+            (commands.c.command_name == name.value) & (commands.c.execute_time < bigint_parameter("older_than_ms")),
+            (commands.c.data,),
+            _delete(commands, _number_ids),
+            _is_none(target.c.id, commands.c.data),
+        )
+        for name, target in ((CommandName.PROCESS_WORKFLOW, workflows), (CommandName.PROCESS_EVENT, events))
+    ),
+)
 
 
 REFERENCING_TABLES = text("""
@@ -114,56 +233,3 @@ SELECT DISTINCT c.conrelid::regclass::text FROM pg_catalog.pg_constraint AS c
 def truncate(tables: tuple[str, ...]) -> Executable:
     """Empties the tables and restarts their sequences."""
     return text(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY")
-
-
-_old_events = (
-    select(events.c.id)
-    .where(events.c.is_processed, events.c.event_time < moment_parameter("older_than"))
-    .order_by(events.c.event_time)
-    .limit(bigint_parameter("batch_size"))
-    .with_for_update(skip_locked=True)
-    .cte("old_events")
-)
-# As an array: joined with it, the table would be read from one end to the other.
-_old_ids = func.array(select(_old_events.c.id).scalar_subquery())
-PURGE_EVENTS = delete(events).where(events.c.id == any_(_old_ids)).returning(events.c.id, FORCE_SYNCHRONOUS_COMMIT)
-
-_old_errors = (
-    select(errors.c.id)
-    .where(errors.c.error_time < moment_parameter("older_than"))
-    .order_by(errors.c.error_time)
-    .limit(bigint_parameter("batch_size"))
-    .with_for_update(skip_locked=True)
-    .cte("old_errors")
-)
-_old_error_ids = func.array(select(_old_errors.c.id).scalar_subquery())
-PURGE_ERRORS = (
-    delete(errors).where(errors.c.id == any_(_old_error_ids)).returning(errors.c.id, FORCE_SYNCHRONOUS_COMMIT)
-)
-
-
-def _orphans(table: Table, *conditions: ColumnElement[bool]) -> CTE:
-    return delete(table).where(*conditions).returning(table.c.id, FORCE_SYNCHRONOUS_COMMIT).cte(f"orphan_{table.name}")
-
-
-def _delete_orphans() -> Executable:
-    def none(column: ColumnElement[Any], of: ColumnElement[Any]) -> ColumnElement[bool]:
-        return ~select(of).where(of == column).exists()
-
-    name, data = commands.c.command_name, commands.c.data
-    without_target = or_(
-        and_(name == CommandName.PROCESS_WORKFLOW.value, none(data, workflows.c.id)),
-        and_(name == CommandName.PROCESS_EVENT.value, none(data, events.c.id)),
-    )
-    older_than = moment_parameter("older_than")
-    of_none = none(subscriptions.c.workflow_id, workflows.c.id)
-    gone = [
-        _orphans(subscriptions, subscriptions.c.subscribe_as_of < older_than, of_none),
-        _orphans(errors, errors.c.error_time < older_than, none(errors.c.workflow_id, workflows.c.id)),
-        _orphans(commands, commands.c.execute_time < bigint_parameter("older_than_ms"), without_target),
-    ]
-    counts = [select(func.count()).select_from(it).scalar_subquery() for it in gone]
-    return select(counts[0] + counts[1] + counts[2], FORCE_SYNCHRONOUS_COMMIT)
-
-
-DELETE_ORPHANS = _delete_orphans()
