@@ -37,7 +37,7 @@ from wfe_postgres.contract.models import (
     WorkflowInstance,
     WorkflowStatus,
 )
-from wfe_postgres.contract.queries import StoreStatistics, WorkflowPage, WorkflowSummary
+from wfe_postgres.contract.queries import StoreStatistics, WorkflowFilters, WorkflowPage, WorkflowSummary
 from wfe_postgres.provider import PostgresPersistenceProvider, PostgresRepositories
 from wfe_postgres.repositories import (
     PostgresEventRepository,
@@ -81,6 +81,7 @@ __all__ = [
     "TransactionalProvider",
     "WfeError",
     "WorkflowExistsError",
+    "WorkflowFilters",
     "WorkflowInstance",
     "WorkflowNotFoundError",
     "WorkflowPage",
