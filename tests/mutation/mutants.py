@@ -28,6 +28,7 @@ from tests.mutation.breaks import (
     set_token_after_read,
 )
 from wfe_postgres.connections import PooledRunner, failures, pooled
+from wfe_postgres.repositories import guarded_writes
 from wfe_postgres.repositories import workflows as workflow_repository
 
 
@@ -155,7 +156,7 @@ MUTANTS = _by_name(
         Mutant(
             "M-q",
             "a save with a lost answer is assumed to be committed",
-            replace(workflow_repository, "_was_committed", believe_written),
+            replace(guarded_writes, "_was_committed", believe_written),
             ["tests/protocol/test_lost_answers.py::test_call_with_lost_request_or_answer_takes_effect_once"],
         ),
         Mutant(
