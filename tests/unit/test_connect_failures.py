@@ -13,6 +13,12 @@ ONE = {
     "connection failed: SSL SYSCALL error: EOF detected": Kind.NOT_SENT,
     "connection failed: session is read-only": Kind.NOT_SENT,
     "connection failed: server is in hot standby mode": Kind.NOT_SENT,
+    "connection failed: server closed the connection unexpectedly": Kind.NOT_SENT,
+    "connection failed: could not receive data from server: Connection reset by peer": Kind.NOT_SENT,
+    "connection failed: Network is unreachable": Kind.NOT_SENT,
+    "connection failed: No route to host": Kind.NOT_SENT,
+    "the connection is lost": Kind.NOT_SENT,
+    "the server did not answer before the deadline": Kind.NOT_SENT,
     "connection failed: FATAL:  Passwort-Authentifizierung für Benutzer »app« fehlgeschlagen": Kind.UNKNOWN_CONNECT,
 }
 REFUSED = 'connection to server at "a" failed: FATAL:  password authentication failed for user'
@@ -39,3 +45,7 @@ def test_refusal_is_final_only_if_every_host_refuses(messages: tuple[str, ...], 
 def test_only_standbys_reachable_is_said() -> None:
     error = classify(psycopg.OperationalError("connection failed: session is read-only"), sent=False).error
     assert str(error) == "cannot connect: none of the hosts accepts writes"
+
+
+def test_error_of_a_socket_is_transient_whatever_its_text() -> None:
+    assert classify(ConnectionResetError("verbindung verloren"), sent=False).kind is Kind.NOT_SENT

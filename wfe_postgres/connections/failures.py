@@ -83,8 +83,13 @@ _CONNECT_TRANSIENT = (
     (r"resolve|translate host|Name or service|getaddrinfo", "the host's name cannot be resolved"),
     (r"too many (clients|connections)|connection slots", "the server has no connection left"),
     (r"starting up|shutting down|recovery", "the server is starting up or shutting down"),
+    (
+        r"closed the connection|connection is (lost|closed)|reset by peer|Broken pipe|could not (send|receive)",
+        "the connection was lost while it was being made",
+    ),
+    (r"[Uu]nreachable|No route to host|Host is down", "the host cannot be reached"),
     (r"pool gave only", "the pool gives only connections that the server has closed"),
-    (r"timeout|timed out", "the server did not answer in time"),
+    (r"timeout|timed out|did not answer", "the server did not answer in time"),
 )
 
 
@@ -160,6 +165,8 @@ def _refused(error: BaseException, state: str | None, kind: Kind) -> Persistence
 
 def _connect_failure(error: BaseException) -> Failure:
     # Of several hosts each has its message; a refusal is final only if no other host may still accept.
+    if isinstance(error, OSError):
+        return _cannot_connect(Kind.NOT_SENT, "the connection could not be made", error)
     kinds = [_connect_kind(message) for message in _HOSTS.split(str(error))]
     kind, sentence = min(kinds, key=lambda it: (it[0] is Kind.FINAL, it[0] is Kind.UNKNOWN_CONNECT))
     return _cannot_connect(kind, sentence, error)

@@ -30,14 +30,15 @@ def write_guarded(statement: Executable, params: Mapping[str, Any], execute: Exe
     id, expected = params["workflow_id"], params["expected_revision"]
     if may_have_committed and _was_committed(execute, id, expected, params["new_revision"]):
         return
-    while not execute(statement, params):
-        # By a second statement: in the first one's snapshot the other's save may not have been there yet.
-        found = execute(statements.REVISION, {"workflow_id": id})
-        if not found:
-            raise WorkflowNotFoundError(id)
-        if found[0][0] != expected:
-            raise ConcurrencyError(id, expected, found[0][0])
+    if execute(statement, params):
+        return
+    # By a second statement: in the first one's snapshot the other's save may not have been there yet.
+    found = execute(statements.REVISION, {"workflow_id": id})
+    if not found:
+        raise WorkflowNotFoundError(id)
+    if found[0][0] == expected:
         _require_new_subscriptions(execute, params)
+    raise ConcurrencyError(id, expected, found[0][0])
 
 
 def write_locked(
@@ -67,15 +68,19 @@ class _LockedWrite:
         id, new = self._params["workflow_id"], self._params["new_revision"]
         if may_have_committed and self._expected is not None and _was_committed(execute, id, self._expected, new):
             return True
+        tried: int | None = None
         while True:
             found = execute(statements.LOCKED_REVISION, {"workflow_id": id})
             if not found:
                 raise WorkflowNotFoundError(id)
-            self._expected, status = found[0]
+            revision, status = found[0]
             if status not in self._statuses:
                 return False
+            if revision == tried:  # nobody came between: something suppresses the update
+                raise ConcurrencyError(id, revision, revision)
+            self._expected = tried = revision
             # Guarded all the same: on a caller's connection in autocommit the lock is gone by now.
-            if execute(self._statement, {**self._params, "expected_revision": self._expected}):
+            if execute(self._statement, {**self._params, "expected_revision": revision}):
                 return True
             _require_new_subscriptions(execute, self._params)
 
