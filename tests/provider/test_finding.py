@@ -1,12 +1,13 @@
 """`find_workflows`: several statuses, prefixes, completion times, what nobody has touched, and the order."""
 
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from tests.conftest import Sql
 from wfe_postgres import PostgresPersistenceProvider, SerializationError, WorkflowStatus
-from wfe_postgres.repositories.queries import _after_all_with
 from wfe_postgres.statements import queries
 from wfe_postgres.testing.conformance.support import at, workflow
 
@@ -94,6 +95,7 @@ NAMES = [
     "a\ue000",
     "a" + LAST,
     "a" + LAST * 2 + "b",
+    LAST + "b",
     "b",
     "A",
     "a_",
@@ -120,12 +122,6 @@ def test_prefix_of_200_characters_finds_a_longer_name(provider: Provider) -> Non
     assert ids(provider, name_prefix="é" * 200) == ["long"]
 
 
-def test_end_of_a_prefix_comes_after_all_with_it() -> None:
-    for prefix in ("a", "a" + LAST, "\ud7ff", "z\ue000"):
-        assert prefix + LAST < _after_all_with(prefix)
-        assert _after_all_with(prefix).encode()
-
-
 @pytest.mark.parametrize("name", ["name_prefix", "reference_prefix"])
 @pytest.mark.parametrize(
     ("value", "kind"), [("", ValueError), ("x" * 201, ValueError), (1, SerializationError), ("a\0", SerializationError)]
@@ -144,6 +140,101 @@ def test_bad_combination_or_order_is_refused(provider: Provider) -> None:
         provider.find_workflows(statuses=[])  # type: ignore[call-arg]
 
 
+FILTERS: dict[str, tuple[dict[str, Any], Callable[[int], bool]]] = {
+    "status": ({"status": COMPLETE}, lambda it: it % 4 == 2),
+    "statuses": ({"status": [RUNNABLE, SUSPENDED]}, lambda it: it % 4 < 2),
+    "definition": ({"definition_id": "d1"}, lambda it: it % 3 == 1),
+    "version": ({"version": 1}, lambda it: it % 2 == 1),
+    "reference": ({"reference": "r1"}, lambda it: it % 5 == 1),
+    "reference_prefix": ({"reference_prefix": "r"}, lambda it: True),
+    "name_prefix": ({"name_prefix": "w1"}, lambda it: it >= 10),
+    "root": ({"root_workflow_id": "root"}, lambda it: it < 7),
+    "completed": ({"completed_from": at(3), "completed_to": at(11)}, lambda it: 3 <= it < 11),
+    "created": ({"created_from": at(2), "created_to": at(10)}, lambda it: 2 <= it < 10),
+}
+
+
+@pytest.mark.parametrize(("window", "few"), [(1, 1), (2, 6), (1_000, 10_000)])
+def test_filters_match_the_same_in_any_combination_and_by_any_index(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch, window: int, few: int
+) -> None:
+    """Also where more match than are read by the filter's own index, and where the look ends within a page."""
+    use_sizes(monkeypatch, window, few)
+    for it in range(12):
+        instance = workflow(id=f"w{it:02}", workflow_definition_id=f"d{it % 3}", version=it % 2, create_time=at(it))
+        instance.reference, instance.root_workflow_id = f"r{it % 5}", "root" if it < 7 else None
+        instance.status, instance.complete_time = list(WorkflowStatus)[it % 4], at(it)
+        provider.create_new_workflow(instance)
+    for pair in itertools.combinations_with_replacement(FILTERS.values(), 2):
+        filters = pair[0][0] | pair[1][0]
+        both = pair[1:] if "status" in pair[0][0].keys() & pair[1][0] else pair  # the second replaces the first
+        matching = [it for it in range(12) if all(matches(it) for _, matches in both)]
+        expected = [f"w{it:02}" for it in matching]
+        assert all_pages(provider, order="oldest", limit=3, **filters) == expected, filters
+        assert all_pages(provider, limit=2, **filters) == expected[::-1], filters
+
+
+@pytest.mark.parametrize(
+    "filters", [{"version": 9}, {"name_prefix": "w", "version": 9}, {"status": COMPLETE, "version": 9}]
+)
+def test_page_ends_where_the_look_ends(
+    provider: Provider, statuses: list[str], monkeypatch: pytest.MonkeyPatch, filters: dict[str, Any]
+) -> None:
+    """None of the first workflows matches, so the page is empty, and its cursor leads on."""
+    use_sizes(monkeypatch, 1, 2)
+    page = provider.find_workflows(**filters)
+    assert page.items == []
+    assert page.next_cursor is not None
+    assert all_pages(provider, **filters) == []
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({"name_prefix": "w"}, "created"),
+        ({"name_prefix": "w1"}, "name_prefix"),
+        ({"name_prefix": "w", "status": COMPLETE}, "status"),
+        ({"name_prefix": "w1", "status": COMPLETE}, "name_prefix"),
+        ({"completed_from": at(0)}, "created"),
+        ({"completed_from": at(9)}, "completed_from"),
+        ({"definition_id": "order", "status": COMPLETE}, "definition_id"),
+        ({"definition_id": "order", "status": RUNNABLE}, "status"),
+        ({"definition_id": "none", "status": RUNNABLE}, "definition_id"),
+        ({"definition_id": "order", "version": 1}, "definition_id"),
+    ],
+)
+def test_filter_that_many_match_is_not_found_by_its_own_index(
+    provider: Provider, statuses: list[str], monkeypatch: pytest.MonkeyPatch, filters: dict[str, Any], expected: str
+) -> None:
+    """Two workflows have a name that begins with w1, two completed at 9 or later, and more than three all the rest."""
+    use_sizes(monkeypatch, 1, 3)
+    found_by: list[str] = []
+
+    def record(filters: frozenset[str], by: str, **order: bool) -> object:
+        found_by.append(by)
+        return find(filters, by, **order)
+
+    find = queries.find_workflows
+    monkeypatch.setattr(queries, "find_workflows", record)
+    provider.find_workflows(**filters)
+    assert set(found_by) == {expected}
+
+
+def use_sizes(monkeypatch: pytest.MonkeyPatch, window: int, few: int) -> None:
+    """How many workflows a statement and a page look at."""
+    monkeypatch.setattr(queries, "WINDOW", window)
+    monkeypatch.setattr(queries, "FEW", few)
+    for function in (queries.find_workflows, queries.count_matches):
+        function.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _usual_sizes() -> Iterator[None]:
+    yield
+    for function in (queries.find_workflows, queries.count_matches):
+        function.cache_clear()
+
+
 def untouched(provider: Provider, sql: Sql, count: int) -> list[str]:
     """Runnable workflows, every third saved last at `at(0)`, the others later; the ids of those, newest first."""
     for number in range(count):
@@ -154,19 +245,17 @@ def untouched(provider: Provider, sql: Sql, count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 100])
-@pytest.mark.parametrize("most", [1, 4, 5, 10_000])
+@pytest.mark.parametrize(("window", "most"), [(1, 1), (1, 3), (2, 4), (5, 5), (1_000, 10_000)])
 def test_untouched_workflows_are_found_a_bounded_look_at_a_time(
-    provider: Provider, sql: Sql, monkeypatch: pytest.MonkeyPatch, most: int, limit: int
+    provider: Provider, sql: Sql, monkeypatch: pytest.MonkeyPatch, window: int, most: int, limit: int
 ) -> None:
     """Pages can be short or empty, but their cursors lead to every match, once."""
-    monkeypatch.setattr(queries, "MOST_LOOKED_AT", most)
-    queries.find_workflows.cache_clear()
+    use_sizes(monkeypatch, window, most)
     expected = untouched(provider, sql, 12)
     assert all_pages(provider, status=RUNNABLE, untouched_since=at(1), limit=limit) == expected
     assert all_pages(provider, definition_id="order", untouched_since=at(1), limit=limit) == expected
     oldest = all_pages(provider, status=RUNNABLE, untouched_since=at(1), limit=limit, order="oldest")
     assert oldest == expected[::-1]
-    queries.find_workflows.cache_clear()
 
 
 def test_workflow_without_a_save_time_counts_from_its_creation(provider: Provider, sql: Sql) -> None:

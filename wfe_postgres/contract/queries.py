@@ -41,11 +41,10 @@ class WorkflowFilters(TypedDict, total=False):
     """`completed_from <= complete_time < completed_to`"""
     completed_to: datetime | None
     name_prefix: str | None
-    """At most 200 characters, like `reference_prefix`. All workflows that match are read and sorted."""
+    """1 to 200 characters, like `reference_prefix`."""
     reference_prefix: str | None
     untouched_since: datetime | None
-    """Last saved before this time; together with `status` or `definition_id` only. A page looks at 10,000 workflows at
-    most, so it can have fewer items than its limit, or none, and a `next_cursor`."""
+    """Last saved before this time; together with `status` or `definition_id` only."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,7 @@ class WorkflowPage:
     """One page of `find_workflows`."""
 
     items: list[WorkflowSummary]
+    """Can be fewer than the limit, or none, on a page that is not the last."""
     next_cursor: str | None
     """Opaque text that asks for the page after this one; `None` at the end."""
 

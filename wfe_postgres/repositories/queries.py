@@ -26,6 +26,8 @@ _LAST_CHARACTER = chr(0x10FFFF)
 _MARK = {"newest": "", "oldest": "+"}
 """What a cursor ends with: one order's is refused by the other."""
 
+_BY_TIME = (statements.TIME, *statements.IN_ORDER)
+_OPEN = frozenset({WorkflowStatus.RUNNABLE, WorkflowStatus.SUSPENDED})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -43,9 +45,10 @@ class PostgresQueries(Repository):
         """Workflows that match every one of the `WorkflowFilters`, in the order of their creation.
 
         `cursor` is the `next_cursor` of the page before, in the same order. No page has a gap or a repeat because rows
-        were added meanwhile.
+        were added meanwhile. What a page costs does not grow with the store: among more than 10,000 workflows to
+        choose from it looks at 10,000. So it can have fewer items than its limit, or none, and a `next_cursor`.
 
-        One statement. ValueError: a bad cursor, order or combination, a limit below 1, an empty or a too long prefix.
+        ValueError: a bad cursor, order or combination, a limit below 1, an empty or a too long prefix.
         """
         limit = positive(limit, "limit")
         if order not in _MARK:
@@ -53,12 +56,32 @@ class PostgresQueries(Repository):
         params = _checked(filters)
         if cursor is not None:
             params |= _place_of(cursor, order)
-        statement = statements.find_workflows(frozenset(params), newest_first=order == "newest")
-        rows = self._runner.read(statement, params | {"limit": limit + 1})
-        shown = rows[:limit]
-        items: list[WorkflowSummary] = read_all((json_row for _, json_row, _ in shown if json_row), read_summary)
-        goes_on = len(rows) > limit or (shown and shown[-1][2])
-        return WorkflowPage(items, _cursor_of(shown[-1][0], order) if goes_on else None)
+        by = self._index_for(params)
+        matches: list[Any] = []
+        place = None
+        for _ in range(statements.FEW // statements.WINDOW if by in _BY_TIME else 1):
+            statement = statements.find_workflows(frozenset(params), by, newest_first=order == "newest")
+            rows = self._runner.read(statement, params | {"limit": limit + 1 - len(matches)})
+            matches += [row for row in rows if row[1]]
+            place = matches[limit - 1][0] if len(matches) > limit else rows[-1][0] if rows and rows[-1][2] else None
+            if place is None or len(matches) > limit:
+                break
+            params |= _position(*json.loads(place))
+        items: list[WorkflowSummary] = read_all((json_row for _, json_row, _ in matches[:limit]), read_summary)
+        return WorkflowPage(items, place and _cursor_of(place, order))
+
+    def _index_for(self, params: dict[str, Any]) -> str:
+        """The filter by whose index to find the page: one that few match, or else one whose index has the time."""
+        given = [name for name in statements.INDEXED if name in params]
+        if len(given) > 1 or not set(given) <= set(statements.IN_ORDER):
+            counted = tuple(name for name in given if name != "status")
+            [counts] = self._runner.read(statements.count_matches(counted), params)
+            count, name = min(zip(counts, counted, strict=True))
+            if count <= statements.FEW:
+                return name
+        open_only = _OPEN.issuperset(params.get("status", ()))  # mostly fewer than those of a definition
+        in_order = sorted(statements.IN_ORDER, reverse=open_only)
+        return next((name for name in in_order if name in given), statements.TIME)
 
     def get_statistics(self) -> StoreStatistics:
         """How the store stands; one statement, one snapshot.
@@ -85,10 +108,13 @@ def _checked(filters: WorkflowFilters) -> dict[str, Any]:
         raise TypeError(f"find_workflows() got an unexpected keyword argument {min(unknown)!r}")
     if "untouched_since" in given and not given.keys() & {"status", "definition_id"}:
         raise ValueError("untouched_since is for use with status or definition_id")
-    if given.keys() & {"completed_from", "completed_to"}:
-        given.setdefault("status", tuple(WorkflowStatus))  # the index of complete_time begins with the status
     params = {name: _VALIDATORS[name](value, name) for name, value in given.items()}
-    return params | {f"{name}_end": _after_all_with(value) for name, value in params.items() if "prefix" in name}
+    if given.keys() & {"completed_from", "completed_to"}:
+        always = {"completed_from": "-infinity", "completed_to": "infinity", "statuses": list(WorkflowStatus)}
+        params = always | params
+    # In the order of code points right after all texts of up to 200 characters that begin with the prefix.
+    ends = {f"{it}_end": params[it].ljust(MAX_PREFIX + 1, _LAST_CHARACTER) for it in params if it.endswith("prefix")}
+    return params | ends
 
 
 def _statuses(value: Any, path: str) -> list[str]:
@@ -118,13 +144,6 @@ _VALIDATORS: dict[str, Callable[[Any, str], Any]] = {
 }
 
 
-def _after_all_with(prefix: str) -> str:
-    """The first text, by code point, after all that begin with the prefix."""
-    increasable = prefix.rstrip(_LAST_CHARACTER) or prefix
-    last = increasable[-1]
-    return increasable[:-1] + ("\ue000" if last == "\ud7ff" else chr(min(ord(last) + 1, ord(_LAST_CHARACTER))))
-
-
 def _cursor_of(place: str, order: str = "newest") -> str:
     return base64.urlsafe_b64encode((place + _MARK[order]).encode()).decode()
 
@@ -136,11 +155,16 @@ def _place_of(cursor: str, order: str = "newest") -> dict[str, str]:
         if not place.endswith("]" + _MARK[order]):
             raise ValueError
         if create_time not in _NO_MOMENTS:
-            create_time = timestamp(datetime.fromisoformat(create_time + "+00:00"), "cursor")
-        return {"before_time": create_time, "before_id": text(id, "cursor")}
+            timestamp(datetime.fromisoformat(create_time + "+00:00"), "cursor")
+        return _position(create_time, text(id, "cursor"))
     except (ValueError, TypeError, RecursionError, SerializationError):
         reason = "the cursor is none that find_workflows gave"
     raise ValueError(reason)
+
+
+def _position(create_time: str, id: str) -> dict[str, str]:
+    """The parameters of a place."""
+    return {"before_time": create_time + "+00:00" * (create_time not in _NO_MOMENTS), "before_id": id}
 
 
 def _statistics_of(found: dict[str, Any], here: datetime) -> StoreStatistics:

@@ -16,9 +16,9 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    any_,
     case,
     extract,
-    false,
     func,
     literal_column,
     or_,
@@ -47,82 +47,111 @@ subscriptions: Table = table_of(SubscriptionRow)
 errors: Table = table_of(ErrorRow)
 commands: Table = table_of(CommandRow)
 
-PLACE_COLUMNS = (WorkflowRow.create_time, WorkflowRow.id)
-"""Where a workflow stands in the order of `find_workflows`: what a cursor holds."""
+FEW = 10_000
+"""Up to so many matches, a filter's own index is read, and what it finds is sorted. Beyond, and for filters without an
+index, a page is looked for in the order of creation, and ends after so many workflows."""
+WINDOW = 1_000
+"""How many workflows one statement looks at. Of more the planner would rather sort all there are."""
 
-MOST_LOOKED_AT = 10_000
-"""How many workflows a page with `untouched_since` looks at: no index holds when a workflow was saved last, because
-every save would have to change it."""
+TIME = "created"
+"""The index on the time of creation alone."""
 
 _BEFORE = tuple_(moment_parameter("before_time"), text_parameter("before_id"))
+
+
+def _hidden(parameter: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The planner does not see the value. For a frequent one it would read the table from end to end."""
+    return select(parameter).scalar_subquery()
 
 
 def _prefix(column: ColumnElement[str], name: str) -> ColumnElement[bool]:
     """By the first 200 characters, which is what the index holds; the end comes right after all with the prefix."""
     start = builtin.left(column, literal_column("200"))
-    from_here = start.op("OPERATOR(pg_catalog.~>=~)", is_comparison=True)(text_parameter(name))
-    return and_(from_here, start.op("OPERATOR(pg_catalog.~<~)", is_comparison=True)(text_parameter(f"{name}_end")))
+    from_here = start.op("OPERATOR(pg_catalog.~>=~)", is_comparison=True)(_hidden(text_parameter(name)))
+    before = start.op("OPERATOR(pg_catalog.~<~)", is_comparison=True)(_hidden(text_parameter(f"{name}_end")))
+    return and_(from_here, before)
 
 
+_completed = and_(
+    workflows.c.complete_time >= _hidden(moment_parameter("completed_from")),
+    workflows.c.complete_time < _hidden(moment_parameter("completed_to")),
+)
+_saved = func.coalesce(workflows.c.last_heartbeat_at, workflows.c.create_time)
 _FILTERS: dict[str, ColumnElement[bool]] = {
-    "definition_id": workflows.c.definition_id == text_parameter("definition_id"),
-    "version": workflows.c.version == bigint_parameter("version"),
-    "reference": workflows.c.reference == text_parameter("reference"),
-    "root_workflow_id": workflows.c.root_workflow_id == text_parameter("root_workflow_id"),
-    "created_from": workflows.c.create_time >= moment_parameter("created_from"),
-    "created_to": workflows.c.create_time < moment_parameter("created_to"),
-    "completed_from": workflows.c.complete_time >= moment_parameter("completed_from"),
-    "completed_to": workflows.c.complete_time < moment_parameter("completed_to"),
+    "reference": workflows.c.reference == _hidden(text_parameter("reference")),
+    "root_workflow_id": workflows.c.root_workflow_id == _hidden(text_parameter("root_workflow_id")),
     "name_prefix": _prefix(workflows.c.name, "name_prefix"),
     "reference_prefix": and_(workflows.c.reference.is_not(None), _prefix(workflows.c.reference, "reference_prefix")),
+    "completed_from": _completed,
+    "definition_id": workflows.c.definition_id == text_parameter("definition_id"),
+    "status": workflows.c.status == any_(texts_parameter("status")),
+    "version": workflows.c.version == bigint_parameter("version"),
+    "untouched_since": _saved < moment_parameter("untouched_since"),
 }
+# As a filter to find workflows by: the index on the time of completion begins with the status.
+_OWN = _FILTERS | {"completed_from": and_(workflows.c.status == any_(texts_parameter("statuses")), _completed)}
+_WITHIN_TIME: dict[str, ColumnElement[bool]] = {
+    "created_from": workflows.c.create_time >= moment_parameter("created_from"),
+    "created_to": workflows.c.create_time < moment_parameter("created_to"),
+}
+IN_ORDER = ("definition_id", "status")
+"""Filters whose index has the time of creation, too."""
+INDEXED = ("reference", "root_workflow_id", "name_prefix", "reference_prefix", "completed_from", *IN_ORDER)
 # Always true, and the predicate of the index on the time alone: a filter that has an index of its own leaves it out,
 # because the planner would walk that index, and for a rare value all of it.
 _BY_TIME_ALONE = workflows.c.id >= literal_column("''", Text())
-_BY_TIME = {"version", "created_from", "created_to", "before_time", "before_id"}
 
 
 @cache
-def find_workflows(filters: frozenset[str], *, newest_first: bool = True) -> Executable:
-    """`:limit` workflows by the filters of these names, in the order of their creation: place, summary, False.
+def count_matches(names: tuple[str, ...]) -> Executable:
+    """One row: of each of these filters, how many workflows match it, up to one more than `FEW`."""
+    few = [select(workflows.c.id).where(_OWN[name]).limit(literal_column(str(FEW + 1))).subquery() for name in names]
+    return select(*(select(func.count()).select_from(it).scalar_subquery() for it in few))
 
-    Each of the statuses has an index scan of its own, and what these find is merged. With `untouched_since` the row at
-    which the look ended has True, and a summary only if it matches.
+
+@cache
+def find_workflows(filters: frozenset[str], by: str, *, newest_first: bool = True) -> Executable:
+    """`:limit` workflows by the filters of these names, in the order of their creation, by the index of one of them.
+
+    Of each its place, its summary, and whether the look ended there; at the end of the look also one that does not
+    match, without a summary. Without other filters the look ends with the page.
     """
-    untouched = "untouched_since" in filters
-    most = literal_column(str(MOST_LOOKED_AT)) if untouched else bigint_parameter("limit")
-    page = _page(filters, newest_first)
-    if "status" in filters:
-        wanted = func.unnest(texts_parameter("status")).table_valued("status", name="wanted").render_derived()
-        own = _in_order(page.where(workflows.c.status == wanted.c.status), workflows.c, newest_first, most)
-        of_status = own.lateral("of_status")
-        merged = select(*of_status.c).select_from(wanted.join(of_status, true()))
-        found = _in_order(merged, of_status.c, newest_first, most).subquery("found")
-    else:
-        found = _in_order(page, workflows.c, newest_first, most).subquery("found")
-    if not untouched:
-        return _in_order(select(found.c.place, found.c.summary, false()), found.c, newest_first)
-    looked = select(found, (func.row_number().over() == MOST_LOOKED_AT).label("is_last")).subquery("looked")
-    matches = looked.c.saved < moment_parameter("untouched_since")
-    shown = select(looked.c.place, case((matches, looked.c.summary)), looked.c.is_last)
-    return _in_order(shown.where(or_(matches, looked.c.is_last)), looked.c, newest_first, bigint_parameter("limit"))
+    others = [condition for name, condition in _FILTERS.items() if name in filters and name != by]
+    window = literal_column(str(WINDOW if by in (TIME, *IN_ORDER) else FEW)) if others else bigint_parameter("limit")
+    summary = json_row(columns_of(SUMMARY_FIELDS))
+    summary = case((and_(*others), summary)) if others else summary
+    seen = _page(filters, by, summary, window, newest_first).subquery("seen")
+    number = func.row_number().over(order_by=_order(seen.c, newest_first)) if others else literal_column("0")
+    looked = select(seen, (number == window).label("is_last")).subquery("looked")
+    create_time = builtin.timezone(literal_column("'UTC'"), looked.c.create_time)
+    place = sql_cast(builtin.json_build_array(create_time, looked.c.id), Text())
+    shown = select(place, looked.c.summary, looked.c.is_last).where(
+        or_(looked.c.summary.is_not(None), looked.c.is_last)
+    )
+    return shown.order_by(*_order(looked.c, newest_first)).limit(bigint_parameter("limit"))
 
 
-def _page(filters: frozenset[str], newest_first: bool) -> Select[Any]:
-    conditions = [condition for name, condition in _FILTERS.items() if name in filters]
+def _page(
+    filters: frozenset[str], by: str, summary: ColumnElement[str], window: ColumnElement[int], newest_first: bool
+) -> Select[Any]:
+    """The first workflows, as many as the window holds, by one filter alone."""
+    page = select(workflows.c.create_time, workflows.c.id, summary.label("summary"))
+    page = page.where(*(condition for name, condition in _WITHIN_TIME.items() if name in filters))
     if "before_id" in filters:
         place = tuple_(workflows.c.create_time, workflows.c.id)
-        conditions.append(place < _BEFORE if newest_first else place > _BEFORE)
-    if filters <= _BY_TIME:
-        conditions.append(_BY_TIME_ALONE)
-    saved = func.coalesce(workflows.c.last_heartbeat_at, workflows.c.create_time).label("saved")
-    columns = (json_row(PLACE_COLUMNS).label("place"), json_row(columns_of(SUMMARY_FIELDS)).label("summary"))
-    return select(*columns, saved, workflows.c.create_time, workflows.c.id).where(*conditions)
+        page = page.where(place < _BEFORE if newest_first else place > _BEFORE)
+    order = _order(workflows.c, newest_first)
+    if by != "status":
+        return page.where(_BY_TIME_ALONE if by == TIME else _OWN[by]).order_by(*order).limit(window)
+    # Each of the statuses has an index scan of its own, and what these find is merged.
+    wanted = func.unnest(texts_parameter("status")).table_valued("status", name="wanted").render_derived()
+    own = page.where(workflows.c.status == wanted.c.status).order_by(*order).limit(window).lateral("own")
+    merged = select(*own.c).select_from(wanted.join(own, true()))
+    return merged.order_by(*_order(own.c, newest_first)).limit(window)
 
 
-def _in_order(page: Select[Any], columns: Any, newest_first: bool, most: Any = None) -> Select[Any]:
-    order = (columns.create_time, columns.id)
-    return page.order_by(*(it.desc() for it in order) if newest_first else order).limit(most)
+def _order(columns: Any, newest_first: bool) -> list[ColumnElement[Any]]:
+    return [it.desc() if newest_first else it.asc() for it in (columns.create_time, columns.id)]
 
 
 # Constant within the statement, so that indexes can be used, and not the time at which a transaction began.
