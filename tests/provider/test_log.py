@@ -81,7 +81,7 @@ def test_command_claimed_after_the_lease_expires_is_logged(
 
         provider.process_commands(at(1), slow)
     [warning] = warnings(captured)
-    assert warning.endswith("was taken over from a host whose lease has run out")
+    assert warning.endswith("was taken over from a host whose lease has expired")
 
 
 def test_clock_offset_is_logged(

@@ -67,7 +67,7 @@ def workflow(**changed: Any) -> WorkflowInstance:
     steps = [ExecutionPointer(0, id="a"), ExecutionPointer(1, id="b", outcome={"n": 1})]
     instance = WorkflowInstance("shop", 3, {"n": 1}, id="w", name="first", create_time=EAST, execution_pointers=steps)
     instance.revision = 41
-    track_loaded(instance, [5, 6], {})
+    track_loaded(instance, [5, 6], {}, 0)
     return replace(instance, **changed)
 
 

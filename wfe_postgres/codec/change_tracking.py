@@ -6,10 +6,10 @@ carries. A pickle, or an instance made by hand, has a plain number there and is 
 
 import marshal
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import compress, count, repeat
+from itertools import chain, compress, count, repeat
 from operator import attrgetter, lt, ne
 from typing import Any, NoReturn, Self
 
@@ -23,6 +23,10 @@ POSITION_GAP = 2**20
 _MAX_POSITION = 2**62 - 1
 """The sequence that numbers the pointers of a Rust host begins after it, so that what it adds comes last."""
 _MARSHAL_FORMAT = 2  # the last one without references: equal values give equal bytes
+
+MAX_WORKFLOW_BYTES = 512 * 1024 * 1024
+"""How large a save may make a workflow. PostgreSQL returns the pointers as one text, which has to stay below 1 GiB,
+also if each character is escaped."""
 
 Fingerprint = object
 """Equal for two values only if they would be stored alike."""
@@ -44,6 +48,8 @@ class Snapshot:
     pointers: Mapping[str, PointerState]
     json_nulls: Mapping[str, JsonNulls]
     """Of the pointers, by id, that have such fields."""
+    size: int
+    """In bytes: what the last load has read, and about what was saved since."""
 
 
 class TrackedRevision(int):
@@ -101,17 +107,19 @@ def snapshot_of(instance: WorkflowInstance) -> Snapshot | None:
     return revision.snapshot if known else None  # type: ignore[union-attr]
 
 
-def track_loaded(instance: WorkflowInstance, positions: Sequence[int], json_nulls: Mapping[str, JsonNulls]) -> None:
+def track_loaded(
+    instance: WorkflowInstance, positions: Sequence[int], json_nulls: Mapping[str, JsonNulls], size: int
+) -> None:
     """Give a freshly loaded instance, whose pointers stand at these positions, its tracked revision."""
     pointers = dict(zip(map(_id, instance.execution_pointers), _states(instance, positions), strict=True))
-    snapshot = Snapshot(instance.id, fingerprint(instance.data), pointers, json_nulls)
+    snapshot = Snapshot(instance.id, fingerprint(instance.data), pointers, json_nulls, size)
     instance.revision = TrackedRevision(instance.revision or 0, snapshot)
 
 
 def compare(instance: WorkflowInstance, id: str, before: Snapshot | None) -> Changes:
     """What has changed since `before`; everything, if that is unknown. `id`: the one the instance is stored under.
 
-    SerializationError: two pointers have one id.
+    SerializationError: two pointers have one id, or the workflow grows beyond `MAX_WORKFLOW_BYTES`.
     """
     known = before.pointers if before else {}
     ids = list(map(_id, instance.execution_pointers))
@@ -131,11 +139,14 @@ def compare(instance: WorkflowInstance, id: str, before: Snapshot | None) -> Cha
         if names := _json_nulls(instance.execution_pointers[index], nulls.pop(ids[index], _NONE)):
             nulls[ids[index]] = names
     data = fingerprint(instance.data)
+    removed = [] if after.keys() >= known.keys() else [it for it in known if it not in after]
+    replaced = chain(map(states_before.__getitem__, changed), map(known.get, removed))
+    size = _size_after(before, replaced, map(states.__getitem__, changed), data)
     return Changes(
         data=before is None or before.data != data,
-        pointers=[(index, positions[index]) for index in changed],
-        removed=[] if after.keys() >= known.keys() else [it for it in known if it not in after],
-        after=Snapshot(id, data, after, nulls),
+        pointers=list(zip(changed, map(positions.__getitem__, changed), strict=True)),
+        removed=removed,
+        after=Snapshot(id, data, after, nulls, size),
         is_complete=before is None,
     )
 
@@ -175,6 +186,24 @@ def _states(instance: WorkflowInstance, positions: Sequence[int]) -> list[Pointe
     except ValueError:
         fingerprints = list(map(fingerprint, json_values))
     return list(zip(positions, map(_scalars, pointers), fingerprints, strict=True))
+
+
+def _size_after(
+    before: Snapshot | None, replaced: Iterable[PointerState | None], changed: Iterable[PointerState], data: Fingerprint
+) -> int:
+    """About the size of the workflow after a save; without values of an unknown type, which each save sends anew.
+
+    SerializationError: it has grown, and is too large to be read back.
+    """
+    size = stored = before.size if before else 0
+    for sign, states, value in ((-1, replaced, before and before.data), (1, changed, data)):
+        size += sign * len(value) if isinstance(value, bytes) else 0
+        for state in states:
+            for it in (*state[1], state[2]) if state else ():
+                size += sign * len(it) if isinstance(it, (str, bytes)) else 0
+    if size > MAX_WORKFLOW_BYTES and size > stored:
+        raise SerializationError("execution_pointers", f"{size} bytes with data, of {MAX_WORKFLOW_BYTES} to read back")
+    return size
 
 
 def _json_nulls(pointer: ExecutionPointer, known: JsonNulls) -> JsonNulls:

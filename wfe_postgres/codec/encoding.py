@@ -83,12 +83,11 @@ def save_parameters(
     params["removed"] = changes.removed
     params["kept"] = list(changes.after.pointers) if changes.is_complete else []
     params["subscription_ids"] = subscription_ids
-    params["subscriptions"] = _array(
-        [
-            encode_subscription(it, subscription_ids[index], f"subscriptions[{index}].", limit)
-            for index, it in enumerate(subscriptions)
-        ]
-    )
+    encoded = [
+        encode_subscription(it, subscription_ids[index], f"subscriptions[{index}].", limit)
+        for index, it in enumerate(subscriptions)
+    ]
+    params["subscriptions"] = f"[{','.join(encoded)}]"
     params["expected_revision"] = None if instance.revision is None else int(instance.revision)
     params["new_revision"] = revision
     sent = (params["description"], params["data"], params["pointers"], params["subscriptions"])
@@ -159,16 +158,11 @@ def encode_plain_records(records: list[Record]) -> str:
 
 def _encode_pointers(instance: WorkflowInstance, changes: Changes, limit: int) -> str:
     pointers, id, nulls = instance.execution_pointers, changes.after.workflow_id, changes.after.json_nulls.get
-    return _array(
-        [
-            encode_pointer(it := pointers[index], position, id, f"execution_pointers[{index}]", limit, nulls(it.id, ()))
-            for index, position in changes.pointers
-        ]
-    )
-
-
-def _array(records: list[str]) -> str:
-    return f"[{','.join(records)}]"
+    encoded = [
+        encode_pointer(it := pointers[index], position, id, f"execution_pointers[{index}]", limit, nulls(it.id, ()))
+        for index, position in changes.pointers
+    ]
+    return f"[{','.join(encoded)}]"
 
 
 def _record(source: Any, columns: _Validated, prefix: str) -> Record:

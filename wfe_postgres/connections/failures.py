@@ -55,6 +55,8 @@ _STORE_MISSING = {"42P01", "3F000", "42703", "42883", "42P10"}  # 42P10: no such
 READ_ONLY = "25006"
 NOT_PERMITTED = "42501"
 """PostgreSQL's insufficient_privilege."""
+TOO_LARGE = "54000"
+"""PostgreSQL's program_limit_exceeded: a text of 1 GiB, for example."""
 _LOST = re.compile("08...|57P0[1235]")
 _TRANSIENT = re.compile("40001|40P01|25P0[34]|55P03|53...|57P0.|08...|25006")
 

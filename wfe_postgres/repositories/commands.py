@@ -116,7 +116,7 @@ class PostgresScheduledCommandRepository(Repository, ScheduledCommandRepository)
             return None
         row_id, *row, taken_over, _ = rows[0]
         if taken_over:
-            logger.warning("command %s was taken over from a host whose lease has run out", row_id)
+            logger.warning("command %s was taken over from a host whose lease has expired", row_id)
         return _Claim(number, row_id, tuple(row))
 
     def _finish(self, claim: _Claim) -> bool:
@@ -135,7 +135,10 @@ class PostgresScheduledCommandRepository(Repository, ScheduledCommandRepository)
             for claim in claims:
                 self._runner.write(partial(_release_one, claim))
         except PersistenceError as failure:
-            logger.warning("claimed commands come back when their lease runs out: %s", failure)
+            logger.warning(
+                "claimed commands were not released, and can be claimed when their lease expires: %s",
+                failure,
+            )
 
 
 def _is_handled(claim: _Claim, handler: Handler, failures: list[Exception]) -> bool:
