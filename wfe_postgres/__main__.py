@@ -6,9 +6,9 @@ import sys
 def main() -> None:
     """Run the command; where its extra is not installed, say so in one line."""
     try:
-        from wfe_postgres.cli import app
+        from wfe_postgres.cli import run
 
-        app(prog_name="wfe-postgres")
+        run()
     except ModuleNotFoundError as error:
         if str(error.name).partition(".")[0] not in {"typer", "rich"}:
             raise

@@ -19,7 +19,7 @@ SAMPLE_COMMANDS = ["check", "status", "purge"]
 
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_command_without_url_is_rejected(command: Command, name: str) -> None:
-    line = error_line(command(name, *ARGUMENTS[name]), 3)
+    line = error_line(command(name, *ARGUMENTS[name]), 2)
     assert line == "no database: pass --url postgresql://user:password@host:port/name or set WFE_DATABASE_URL"
 
 
@@ -28,13 +28,13 @@ def test_command_without_url_is_rejected(command: Command, name: str) -> None:
     "url", [SECRET, f"mysql://wfe:{SECRET}@localhost/wfe", f"postgresql://wfe:{SECRET}@localhost:port/wfe", "://"]
 )
 def test_invalid_url_is_rejected_without_showing_it(command: Command, name: str, url: str) -> None:
-    line = error_line(command(name, *ARGUMENTS.get(name, ()), "--url", url), 3)
+    line = error_line(command(name, *ARGUMENTS.get(name, ()), "--url", url), 2)
     assert line == "the URL must look like postgresql://user:password@host:port/database"
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_invalid_schema_name_is_rejected(command: Command, database_url: str, name: str) -> None:
-    line = error_line(command(name, *ARGUMENTS.get(name, ()), "--url", database_url, "--schema", 'x"; DROP'), 3)
+    line = error_line(command(name, *ARGUMENTS.get(name, ()), "--url", database_url, "--schema", 'x"; DROP'), 2)
     assert line.startswith("a schema's name that would have to be quoted is not supported")
 
 
@@ -146,7 +146,7 @@ def test_role_without_create_privilege_is_reported(command: Command, tcp_url: st
 
 def test_demo_rejects_existing_schema(command: Command, database_url: str, sql: Sql) -> None:
     before = sql("SELECT count(*) FROM pg_class WHERE relnamespace = 'wfc'::regnamespace")
-    line = error_line(command("demo", "--url", database_url, "--schema", "wfc"), 3)
+    line = error_line(command("demo", "--url", database_url, "--schema", "wfc"), 2)
     assert line == "schema wfc already exists; the demo must create and drop its own schema"
     assert sql("SELECT count(*) FROM pg_class WHERE relnamespace = 'wfc'::regnamespace") == before
 
@@ -170,7 +170,7 @@ def test_help_lists_every_command(command: Command) -> None:
 def test_help_explains_exit_codes(command: Command) -> None:
     lines = command("--help").output.splitlines()
     assert "  Exit codes of every command:" in lines
-    for code in (0, 1, 2, 3, 130):
+    for code in (0, 1, 2, 3, 4, 130):
         assert any(line.startswith(f"    {code:<3}  ") for line in lines), code
     assert max(map(len, lines)) <= 80
 
@@ -193,7 +193,7 @@ def in_python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_package_can_be_run_as_module() -> None:
     run = in_python("-m", "wfe_postgres", "check")
-    assert run.returncode == 3
+    assert run.returncode == 2
     assert run.stderr.startswith("wfe-postgres: no database: pass --url")
 
 

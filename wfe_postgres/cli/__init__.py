@@ -4,15 +4,19 @@ To add a command, write a function that does its work inside `reported_errors()`
 and event payloads are never printed, not even with --json: they may contain customer data.
 """
 
-from typing import Annotated
+import sys
+from typing import Annotated, NoReturn
 
 import typer
 
 from wfe_postgres.cli.control import resume, retry, suspend, terminate
 from wfe_postgres.cli.lists import errors, events, list_workflows
+from wfe_postgres.cli.options import CommonSchema, CommonUrl
 from wfe_postgres.cli.overview import status
+from wfe_postgres.cli.provider import ExitCode
 from wfe_postgres.cli.publishing import publish
 from wfe_postgres.cli.purging import purge, purge_events
+from wfe_postgres.cli.screen import discard_output
 from wfe_postgres.cli.showing import show
 from wfe_postgres.cli.store import check, demo, upgrade
 
@@ -21,17 +25,18 @@ app: typer.Typer = typer.Typer(
     epilog="""\b
 Exit codes of every command:
   0    success
-  1    negative result: the store has differences, the workflow does not
-       exist or is finished, or concurrent changes prevented the save
+  1    negative result: the store has differences, a workflow does not
+       exist or is finished, an event exists, or the answer was no
   2    the store is missing, its schema revision is older or newer than
        this library's, or the command line is invalid
   3    the database is not reachable, or refused the operation
+  4    the output could not be written
   130  interrupted by Ctrl-C; committed changes are kept
 \b
-Every command has a --help with an example. The environment variables
-WFE_DATABASE_URL and WFE_SCHEMA replace --url and --schema. Times are UTC.
+Every command has a --help with an example. --url and --schema can stand
+before or after its name; the environment variables WFE_DATABASE_URL and
+WFE_SCHEMA replace them. Times are UTC.
 """,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -39,15 +44,23 @@ WFE_DATABASE_URL and WFE_SCHEMA replace --url and --schema. Times are UTC.
 )
 
 
-@app.callback(invoke_without_command=True)
-def common(
-    show_version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
-) -> None:
-    if show_version:
+def print_version(value: bool) -> None:
+    if value:
         from importlib.metadata import version
 
         typer.echo(version("wfe-postgres"))
         raise typer.Exit
+
+
+@app.callback()
+def common(
+    url: CommonUrl = None,
+    schema: CommonSchema = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Declares the options that can precede a command's name; see `options.or_common`."""
 
 
 app.command()(demo)
@@ -65,3 +78,13 @@ app.command()(terminate)
 app.command()(publish)
 app.command()(purge)
 app.command()(purge_events)
+
+
+def run() -> NoReturn:
+    """Run the command; what is left to report is an output that cannot be written, for example to a full disk."""
+    try:
+        app(prog_name="wfe-postgres")
+    except OSError as error:
+        discard_output()
+        typer.echo(f"wfe-postgres: cannot write the output: {error.strerror}", err=True)
+    sys.exit(ExitCode.NO_OUTPUT)

@@ -1,6 +1,6 @@
 """Queries that the provider does not offer: the sizes of the tables, and the rows that a purge would remove."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -83,6 +83,10 @@ class Catalogue:
     def __init__(self, provider: PostgresPersistenceProvider, schema: str, retry_budget: float) -> None:
         self._runner = PooledRunner(pool_source(provider.engine), schema, retry_budget=retry_budget)
         self._schema = schema
+
+    def read(self, statement: Executable, params: dict[str, Any]) -> Sequence[Any]:
+        """The rows of a SELECT."""
+        return self._runner.read(statement, params)
 
     def table_sizes(self) -> list[TableSize]:
         """The sizes of all tables of the store, in the order of the metadata in `wfe_postgres.orm`."""

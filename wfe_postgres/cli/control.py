@@ -28,7 +28,7 @@ Definition = Annotated[
 ]
 Root = Annotated[
     str | None,
-    typer.Option("--root", metavar="ID", show_default=False, help="The workflow with this id, and all below it."),
+    typer.Option("--root", metavar="ID-OR-NAME", show_default=False, help="This workflow and all whose root it is."),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before changing all that match.")]
 SkipFailed = Annotated[bool, typer.Option("--skip-failed", help="Continue after failed steps; do not repeat them.")]
@@ -44,9 +44,10 @@ def suspend(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Suspend workflows: hosts do not run them until they are resumed.
+    """Suspend workflows until they are resumed.
 
-    The next save of a host that is running a step of such a workflow fails with ConcurrencyError.
+    Hosts do not run them. The next save of a host that is running a step of such a workflow fails with
+    ConcurrencyError.
 
     \b
     Example:
@@ -54,8 +55,8 @@ def suspend(
       wfe-postgres suspend --definition order
     \b
     Exit codes:
-      0  the workflows are suspended
-      1  a workflow does not exist or is finished
+      0  the workflows are suspended, or none matches
+      1  a workflow does not exist or is finished, or the answer was no
       2  the store is missing, or its schema revision is not this library's
       3  the database is not reachable, or refused the operation
     """
@@ -74,7 +75,10 @@ def resume(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Resume suspended workflows: they are due immediately, and failed steps are run again.
+    """Resume suspended workflows.
+
+    They are due immediately. Failed steps are run again, with all their attempts; with --skip-failed the workflows
+    continue after them.
 
     \b
     Example:
@@ -82,8 +86,8 @@ def resume(
       wfe-postgres resume --definition order --skip-failed
     \b
     Exit codes:
-      0  the workflows are runnable
-      1  a workflow does not exist or is finished
+      0  the workflows are runnable, or none matches
+      1  a workflow does not exist or is finished, or the answer was no
       2  the store is missing, or its schema revision is not this library's
       3  the database is not reachable, or refused the operation
     """
@@ -100,25 +104,28 @@ def retry(
     workflows: Names = None,
     url: Url = None,
     schema: Schema = SCHEMA,
+    status: Statuses = None,
     definition: Definition = None,
     root: Root = None,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Resume suspended workflows, and say which steps are run again.
+    """Resume, and say which steps are run again.
+
+    Does what `resume` does, and prints the steps that failed or were running, and how often they were tried.
 
     \b
     Example:
       wfe-postgres retry order-4711
     \b
     Exit codes:
-      0  the workflows are runnable
-      1  a workflow does not exist or is finished
+      0  the workflows are runnable, or none matches
+      1  a workflow does not exist or is finished, or the answer was no
       2  the store is missing, or its schema revision is not this library's
       3  the database is not reachable, or refused the operation
     """
     verb = Verb("retry", _resume, WorkflowStatus.RUNNABLE, (WorkflowStatus.SUSPENDED,), describes_steps=True)
-    change(verb, Selection(workflows or [], [], definition, root), url, schema, yes, as_json)
+    change(verb, Selection(workflows or [], status or [], definition, root), url, schema, yes, as_json)
 
 
 def terminate(
@@ -142,13 +149,13 @@ def terminate(
       wfe-postgres terminate --root order-4711
     \b
     Exit codes:
-      0  the workflows are terminated
-      1  a workflow does not exist or is finished
+      0  the workflows are terminated, or none matches
+      1  a workflow does not exist or is finished, or the answer was no
       2  the store is missing, or its schema revision is not this library's
       3  the database is not reachable, or refused the operation
     """
     sources = (WorkflowStatus.RUNNABLE, WorkflowStatus.SUSPENDED)
-    verb = Verb("terminate", _terminate, WorkflowStatus.TERMINATED, sources)
+    verb = Verb("terminate", _terminate, WorkflowStatus.TERMINATED, sources, " This cannot be undone.")
     change(verb, Selection(workflows or [], status or [], definition, root), url, schema, yes, as_json)
 
 

@@ -13,6 +13,7 @@ from wfe_postgres import (
     CorruptRowError,
     PersistenceError,
     PostgresPersistenceProvider,
+    SerializationError,
     StoreNotReadyError,
     WfeError,
     WorkflowInstance,
@@ -31,7 +32,9 @@ class ExitCode(IntEnum):
     OK = 0
     NO = 1
     NOT_READY = 2
+    USAGE = 2
     NO_DATABASE = 3
+    NO_OUTPUT = 4
     INTERRUPTED = 130
 
 
@@ -65,10 +68,14 @@ def reported_errors(url: str | None) -> Iterator[None]:
         fail(str(error), ExitCode.NO)
     except PersistenceError as error:
         fail(str(error).replace("cannot connect:", f"cannot connect{to_address(url)}:", 1), ExitCode.NO_DATABASE)
+    except SerializationError as error:
+        fail(str(error), ExitCode.USAGE)
     except WfeError as error:
         fail(str(error), ExitCode.NO)
-    except (EmbeddedPostgresError, ValueError) as error:
+    except EmbeddedPostgresError as error:
         fail(str(error), ExitCode.NO_DATABASE)
+    except ValueError as error:
+        fail(str(error), ExitCode.USAGE)
     finally:
         log.removeHandler(log_handler)
 
@@ -77,12 +84,17 @@ class _ErrorLogHandler(logging.Handler):
     """Prints the library's ERROR records, one line each; without a handler Python would also print retry warnings."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        typer.echo(f"wfe-postgres: {in_one_line(record.getMessage())}", err=True)
+        complain(record.getMessage())
+
+
+def complain(message: str) -> None:
+    """Print an error message in one line."""
+    typer.echo(f"wfe-postgres: {in_one_line(message)}", err=True)
 
 
 def fail(message: str, code: ExitCode) -> NoReturn:
     """Print an error message in one line and exit."""
-    typer.echo(f"wfe-postgres: {in_one_line(message)}", err=True)
+    complain(message)
     raise typer.Exit(code)
 
 

@@ -9,15 +9,21 @@ from wfe_postgres import Event
 from wfe_postgres.cli.options import Json, Schema, Url
 from wfe_postgres.cli.provider import provider_on, reported_errors
 from wfe_postgres.cli.screen import print_json
+from wfe_postgres.cli.text import plain
 from wfe_postgres.orm import SCHEMA
 
 
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
-        position = getattr(error, "colno", 1)
-        raise typer.BadParameter(f"invalid JSON at character {position}") from None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}" if error.lineno > 1 else f"character {error.colno}"
+        problem = f"invalid JSON at {place}"
+    except RecursionError:
+        problem = "the JSON is nested too deeply"
+    except ValueError:
+        problem = "a number in the JSON has too many digits"
+    raise typer.BadParameter(problem)
 
 
 def publish(
@@ -31,9 +37,10 @@ def publish(
     schema: Schema = SCHEMA,
     as_json: Json = False,
 ) -> None:
-    """Publish an event: workflows that wait for this name and key go on.
+    """Publish an event: store it for the workflows that wait for it.
 
-    An event whose id is stored already is refused, so that a repetition with the same --id publishes it once.
+    A host hands it to the workflows that wait for this name and key. An id that is stored already is refused, so that
+    a command with --id can be repeated.
 
     \b
     Example:
@@ -50,4 +57,4 @@ def publish(
     if as_json:
         print_json({"id": event_id})
     else:
-        typer.echo(f"The event {event_id} is published.")
+        typer.echo(f"The event {plain(event_id)} is published.")

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import sys
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -49,6 +51,20 @@ STYLES: dict[str, str] = {
 }
 
 
+def print_line(text: str) -> None:
+    """Print a line while work goes on; a closed pipe does not stop the work."""
+    try:
+        typer.echo(text)
+    except BrokenPipeError:
+        discard_output()
+
+
+def discard_output() -> None:
+    """Write what follows, and what is still buffered, nowhere: the standard output cannot be written to."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def make_console() -> Console:
     """A console on standard output, as wide as the terminal; `PIPE_WIDTH` if it is not a terminal."""
     if hasattr(sys.stdout, "reconfigure"):
@@ -83,7 +99,12 @@ def make_table(console: Console, *columns: str, title: str | None = None) -> Tab
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
     """Print the value as JSON, without payload fields and tokens."""
-    typer.echo(json.dumps(value, default=_as_json, indent=indent))
+    typer.echo(to_json(value, indent=indent))
+
+
+def to_json(value: Any, *, indent: int | None = 2) -> str:
+    """The value as JSON, without payload fields and tokens."""
+    return json.dumps(value, default=_as_json, indent=indent)
 
 
 def _as_json(value: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from wfe_postgres import schema as store
-from wfe_postgres.cli.options import Schema, Url
+from wfe_postgres.cli.options import Schema, Url, or_common
 from wfe_postgres.cli.provider import ExitCode, provider_on, reported_errors
 from wfe_postgres.cli.repairs import print_differences, repair, report_unfinished_upgrade
 from wfe_postgres.cli.sessions import confirm_end_of_sessions, end_sessions
@@ -111,7 +111,9 @@ def demo(
     url: Url = None,
     schema: Annotated[
         str | None,
-        typer.Option("--schema", metavar="NAME", help="The schema to create; an earlier demo's is replaced."),
+        typer.Option(
+            "--schema", metavar="NAME", help="The schema to create; an earlier demo's is replaced.", callback=or_common
+        ),
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the schema in the database at --url.")] = False,
 ) -> None:
