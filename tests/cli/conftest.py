@@ -36,7 +36,7 @@ def cli(command: Command, database_url: str, monkeypatch: pytest.MonkeyPatch) ->
     return command
 
 
-@pytest.fixture(params=[80, 120])
+@pytest.fixture(params=[60, 80, 120])
 def columns(request: pytest.FixtureRequest, command: Command, monkeypatch: pytest.MonkeyPatch) -> int:
     """The terminal width that the command uses. (Depends on `command`, which clears the environment.)"""
     width: int = request.param

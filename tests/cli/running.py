@@ -14,7 +14,7 @@ ARGUMENTS = {
     **dict.fromkeys(WITHOUT_ARGUMENTS, ()),
     **dict.fromkeys(("show", "suspend", "resume", "retry", "terminate"), ("order-4711",)),
     "publish": ("paid", "4711"),
-    **dict.fromkeys(("purge", "purge-events"), ("--older-than", "30d")),
+    **dict.fromkeys(("purge", "purge-events", "purge-errors", "purge-orphans"), ("--older-than", "30d")),
 }
 """Every command except `demo`, with its required arguments."""
 

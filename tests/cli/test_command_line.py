@@ -102,3 +102,13 @@ def test_closed_pipe_does_not_stop_the_change_of_workflows(
         assert process.stderr.read() == b""
     assert process.returncode == 0
     assert provider.find_workflows(status=WorkflowStatus.RUNNABLE).items == []
+
+
+def test_closed_pipe_ends_watching(database_url: str) -> None:
+    arguments = ("status", "--watch", "--every", "0.1", "--json")
+    with start_process(database_url, *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watch:
+        assert watch.stdout is not None
+        assert watch.stderr is not None
+        watch.stdout.readline()
+        watch.stdout.close()
+        assert watch.stderr.read() == b""

@@ -1,4 +1,4 @@
-"""The filters, pages and numbers of `list`, `errors`, `events` and `status`."""
+"""The filters, pages and numbers of `list`, `events` and `status`."""
 
 import json
 import re
@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tests.cli.running import Command, error_line, succeeded
-from tests.cli.scenarios import START, everything, order
-from wfe_postgres import Event, ExecutionError, PostgresPersistenceProvider, WorkflowInstance, WorkflowStatus
+from tests.cli.scenarios import START, everything, finished, order
+from wfe_postgres import Event, PostgresPersistenceProvider, WorkflowInstance, WorkflowStatus
+from wfe_postgres.cli.list_tables import BY_IMPORTANCE, ERROR, GAP, WORKFLOW, widths_of
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 
@@ -112,32 +113,6 @@ def test_unreadable_workflow_is_skipped_and_reported(
     assert line.startswith("wfe-postgres: left out of a list: workflows row ")
 
 
-def test_errors_filters_by_workflow_and_time(cli: Command, provider: PostgresPersistenceProvider) -> None:
-    created = order(provider)
-    provider.persist_errors([ExecutionError("other", "p", "OSError: full")])
-
-    def found(*options: str) -> list[str]:
-        return [it["message"].split(":")[0] for it in json.loads(succeeded(cli("errors", *options, "--json")).output)]
-
-    assert found() == ["OSError", "ValueError", "TimeoutError"]
-    assert found(created.id) == found(created.name) == ["ValueError", "TimeoutError"]
-    assert found("--since", "1d") == ["OSError"]
-    assert found("--limit", "2") == ["OSError", "ValueError"]
-    assert found(created.name, "--since", "2026-02-01") == ["ValueError"]
-
-
-@pytest.mark.usefixtures("columns")
-def test_errors_on_terminal_keep_line_breaks(cli: Command, provider: PostgresPersistenceProvider) -> None:
-    created = order(provider)
-    lines = succeeded(cli("errors", created.name)).lines
-    assert lines[-4:] == [
-        f"2026-01-31 12:00:00  workflow {created.id}",
-        "  pointer two",
-        "  TimeoutError: the warehouse",
-        "    did not answer",
-    ]
-
-
 def test_events_lists_unprocessed_or_matching_events(cli: Command, provider: PostgresPersistenceProvider) -> None:
     now = datetime.now(UTC)
     for n, key in enumerate(["a", "b", "a", "a"]):
@@ -218,3 +193,36 @@ def test_list_takes_several_statuses(cli: Command, provider: PostgresPersistence
         provider.create_new_workflow(WorkflowInstance("order", 1, id=status, status=status))
     page = json.loads(succeeded(cli("list", "--status", "complete", "--status", "runnable", "--json")).output)
     assert {it["id"] for it in page["items"]} == {"Complete", "Runnable"}
+
+
+@pytest.mark.usefixtures("columns")
+def test_list_shows_last_error_of_unfinished_workflows(
+    cli: Command, provider: PostgresPersistenceProvider, columns: int
+) -> None:
+    order(provider)
+    finished(provider, 1, WorkflowStatus.COMPLETE, START)
+    found = succeeded(cli("list", "--definition", "order")).lines[-1]
+    assert "ValueError: no such" in found
+    assert "once" not in "\n".join(succeeded(cli("list")).lines)
+
+
+def test_list_in_pipe_shows_every_column(cli: Command, provider: PostgresPersistenceProvider) -> None:
+    order(provider)
+    head, row = succeeded(cli("list", "--definition", "order")).lines
+    for name, value in (
+        ("reference", "4711"),
+        ("next", "waits"),
+        ("last error", "ValueError: no such shelf no such shelf"),
+    ):
+        assert row[head.index(name) :].startswith(value)
+
+
+def test_less_important_columns_are_left_out() -> None:
+    needed = dict(zip(BY_IMPORTANCE, (36, 10, 8, 16, 5, 200, 12), strict=True))
+    assert [it.name for it in widths_of(needed, 80)] == ["workflow", "status", "definition", "created, UTC"]
+    assert [it.name for it in widths_of(needed, 110)][4:] == ["next", "last error"]
+    assert [it.name for it in widths_of(needed | {ERROR: 0}, 110)][4:] == ["next", "reference"]
+    for room in range(40, 200):
+        widths = widths_of(needed, room)
+        assert sum(widths.values()) + GAP * (len(widths) - 1) <= room
+        assert widths[WORKFLOW] == 36

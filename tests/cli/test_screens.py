@@ -1,4 +1,4 @@
-"""The output of every command on terminals of two widths and in a pipe: width, truncation and escaping."""
+"""The output of every command on terminals of three widths and in a pipe: width, truncation and escaping."""
 
 import json
 import os
@@ -26,9 +26,11 @@ SCREENS = (
     ("show", HOSTILE),
     ("errors",),
     ("errors", "order-4711"),
+    ("errors", "--group"),
     ("events",),
     ("events", "--name", HOSTILE, "--key", HOSTILE),
     ("purge", "--older-than", "1d", "--dry-run"),
+    ("purge-orphans", "--older-than", "1d", "--dry-run"),
     ("suspend", HOSTILE),
 )
 SENTENCES = ("The workflow ", "More with --cursor ")
@@ -67,7 +69,7 @@ def test_empty_store_prints_output(cli: Command, name: tuple[str, ...], columns:
 
 def test_control_characters_are_escaped(cli: Command, provider: PostgresPersistenceProvider) -> None:
     everything(provider)
-    for screen in ("list",), ("show", HOSTILE), ("errors",), ("events",), ("suspend", HOSTILE):
+    for screen in ("list",), ("show", HOSTILE), ("errors",), ("errors", "--group"), ("events",), ("suspend", HOSTILE):
         assert SHOWN_HOSTILE.replace(r"\n", " ") in succeeded(cli(*screen)).output.replace(r"\n", " ")
     assert SHOWN_HOSTILE in cli("show", f"{HOSTILE}!").reported_errors
 
@@ -83,7 +85,8 @@ def test_output_to_terminal_does_not_truncate_ids(
     everything(provider)
     lines = "\n".join(succeeded(cli("list")).lines)
     for item in provider.find_workflows(definition_id="done").items:
-        assert re.search(rf"^{item.id}  done v1 +Complete +2026-01-31 12:00", lines, re.MULTILINE)
+        rest = " +done v1 +Complete" if columns > 60 else "\n  Complete  done v1"
+        assert re.search(rf"^{item.id}{rest} +2026-01-31 12:00", lines, re.MULTILINE)
 
 
 def start_process(url: str, *arguments: str, **options: object) -> "subprocess.Popen[bytes]":

@@ -10,12 +10,13 @@ from typing import Annotated, NoReturn
 import typer
 
 from wfe_postgres.cli.control import resume, retry, suspend, terminate
-from wfe_postgres.cli.lists import errors, events, list_workflows
+from wfe_postgres.cli.errors import errors
+from wfe_postgres.cli.lists import events, list_workflows
 from wfe_postgres.cli.options import CommonSchema, CommonUrl
 from wfe_postgres.cli.overview import status
 from wfe_postgres.cli.provider import ExitCode
 from wfe_postgres.cli.publishing import publish
-from wfe_postgres.cli.purging import purge, purge_events
+from wfe_postgres.cli.purging import purge, purge_errors, purge_events, purge_orphans
 from wfe_postgres.cli.screen import discard_output
 from wfe_postgres.cli.showing import show
 from wfe_postgres.cli.store import check, demo, upgrade
@@ -78,6 +79,8 @@ app.command()(terminate)
 app.command()(publish)
 app.command()(purge)
 app.command()(purge_events)
+app.command()(purge_errors)
+app.command()(purge_orphans)
 
 
 def run() -> NoReturn:

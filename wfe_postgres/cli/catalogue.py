@@ -1,19 +1,21 @@
 """Queries that the provider does not offer: the sizes of the tables, and the rows that a purge would remove."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Executable, Table, func, literal_column, select, text
+from sqlalchemy import ColumnElement, Executable, Table, func, literal_column, select, text
 
 from wfe_postgres import PostgresPersistenceProvider, WorkflowStatus
+from wfe_postgres.codec.validation import milliseconds
 from wfe_postgres.connections import PooledRunner, pool_source
-from wfe_postgres.orm import Base, EventRow, WorkflowRow
-from wfe_postgres.statements.expressions import bigint_parameter, moment_parameter, table_of, text_parameter
+from wfe_postgres.orm import Base, WorkflowRow
+from wfe_postgres.statements import maintenance
+from wfe_postgres.statements.expressions import bigint_parameter, moment_parameter, table_of
+from wfe_postgres.statements.maintenance import Purge
 
 workflows: Table = table_of(WorkflowRow)
-events: Table = table_of(EventRow)
 
 TABLES = text("""
     SELECT c.relname, pg_catalog.pg_stat_get_live_tuples(c.oid), pg_catalog.pg_stat_get_dead_tuples(c.oid),
@@ -43,25 +45,24 @@ class TableSize:
 
 @dataclass(frozen=True)
 class Removable:
-    """The rows of one table that a purge removes, and the timestamp column that it compares."""
+    """What a purge of the provider removes."""
 
-    column: Column[datetime]
-    condition: ColumnElement[bool]
-    params: dict[str, Any]
+    purge: Purge
+    params: dict[str, Any] = field(default_factory=dict)
 
     def count(self) -> Executable:
-        """Count the rows before `:older_than`."""
-        return select(func.count()).where(self.condition, self.column < moment_parameter("older_than"))
+        """Count the rows before `:older_than` that would be removed."""
+        return select(func.count()).select_from(self.purge.table).where(self.purge.old, self.purge.removable)
 
     def step(self) -> Executable:
         """Select a timestamp just after the row at offset `:size` from `:begin`."""
-        just_after: ColumnElement[datetime] = literal_column(_JUST_AFTER.format(column=self.column.key))
-        since, until = moment_parameter("begin"), moment_parameter("older_than")
+        column = self.purge.order[0]
+        just_after: ColumnElement[datetime] = literal_column(_JUST_AFTER.format(column=column.key))
         return (
             select(just_after)
-            .select_from(self.column.table)
-            .where(self.condition, self.column >= since, self.column < until)
-            .order_by(self.column)
+            .select_from(self.purge.table)
+            .where(self.purge.old, column >= moment_parameter("begin"))
+            .order_by(column)
             .offset(bigint_parameter("size"))
             .limit(1)
         )
@@ -69,12 +70,17 @@ class Removable:
 
 def finished_workflows(status: WorkflowStatus) -> Removable:
     """The rows that `purge_workflows` removes."""
-    return Removable(workflows.c.complete_time, workflows.c.status == text_parameter("status"), {"status": str(status)})
+    return Removable(maintenance.WORKFLOWS, {"status": str(status)})
 
 
-def processed_events() -> Removable:
-    """The rows that `purge_events` removes."""
-    return Removable(events.c.event_time, events.c.is_processed, {})
+PROCESSED_EVENTS = Removable(maintenance.EVENTS)
+"""The rows that `purge_events` removes."""
+
+STEP_ERRORS = Removable(maintenance.ERRORS)
+"""The rows that `purge_errors` removes."""
+
+ORPHANS = tuple(map(Removable, maintenance.ORPHANS))
+"""The rows that `delete_orphans` removes."""
 
 
 class Catalogue:
@@ -95,14 +101,19 @@ class Catalogue:
 
     def count(self, removable: Removable, older_than: datetime) -> int:
         """The number of rows that a purge would remove."""
-        [(number,)] = self._runner.read(removable.count(), removable.params | {"older_than": older_than.isoformat()})
+        params = removable.params | _limits(older_than)
+        [(number,)] = self._runner.read(removable.count(), params)
         return int(number)
 
     def steps(self, removable: Removable, older_than: datetime, size: int) -> Iterator[datetime]:
         """Yield timestamps that split a purge into batches of about `size` rows; the last one is `older_than`."""
         statement, begin = removable.step(), "-infinity"
-        params = removable.params | {"older_than": older_than.isoformat(), "size": size - 1}
+        params = removable.params | _limits(older_than) | {"size": size - 1}
         while found := self._runner.read(statement, params | {"begin": begin}):
             yield found[0][0]
             begin = found[0][0].isoformat()
         yield older_than
+
+
+def _limits(older_than: datetime) -> dict[str, Any]:
+    return {"older_than": older_than.isoformat(), "older_than_ms": milliseconds(older_than, "older_than")}

@@ -19,7 +19,7 @@ from wfe_postgres import (
 from wfe_postgres.cli.catalogue import Catalogue
 from wfe_postgres.cli.lookups import Found, Step, find_workflow, unfinished_steps
 from wfe_postgres.cli.provider import RETRY_BUDGET, ExitCode, complain, fail, provider_on, reported_errors
-from wfe_postgres.cli.screen import print_line, to_json
+from wfe_postgres.cli.screen import ignored_closed_pipe, print_json, print_sentence
 from wfe_postgres.cli.text import counted, plain
 
 FINISHED = (WorkflowStatus.COMPLETE, WorkflowStatus.TERMINATED)
@@ -90,7 +90,7 @@ def change(verb: Verb, selection: Selection, url: str | None, schema: str, yes: 
                 confirm(verb, selected)
             change_all(task, selected)
         elif not as_json:
-            typer.echo("No workflow matches.")
+            print_sentence("No workflow matches.")
 
 
 def matching(task: Task, selection: Selection) -> Iterator[Found]:
@@ -159,7 +159,8 @@ def change_one(task: Task, workflow: Found | str) -> tuple[str, ExitCode] | None
         is_suspended = before.status == WorkflowStatus.SUSPENDED
         steps = unfinished_steps(task.catalogue, before.id) if verb.describes_steps and is_suspended else []
         if verb.call(task.provider, before.id):
-            report(task, before, verb.target, steps)
+            with ignored_closed_pipe():
+                report(task, before, verb.target, steps)
             return None
         found = find_workflow(task.catalogue, before.id)
     except NotFoundError as error:
@@ -171,7 +172,8 @@ def change_one(task: Task, workflow: Found | str) -> tuple[str, ExitCode] | None
     if found.status in FINISHED:
         since = f" since {found.end} UTC" if found.end else ""
         return f"workflow {found.name!r} is finished: it has been {found.status}{since}", ExitCode.NO
-    report(task, found, found.status, [])
+    with ignored_closed_pipe():
+        report(task, found, found.status, [])
     return None
 
 
@@ -184,15 +186,15 @@ def report(task: Task, before: Found, status: str, steps: list[Step]) -> None:
     """Print what was done."""
     if task.as_json:
         facts = {"id": before.id, "name": before.name, "before": before.status, "status": status}
-        print_line(to_json(facts | ({"steps": steps} if task.verb.describes_steps else {}), indent=None))
+        print_json(facts | ({"steps": steps} if task.verb.describes_steps else {}), indent=None)
         return
     if before.status == status:
-        print_line(f"The workflow {plain(before.name)} is already {status}.")
+        print_sentence(f"The workflow {plain(before.name)} is already {status}.")
         return
-    print_line(f"The workflow {plain(before.name)} is now {status}; it was {before.status}.")
+    print_sentence(f"The workflow {plain(before.name)} is now {status}; it was {before.status}.")
     if task.verb.describes_steps:
         for line in described(steps):
-            print_line(f"  {line}")
+            print_sentence(f"  {line}")
 
 
 def described(steps: list[Step]) -> Iterator[str]:

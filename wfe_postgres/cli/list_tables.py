@@ -1,110 +1,147 @@
-"""Tables for the results of `list`, `errors` and `events`."""
+"""Tables for the results of `list` and `events`: one line per row, or a block per row on a narrow terminal."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from wfe_postgres import Event, ExecutionError, WorkflowPage, WorkflowSummary
-from wfe_postgres.cli.screen import STYLES, WIDE, make_console, make_table, show
+from wfe_postgres import Event, WorkflowPage, WorkflowSummary
+from wfe_postgres.cli.screen import NARROW, STYLES, WIDE, make_console, make_table, show
 from wfe_postgres.cli.text import at, distance, in_one_line, next_run, plain
 
 UUID_WIDTH = 36
 
+GAP = 2
+"""Cells between two columns."""
 
-def display_workflows(page: WorkflowPage) -> None:
-    """One line per workflow; a narrow terminal omits the next execution and the reference."""
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a list. Its width is at least `shortest` and at most `longest`, and what its texts need between."""
+
+    name: str
+    shortest: int
+    longest: int
+    folds: bool = False
+    """Longer texts are folded; otherwise they are truncated."""
+
+
+WORKFLOW = Column("workflow", UUID_WIDTH, UUID_WIDTH, folds=True)
+STATUS = Column("status", 10, 10)
+DEFINITION = Column("definition", 10, 20)
+CREATED = Column("created, UTC", 16, 16)
+NEXT = Column("next", 20, 20)
+ERROR = Column("last error", 20, 1000)
+REFERENCE = Column("reference", 10, 36)
+BY_IMPORTANCE = (WORKFLOW, STATUS, DEFINITION, CREATED, NEXT, ERROR, REFERENCE)
+IN_ORDER = (WORKFLOW, DEFINITION, STATUS, CREATED, NEXT, REFERENCE, ERROR)
+
+Row = dict[Column, Text]
+
+
+def display_workflows(page: WorkflowPage, errors: dict[str, str]) -> None:
+    """The workflows, each with the last error of those that have one."""
     if not page.items:
         typer.echo("No workflows.")
         return
     console, now = make_console(), datetime.now(UTC)
-    table = workflow_table(console, max(len(plain(item.name)) for item in page.items))
-    for item in page.items:
-        table.add_row(*workflow_row(item, now)[: len(table.columns)])
-    show(console, table)
+    rows = [workflow_row(item, errors.get(item.id, ""), now) for item in page.items]
+    if console.width < NARROW:
+        show(console, *map(workflow_block, rows))
+    else:
+        show(console, workflow_table(console, rows))
     if page.next_cursor:
         typer.echo(f"More with --cursor {page.next_cursor}", err=not console.is_terminal)
 
 
-def workflow_table(console: Console, longest_name: int) -> Table:
-    """The columns, with widths at which ids and times are never truncated."""
-    table = make_table(console)
-    name_width = min(UUID_WIDTH, longest_name) if console.is_terminal else None
-    room = max(8, console.width - (name_width or 0) - 32)  # left by the name, the status and the time
-    is_wide = console.width >= WIDE
-    room = (room - 20) // 2 if is_wide else room
-    table.add_column("workflow", overflow="fold", min_width=name_width, max_width=name_width)
-    table.add_column("definition", no_wrap=True, overflow="ellipsis", max_width=room)
-    table.add_column("status", no_wrap=True)
-    table.add_column("created, UTC", no_wrap=True)
-    if is_wide:
-        table.add_column("next", no_wrap=True)
-        table.add_column("reference", no_wrap=True, overflow="ellipsis", max_width=room)
-    return table
-
-
-def workflow_row(item: WorkflowSummary, now: datetime) -> tuple[RenderableType, ...]:
+def workflow_row(item: WorkflowSummary, error: str, now: datetime) -> Row:
     """The cells of one workflow."""
-    return (
-        plain(item.name),
-        f"{plain(item.workflow_definition_id)} v{item.version}",
-        Text(item.status, STYLES[item.status]),
-        at(item.create_time)[:16],
-        next_run(item.status, item.next_execution, now),
-        plain(item.reference or ""),
-    )
+    return {
+        WORKFLOW: Text(plain(item.name)),
+        DEFINITION: Text(f"{plain(item.workflow_definition_id)} v{item.version}"),
+        STATUS: Text(item.status, STYLES[item.status]),
+        CREATED: Text(at(item.create_time)[:16]),
+        NEXT: Text(next_run(item.status, item.next_execution, now)),
+        REFERENCE: Text(plain(item.reference or "")),
+        ERROR: Text(in_one_line(error), "red"),
+    }
 
 
-def display_errors(found: list[ExecutionError]) -> None:
-    """One block per error with the full message on a terminal; one line per error in a pipe."""
-    if not found:
-        typer.echo("No errors.")
-        return
-    console = make_console()
-    if console.is_terminal:
-        blocks = [part for error in found for part in ("", error_block(error))]
-        show(console, *blocks[1:])
-    else:
-        show(console, error_lines(found, console))
+def workflow_block(row: Row) -> RenderableType:
+    """The name of a workflow, and the rest below it."""
+    state = Text("  ").join(row[it] for it in (STATUS, NEXT, DEFINITION, CREATED, REFERENCE) if row[it])
+    error = [Text.assemble(row[ERROR], no_wrap=True, overflow="ellipsis")] if row[ERROR] else []
+    return Group(Text.assemble(row[WORKFLOW], style="bold"), Padding(Group(state, *error), (0, 0, 0, 2)))
 
 
-def error_block(error: ExecutionError) -> RenderableType:
-    """The time and the ids of an error, and its message below them."""
-    head = Text.assemble((at(error.error_time), "bold"), f"  workflow {plain(error.workflow_id)}")
-    pointer = Text(f"pointer {plain(error.execution_pointer_id)}", "dim")
-    message = Text("\n".join(map(plain, error.message.splitlines())), "red")
-    return Group(head, Padding(Group(pointer, message), (0, 0, 0, 2)))
-
-
-def error_lines(found: list[ExecutionError], console: Console) -> Table:
-    """A table with one line per error."""
-    table = make_table(console, "time, UTC", "workflow", "pointer", "message")
-    for error in found:
-        ids = plain(error.workflow_id), plain(error.execution_pointer_id)
-        table.add_row(at(error.error_time), *ids, in_one_line(error.message))
+def workflow_table(console: Console, rows: Sequence[Row]) -> Table:
+    """The columns for which there is room; ids, names and times are never truncated."""
+    needed = {column: max(cell_len(row[column].plain) for row in rows) for column in BY_IMPORTANCE}
+    widths = widths_of(needed, console.width)
+    table = make_table(console)
+    columns = [it for it in IN_ORDER if it in widths]
+    for it in columns:
+        width = widths[it] if console.is_terminal else None
+        overflow: Literal["fold", "ellipsis"] = "fold" if it.folds else "ellipsis"
+        table.add_column(it.name, overflow=overflow, no_wrap=not it.folds, min_width=width, max_width=width)
+    for row in rows:
+        table.add_row(*(row[it] for it in columns))
     return table
+
+
+def widths_of(needed: dict[Column, int], room: int) -> dict[Column, int]:
+    """The widths of the columns that are shown: those that are not empty, the most important first."""
+    widths: dict[Column, int] = {}
+    for column in BY_IMPORTANCE:
+        width = max(len(column.name), min(needed[column], column.shortest))
+        if needed[column] and width <= room:
+            widths[column] = width
+            room -= width + GAP
+    room += GAP  # none after the last one
+    for column, width in widths.items():
+        grown = max(width, min(needed[column], column.longest, width + room))
+        room -= grown - width
+        widths[column] = grown
+    return widths
 
 
 def display_events(found: list[Event]) -> None:
-    """One line per event; a narrow terminal omits the id."""
+    """One line per event, with the id if there is room."""
     if not found:
         typer.echo("No events.")
         return
     console, now = make_console(), datetime.now(UTC)
-    columns = 6 if console.width >= WIDE else 5
+    if console.width < NARROW:
+        show(console, *(event_block(event, now) for event in found))
+        return
     table = make_table(console)
-    for name in ("time, UTC", "name", "key", "", "processed", "id")[:columns]:
-        table.add_column(name, overflow="fold")
+    table.add_column("time, UTC", no_wrap=True)
+    table.add_column("processed", no_wrap=True)
+    is_wide = console.width >= WIDE
+    room = (console.width - len("2026-01-31 12:00:00  processed") - (UUID_WIDTH if is_wide else 0) - 3 * GAP) // 2
+    for name, width in (("name", room), ("key", room), ("id", UUID_WIDTH))[: 3 if is_wide else 2]:
+        table.add_column(name, overflow="fold", max_width=width if console.is_terminal else None)
     for event in found:
-        table.add_row(*event_row(event, now)[:columns])
+        table.add_row(*event_row(event)[: len(table.columns)])
     show(console, table)
 
 
-def event_row(event: Event, now: datetime) -> tuple[RenderableType, ...]:
+def event_row(event: Event) -> tuple[str, Text, str, str, str]:
     """The cells of one event."""
     processed = Text("yes", "green") if event.is_processed else Text("no", "yellow")
     texts = plain(event.event_name), plain(event.event_key)
-    return at(event.event_time), *texts, distance(event.event_time, now), processed, plain(event.id)
+    return at(event.event_time), processed, *texts, plain(event.id)
+
+
+def event_block(event: Event, now: datetime) -> RenderableType:
+    """The time of an event, and its name and key below it."""
+    time, processed, name, key, _ = event_row(event)
+    head = Text.assemble((time, "bold"), f"  {distance(event.event_time, now)}, processed: ", processed)
+    return Group(head, Padding(Text(f"{name} / {key}"), (0, 0, 0, 2)))

@@ -1,30 +1,22 @@
-"""`list`, `errors` and `events`: list rows of the store."""
+"""`list` and `events`: list rows of the store."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from wfe_postgres import Event, EventNotFoundError, PostgresPersistenceProvider, WorkflowStatus
-from wfe_postgres.cli.list_tables import display_errors, display_events, display_workflows
-from wfe_postgres.cli.options import WHEN, Json, Limit, Schema, Url, parse_timestamp
-from wfe_postgres.cli.provider import find, provider_on, reported_errors
+from wfe_postgres import Event, EventNotFoundError, PostgresPersistenceProvider, WorkflowPage, WorkflowStatus
+from wfe_postgres.cli.catalogue import Catalogue
+from wfe_postgres.cli.error_queries import last_errors
+from wfe_postgres.cli.list_tables import display_events, display_workflows
+from wfe_postgres.cli.options import WHEN, Json, Limit, Schema, Url, text_option, time_option
+from wfe_postgres.cli.provider import RETRY_BUDGET, provider_on, reported_errors
 from wfe_postgres.cli.screen import print_json
 from wfe_postgres.orm import SCHEMA
 
 END_OF_TIME = datetime.max.replace(tzinfo=UTC)
-
-
-def text_option(name: str, help: str) -> Any:
-    """An option with a text value."""
-    return typer.Option(name, metavar="TEXT", show_default=False, help=help)
-
-
-def time_option(name: str, help: str) -> Any:
-    """An option with a timestamp."""
-    return typer.Option(name, parser=parse_timestamp, metavar="WHEN", show_default=False, help=help)
 
 
 Status = Annotated[
@@ -65,7 +57,8 @@ def list_workflows(
 ) -> None:
     """List workflows, newest first.
 
-    A workflow is listed if it matches all given filters. The output ends with the cursor of the next page, if any.
+    A workflow is listed if it matches all given filters. On a terminal that has room, the last error of each workflow
+    is shown, unless the workflow is Complete. The output ends with the cursor of the next page, if any.
 
     \b
     Example:
@@ -88,43 +81,13 @@ def list_workflows(
             limit=limit,
             cursor=cursor,
         )
-    if as_json:
-        print_json(page)
-    else:
-        display_workflows(page)
+        errors = {} if as_json else last_errors_of(page, Catalogue(provider, schema, RETRY_BUDGET))
+    print_json(page) if as_json else display_workflows(page, errors)
 
 
-def errors(
-    workflow: Annotated[
-        str | None, typer.Argument(metavar="[ID-OR-NAME]", show_default=False, help="Only errors of this workflow.")
-    ] = None,
-    url: Url = None,
-    schema: Schema = SCHEMA,
-    since: Annotated[datetime | None, time_option("--since", f"Only errors at or after: {WHEN}.")] = None,
-    limit: Limit = 20,
-    as_json: Json = False,
-) -> None:
-    """List step errors, newest first.
-
-    The messages are those of the exceptions that the steps raised, as stored by the hosts.
-
-    \b
-    Example:
-      wfe-postgres errors --since 1h
-    \b
-    Exit codes:
-      0  success, also if nothing was found
-      1  the workflow does not exist
-      2  the store is missing, or its schema revision is not this library's
-      3  the database is not reachable, or refused the operation
-    """
-    with reported_errors(url), provider_on(url, schema) as provider:
-        id = None if workflow is None else find(provider, workflow).id
-        found = provider.get_execution_errors(id, since=since, limit=limit)
-    if as_json:
-        print_json(found)
-    else:
-        display_errors(found)
+def last_errors_of(page: WorkflowPage, catalogue: Catalogue) -> dict[str, str]:
+    """The last errors of the workflows that are not Complete, by workflow id."""
+    return last_errors(catalogue, [it.id for it in page.items if it.status != WorkflowStatus.COMPLETE])
 
 
 def events(

@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -45,3 +45,13 @@ def parse_timestamp(text: str) -> datetime:
         return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise typer.BadParameter(f"expected {WHEN}") from None
+
+
+def text_option(name: str, help: str) -> Any:
+    """An option with a text value."""
+    return typer.Option(name, metavar="TEXT", show_default=False, help=help)
+
+
+def time_option(name: str, help: str) -> Any:
+    """An option with a timestamp."""
+    return typer.Option(name, parser=parse_timestamp, metavar="WHEN", show_default=False, help=help)

@@ -17,7 +17,7 @@ from wfe_postgres import PostgresPersistenceProvider, StoreStatistics
 from wfe_postgres.cli.catalogue import Catalogue, TableSize
 from wfe_postgres.cli.options import Json, Schema, Url
 from wfe_postgres.cli.provider import RETRY_BUDGET, provider_on, reported_errors
-from wfe_postgres.cli.screen import STYLES, make_console, make_table, print_json, show
+from wfe_postgres.cli.screen import NARROW, STYLES, make_console, make_table, print_json, show
 from wfe_postgres.cli.text import EPOCH, at, span
 from wfe_postgres.orm import SCHEMA
 
@@ -107,8 +107,10 @@ def screen(overview: Overview, console: Console) -> RenderableType:
         (f"   {at(overview.time)} UTC", "dim"),
     )
     beside = Table.grid(padding=(0, 4, 0, 0))
-    beside.add_row(workflows(statistics, console), backlog(statistics, overview.time, console))
-    parts: list[RenderableType] = [title, "", beside, "", tables(overview.tables, console)]
+    both = workflows(statistics, console), backlog(statistics, overview.time, console)
+    beside.add_row(*both)
+    fits = console.measure(beside).maximum <= console.width
+    parts: list[RenderableType] = [title, "", *([beside] if fits else both), "", tables(overview.tables, console)]
     if abs(statistics.clock_offset) > MAX_CLOCK_OFFSET:
         parts[1:1] = [clock(statistics.clock_offset)]
     return Group(*parts)
@@ -157,20 +159,22 @@ def age(oldest: datetime | None, now: datetime) -> str:
 
 
 def tables(sizes: list[TableSize], console: Console) -> Table:
-    """The sizes of the tables and the times of their last vacuum."""
+    """The sizes of the tables; on a wider terminal also of their indexes, and the times of their last vacuum."""
     table = make_table(console, "table")
-    for name in ("rows (est.)", "dead", "size", "indexes", "last vacuum"):
+    table.columns[0].no_wrap = True
+    shown = 5 if console.width >= NARROW else 3
+    for name in ("rows (est.)", "dead", "size", "indexes", "last vacuum")[:shown]:
         table.add_column(name, justify="right", no_wrap=True)
     for size in sizes:
         many = size.dead_rows > max(MANY_DEAD_ROWS, size.rows / 5)
-        table.add_row(
-            size.table,
+        cells = (
             number_of(size.rows),
             number_of(size.dead_rows, "yellow" if many else ""),
             filesize.decimal(size.bytes),
             filesize.decimal(size.index_bytes),
             at(size.last_vacuum)[:16] if size.last_vacuum else "",
         )
+        table.add_row(size.table, *cells[:shown])
     return table
 
 

@@ -8,7 +8,7 @@ import typer
 from wfe_postgres import Event
 from wfe_postgres.cli.options import Json, Schema, Url
 from wfe_postgres.cli.provider import provider_on, reported_errors
-from wfe_postgres.cli.screen import print_json
+from wfe_postgres.cli.screen import print_json, print_sentence
 from wfe_postgres.cli.text import plain
 from wfe_postgres.orm import SCHEMA
 
@@ -57,4 +57,4 @@ def publish(
     if as_json:
         print_json({"id": event_id})
     else:
-        typer.echo(f"The event {plain(event_id)} is published.")
+        print_sentence(f"The event {plain(event_id)} is published.")

@@ -4,7 +4,8 @@ import dataclasses
 import json
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from wfe_postgres import PointerStatus, WorkflowStatus
 
@@ -20,6 +22,9 @@ PIPE_WIDTH = 10_000
 
 WIDE = 110
 """Terminal width from which optional columns are shown."""
+
+NARROW = 76
+"""Terminal width below which a list has a block per row instead of a table."""
 
 PAYLOADS = frozenset(
     {
@@ -51,10 +56,16 @@ STYLES: dict[str, str] = {
 }
 
 
-def print_line(text: str) -> None:
-    """Print a line while work goes on; a closed pipe does not stop the work."""
+def print_sentence(text: str) -> None:
+    """Print a sentence, on a terminal folded between words."""
+    show(make_console(), Text(text))
+
+
+@contextmanager
+def ignored_closed_pipe() -> Iterator[None]:
+    """Lets work go on whose reports nobody reads."""
     try:
-        typer.echo(text)
+        yield
     except BrokenPipeError:
         discard_output()
 
@@ -82,6 +93,12 @@ def show(console: Console, *renderables: RenderableType) -> None:
     console.file.flush()
 
 
+def show_blocks(console: Console, blocks: Iterable[RenderableType]) -> None:
+    """Print the blocks with a blank line between them."""
+    parts = [part for block in blocks for part in ("", block)]
+    show(console, *parts[1:])
+
+
 def make_table(console: Console, *columns: str, title: str | None = None) -> Table:
     """A table with left-aligned columns of these names; without borders in a pipe."""
     box = SIMPLE_HEAD if console.is_terminal else None
@@ -99,12 +116,7 @@ def make_table(console: Console, *columns: str, title: str | None = None) -> Tab
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
     """Print the value as JSON, without payload fields and tokens."""
-    typer.echo(to_json(value, indent=indent))
-
-
-def to_json(value: Any, *, indent: int | None = 2) -> str:
-    """The value as JSON, without payload fields and tokens."""
-    return json.dumps(value, default=_as_json, indent=indent)
+    typer.echo(json.dumps(value, default=_as_json, indent=indent))
 
 
 def _as_json(value: Any) -> Any:

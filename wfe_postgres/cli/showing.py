@@ -160,7 +160,7 @@ def tree(details: Details, everything: bool) -> Tree:
             else:
                 branch.add(label(node, details))
     if elided:
-        root.add(Text("Lines with ⋮ group similar pointers; --all shows every pointer.", "dim"))
+        root.add(Text("⋮ groups similar pointers; --all shows every pointer.", "dim"))
     return root
 
 
