@@ -76,8 +76,12 @@ def test_completion_script_is_printed(command: Command, monkeypatch: pytest.Monk
     "arguments", [("list",), ("list", "--json"), ("status",), ("show", "mailing", "--all"), ("check",), ("--help",)]
 )
 def test_output_that_cannot_be_written_is_reported(
-    provider: PostgresPersistenceProvider, database_url: str, arguments: tuple[str, ...]
+    provider: PostgresPersistenceProvider,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
 ) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # what is buffered is written again at the end of the process
     everything(provider)
     with (
         open("/dev/full", "wb") as full,  # noqa: PTH123

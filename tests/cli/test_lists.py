@@ -178,6 +178,8 @@ def test_status_fits_on_one_screen(cli: Command, provider: PostgresPersistencePr
         "expired tokens 1",
     ):
         assert words in text, words
+    assert [line.split()[0] for line in lines[-len(TABLES) :]] == TABLES
+    assert "…" not in text
 
 
 def test_status_uses_given_schema(cli: Command, provider: PostgresPersistenceProvider) -> None:

@@ -214,3 +214,12 @@ def test_resume_can_skip_failed_steps(cli: Command, provider: PostgresPersistenc
     provider.create_new_workflow(created)
     succeeded(cli("resume", created.id, "--skip-failed"))
     assert provider.get_workflow_instance(created.id).execution_pointers[0].status is PointerStatus.SKIPPED
+
+
+def test_id_takes_precedence_over_name(cli: Command, provider: PostgresPersistenceProvider) -> None:
+    for id, name in (("a", "b"), ("b", "c"), ("c", "d")):
+        provider.create_new_workflow(WorkflowInstance("order", 1, id=id, name=name))
+    succeeded(cli("suspend", "b"))
+    assert of_status(provider, WorkflowStatus.SUSPENDED) == {"b"}
+    succeeded(cli("suspend", "d"))
+    assert of_status(provider, WorkflowStatus.SUSPENDED) == {"b", "c"}
