@@ -151,6 +151,13 @@ def test_demo_rejects_existing_schema(command: Command, database_url: str, sql: 
     assert sql("SELECT count(*) FROM pg_class WHERE relnamespace = 'wfc'::regnamespace") == before
 
 
+@pytest.mark.parametrize("name", ["", *ARGUMENTS, "demo"])
+def test_help_fits_60_columns(command: Command, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = command(*name.split(), "--help").output.splitlines()
+    assert [line for line in lines if len(line) > 60 and "--url postgresql://" not in line] == []
+
+
 @pytest.mark.parametrize("name", [*ARGUMENTS, "demo"])
 def test_command_help_shows_example_and_exit_codes(command: Command, name: str) -> None:
     result = command(name, "--help")

@@ -26,17 +26,17 @@ app: typer.Typer = typer.Typer(
     epilog="""\b
 Exit codes of every command:
   0    success
-  1    negative result: the store has differences, a workflow does not
-       exist or is finished, an event exists, or the answer was no
-  2    the store is missing, its schema revision is older or newer than
-       this library's, or the command line is invalid
-  3    the database is not reachable, or refused the operation
+  1    negative result: the store has differences,
+       a workflow does not exist or is finished,
+       an event exists, or the answer was no
+  2    the store is missing, or at another schema
+       revision, or the command line is invalid
+  3    the database is unreachable, or refused the call
   4    the output could not be written
   130  interrupted by Ctrl-C; committed changes are kept
-\b
-Every command has a --help with an example. --url and --schema can stand
-before or after its name; the environment variables WFE_DATABASE_URL and
-WFE_SCHEMA replace them. Times are UTC.
+
+Every command has a --help with an example. --url and --schema can stand before or after its name; the environment
+variables WFE_DATABASE_URL and WFE_SCHEMA replace them. Times are UTC.
 """,
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,

@@ -56,9 +56,9 @@ def suspend(
     \b
     Exit codes:
       0  the workflows are suspended, or none matches
-      1  a workflow does not exist or is finished, or the answer was no
-      2  the store is missing, or its schema revision is not this library's
-      3  the database is not reachable, or refused the operation
+      1  unknown or finished workflow, or the answer was no
+      2  the store is missing, or at another schema revision
+      3  the database is unreachable, or refused the call
     """
     verb = Verb("suspend", _suspend, WorkflowStatus.SUSPENDED, (WorkflowStatus.RUNNABLE,))
     change(verb, Selection(workflows or [], status or [], definition, root), url, schema, yes, as_json)
@@ -87,9 +87,9 @@ def resume(
     \b
     Exit codes:
       0  the workflows are runnable, or none matches
-      1  a workflow does not exist or is finished, or the answer was no
-      2  the store is missing, or its schema revision is not this library's
-      3  the database is not reachable, or refused the operation
+      1  unknown or finished workflow, or the answer was no
+      2  the store is missing, or at another schema revision
+      3  the database is unreachable, or refused the call
     """
     verb = Verb(
         "resume",
@@ -120,9 +120,9 @@ def retry(
     \b
     Exit codes:
       0  the workflows are runnable, or none matches
-      1  a workflow does not exist or is finished, or the answer was no
-      2  the store is missing, or its schema revision is not this library's
-      3  the database is not reachable, or refused the operation
+      1  unknown or finished workflow, or the answer was no
+      2  the store is missing, or at another schema revision
+      3  the database is unreachable, or refused the call
     """
     verb = Verb("retry", _resume, WorkflowStatus.RUNNABLE, (WorkflowStatus.SUSPENDED,), describes_steps=True)
     change(verb, Selection(workflows or [], status or [], definition, root), url, schema, yes, as_json)
@@ -150,9 +150,9 @@ def terminate(
     \b
     Exit codes:
       0  the workflows are terminated, or none matches
-      1  a workflow does not exist or is finished, or the answer was no
-      2  the store is missing, or its schema revision is not this library's
-      3  the database is not reachable, or refused the operation
+      1  unknown or finished workflow, or the answer was no
+      2  the store is missing, or at another schema revision
+      3  the database is unreachable, or refused the call
     """
     sources = (WorkflowStatus.RUNNABLE, WorkflowStatus.SUSPENDED)
     verb = Verb("terminate", _terminate, WorkflowStatus.TERMINATED, sources, " This cannot be undone.")

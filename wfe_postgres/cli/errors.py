@@ -43,8 +43,8 @@ def errors(
     Exit codes:
       0  success, also if nothing was found
       1  the workflow does not exist
-      2  the store is missing, or its schema revision is not this library's
-      3  the database is not reachable, or refused the operation
+      2  the store is missing, or at another schema revision
+      3  the database is unreachable, or refused the call
     """
     with reported_errors(url), provider_on(url, schema) as provider:
         catalogue = Catalogue(provider, schema, RETRY_BUDGET)

@@ -66,8 +66,8 @@ def list_workflows(
     \b
     Exit codes:
       0  success, also if nothing was found
-      2  the store is missing, or its schema revision is not this library's
-      3  the database is not reachable, or refused the operation
+      2  the store is missing, or at another schema revision
+      3  the database is unreachable, or refused the call
     """
     with reported_errors(url), provider_on(url, schema) as provider:
         page = provider.find_workflows(
@@ -108,8 +108,8 @@ def events(
     \b
     Exit codes:
       0  success, also if nothing was found
-      2  the store is missing, or its schema revision is not this library's
-      3  the database is not reachable, or refused the operation
+      2  the store is missing, or at another schema revision
+      3  the database is unreachable, or refused the call
     """
     if (name is None) != (key is None):
         raise typer.BadParameter("use both options together", param_hint="--name, --key")

@@ -57,8 +57,8 @@ def status(
     \b
     Exit codes:
       0    success
-      2    the store is missing, or its schema revision is not this library's
-      3    the database is not reachable, or refused the operation
+      2    the store is missing, or at another schema revision
+      3    the database is unreachable, or refused the call
       130  --watch was interrupted by Ctrl-C
     """
     with reported_errors(url), provider_on(url, schema) as provider:

@@ -49,8 +49,8 @@ def publish(
     Exit codes:
       0  the event is stored
       1  an event with this id is stored already
-      2  the store is missing, or its schema revision is not this library's
-      3  the database is not reachable, or refused the operation
+      2  the store is missing, or at another schema revision
+      3  the database is unreachable, or refused the call
     """
     with reported_errors(url), provider_on(url, schema) as provider:
         event_id = provider.create_event(Event(name, key, data, id=id))

@@ -61,8 +61,8 @@ def purge(
     \b
     Exit codes:
       0    the rows were removed, or counted
-      2    the store is missing, or its schema revision is not this library's
-      3    the database is not reachable, or refused the operation
+      2    the store is missing, or at another schema revision
+      3    the database is unreachable, or refused the call
       130  interrupted by Ctrl-C
     """
     statuses = [WorkflowStatus.COMPLETE, WorkflowStatus.TERMINATED]
@@ -101,8 +101,8 @@ def purge_events(
     \b
     Exit codes:
       0    the rows were removed, or counted
-      2    the store is missing, or its schema revision is not this library's
-      3    the database is not reachable, or refused the operation
+      2    the store is missing, or at another schema revision
+      3    the database is unreachable, or refused the call
       130  interrupted by Ctrl-C
     """
     with reported_errors(url), provider_on(url, schema) as provider:
@@ -130,8 +130,8 @@ def purge_errors(
     \b
     Exit codes:
       0    the rows were removed, or counted
-      2    the store is missing, or its schema revision is not this library's
-      3    the database is not reachable, or refused the operation
+      2    the store is missing, or at another schema revision
+      3    the database is unreachable, or refused the call
       130  interrupted by Ctrl-C
     """
     with reported_errors(url), provider_on(url, schema) as provider:
@@ -158,8 +158,8 @@ def purge_orphans(
     \b
     Exit codes:
       0    the rows were removed, or counted
-      2    the store is missing, or its schema revision is not this library's
-      3    the database is not reachable, or refused the operation
+      2    the store is missing, or at another schema revision
+      3    the database is unreachable, or refused the call
       130  interrupted by Ctrl-C
     """
     with reported_errors(url), provider_on(url, schema) as provider:

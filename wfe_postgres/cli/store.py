@@ -58,9 +58,9 @@ def upgrade(
     \b
     Exit codes:
       0  the store is up to date
-      1  the answer was no and nothing was changed, or differences are left
-      2  the store is newer than this library, or the role may not change it
-      3  the database is not reachable, or refused the operation
+      1  the answer was no, or differences are left
+      2  the store is newer, or the role may not change it
+      3  the database is unreachable, or refused the call
     """
     if start is not None and not (sql and start in store.REVISIONS):
         raise typer.BadParameter(f"with --sql, one of {', '.join(store.REVISIONS)}", param_hint="--from")
@@ -95,9 +95,9 @@ def check(url: Url = None, schema: Schema = SCHEMA) -> None:
     \b
     Exit codes:
       0  the store matches the expected schema
-      1  the store differs; the differences are listed with their repairs
-      2  the store is missing, or its schema revision is not this library's
-      3  the database is not reachable, or refused the operation
+      1  the differences are listed with their repairs
+      2  the store is missing, or at another schema revision
+      3  the database is unreachable, or refused the call
     """
     with reported_errors(url), provider_on(url, schema) as provider:
         differences = read_in_transaction(provider.engine, lambda it: store.compare(it, schema))
@@ -128,9 +128,9 @@ def demo(
     \b
     Exit codes:
       0  every step took effect exactly once
-      1  a step was lost or duplicated, or an order was not finished in time
+      1  a step was lost or duplicated, or a timeout
       2  the role may not create the demo's schema
-      3  the database is not reachable, or refused the operation
+      3  the database is unreachable, or refused the call
     """
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # run the cleanup, as on Ctrl-C
     with reported_errors(url):
