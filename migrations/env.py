@@ -154,6 +154,7 @@ def connected(engine: Engine) -> Iterator[Connection]:
     beside = create_engine(engine.url, pool=engine.pool.recreate())
     try:
         with beside.connect() as connection:
+            connection.connection.commit()  # a listener of the application's may have begun a transaction
             connection.execution_options(isolation_level="READ COMMITTED")
             with connection.begin():
                 pid = connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]

@@ -26,7 +26,6 @@ from wfe_postgres.connections.failures import Kind
 from wfe_postgres.contract.errors import PersistenceError
 from wfe_postgres.repositories.guarded_writes import write_guarded
 from wfe_postgres.repositories.workflows import _instance_of
-from wfe_postgres.schema import revisions
 from wfe_postgres.statements import workflows as statements
 from wfe_postgres.statements.expressions import text_parameter
 
@@ -143,10 +142,10 @@ _refused = failures._refused
 _try = PooledRunner._try
 
 
-def classify_operational_as_transient(error: BaseException, state: str | None, sent: bool) -> Kind:
+def classify_operational_as_transient(error: BaseException, state: str | None) -> Kind:
     """Classify errors by the class of the exception."""
     operational = isinstance(error, DBAPIError) and type(error).__name__ == "OperationalError"
-    return Kind.ROLLED_BACK if operational else _kind(error, state, sent)
+    return Kind.ROLLED_BACK if operational else _kind(error, state)
 
 
 def retry_operational_errors() -> None:
@@ -155,10 +154,11 @@ def retry_operational_errors() -> None:
     replace(Provider, "__init__", partialmethod(Provider.__init__, retry_budget=2.0))()
 
 
-def quote_driver_message(error: BaseException, state: str | None, kind: Kind) -> PersistenceError:
+def quote_driver_message(
+    driver: BaseException, state: str | None, kind: Kind, error: BaseException
+) -> PersistenceError:
     """Include the message of the driver in the error."""
-    redacted = _refused(error, state, kind)
-    driver = error.orig if isinstance(error, DBAPIError) else error
+    redacted = _refused(driver, state, kind, error)
     return PersistenceError(
         str(driver), redacted.sqlstate, redacted.constraint, retryable=redacted.retryable, original=driver
     )
@@ -193,8 +193,7 @@ def ignore_fork() -> None:
 def reset_pools_in_fork_hook_only() -> None:
     """Reset inherited pools only in Python's fork hook, which a fork by C code does not run."""
     reset = checkout.reset_pool_after_fork
-    for module in (checkout, revisions):
-        replace(module, "reset_pool_after_fork", lambda engine: checkout._owners.setdefault(engine, os.getpid()))()
+    replace(checkout, "reset_pool_after_fork", lambda engine: checkout._owners.setdefault(engine, os.getpid()))()
     os.register_at_fork(after_in_child=lambda: [reset(engine) for engine in list(checkout._owners)])
 
 
@@ -207,7 +206,7 @@ def believe_unconfirmed_commits() -> None:
 def allow_pipeline_mode() -> None:
     """Do not reject connections in pipeline mode."""
     for module in (checkout, runners):
-        replace(module, "require_no_pipeline", lambda _: None)()
+        replace(module, "require_ready", lambda _: None)()
 
 
 def host_time() -> str:

@@ -6,9 +6,13 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.orm import sessionmaker
 
 from tests.conftest import Sql
 from wfe_postgres import PostgresPersistenceProvider
+from wfe_postgres.connections.checkout import driver_connection
+from wfe_postgres.repositories import PostgresEventRepository
+from wfe_postgres.schema import check
 from wfe_postgres.testing.conformance.support import created, workflow
 from wfe_postgres.testing.conformance.support import event as published
 
@@ -18,7 +22,7 @@ SETTINGS = {
     "of the session": "SET app.tenant = 'acme'",
     "of the transaction": "SELECT set_config('app.tenant', 'acme', true)",
 }
-EVENTS = ("connect", "checkout")
+EVENTS = ("connect", "checkout", "engine_connect")
 TENANT = """
 CREATE OR REPLACE FUNCTION public.tell_tenant() RETURNS trigger LANGUAGE plpgsql AS
   $$ BEGIN NEW.event_key := coalesce(current_setting('app.tenant', true), 'none'); RETURN NEW; END $$;
@@ -34,6 +38,15 @@ def engine(database_url: str) -> Iterator[Engine]:
     engine.dispose()
 
 
+def execute_at(target: Any, name: str, statement: str) -> None:
+    """Let a listener of this event run a statement, without a commit."""
+
+    @event.listens_for(target, name)
+    def execute(*arguments: Any) -> None:
+        connection = arguments[-1] if name == "after_begin" else arguments[0]
+        getattr(connection, "exec_driver_sql", connection.execute)(statement)
+
+
 @pytest.mark.parametrize("name", EVENTS)
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
 def test_transaction_that_a_listener_began_is_used_and_keeps_its_settings(
@@ -43,10 +56,7 @@ def test_transaction_that_a_listener_began_is_used_and_keeps_its_settings(
     sql(TENANT)
     request.addfinalizer(lambda: sql("DROP FUNCTION public.tell_tenant CASCADE"))
 
-    @event.listens_for(engine, name)
-    def set_tenant(connection: Any, *_: object) -> None:
-        connection.execute(setting)
-
+    execute_at(engine, name, setting)
     provider = Provider.from_engine(engine)
     id = provider.create_event(published(event_key="own"))
     assert provider.get_event(id).event_key == "acme"
@@ -56,6 +66,54 @@ def test_transaction_that_a_listener_began_is_used_and_keeps_its_settings(
     provider.persist_workflow(instance)
     assert provider.get_workflow_instance(instance.id) == instance
     assert sql("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%%'") == [(0,)]
+
+
+@pytest.mark.parametrize("name", [*EVENTS, "after_begin"])
+@pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
+def test_sessionmaker_calls_use_the_transaction_that_a_listener_began(
+    engine: Engine, sql: Sql, name: str, setting: str, request: pytest.FixtureRequest
+) -> None:
+    """A listener of the engine's or of the session's."""
+    sql(TENANT)
+    request.addfinalizer(lambda: sql("DROP FUNCTION public.tell_tenant CASCADE"))
+    make = sessionmaker(engine)
+    execute_at(make if name == "after_begin" else engine, name, setting)
+    events = PostgresEventRepository(make)
+    id = events.create_event(published(event_key="own"))
+    assert events.get_event(id).event_key == "acme"
+    events.mark_event_processed(id)
+    assert sql("SELECT is_processed FROM wfc.events") == [(True,)]
+    assert sql("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%%'") == [(0,)]
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_store_is_created_and_checked_where_a_listener_began_a_transaction(empty_database_url: str, name: str) -> None:
+    engine = create_engine(make_url(empty_database_url).set(drivername="postgresql+psycopg"), pool_size=2)
+    execute_at(engine, name, SETTINGS["of the session"])
+    provider = Provider.from_engine(engine)
+    for _ in range(2):
+        provider.ensure_store_exists()
+    assert check(engine) == []
+    assert provider.get_event(provider.create_event(published())).event_name == "paid"
+    engine.dispose()
+
+
+@pytest.mark.parametrize("level", ["AUTOCOMMIT", "SERIALIZABLE"])
+@pytest.mark.parametrize("name", EVENTS)
+def test_isolation_level_of_the_engine_is_kept_beside_a_listener(database_url: str, level: Any, name: str) -> None:
+    """The calls of the provider take place in the listener's transaction, or in READ COMMITTED."""
+    url = make_url(database_url).set(drivername="postgresql+psycopg")
+    engine = create_engine(url, isolation_level=level)
+    execute_at(engine, name, SETTINGS["of the session"])
+    provider = Provider.from_engine(engine)
+    with provider.transaction() as tx:
+        id = tx.create_event(published())
+    assert provider.get_event(id).id == id
+    with engine.connect() as connection:
+        driver = driver_connection(connection)
+        level_of_driver = driver.isolation_level and driver.isolation_level.name
+        assert (driver.autocommit, level_of_driver) == ((True, None) if level == "AUTOCOMMIT" else (False, level))
+    engine.dispose()
 
 
 def test_calls_work_where_select_poll_was_removed(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,36 +87,6 @@ NOT_SENT = {
     "40001": (Kind.NOT_SENT, True),
     "25006": (Kind.NOT_SENT, True),
 }
-FINAL_CONNECTS = [
-    ('FATAL:  password authentication failed for user "x"', "the server rejected the user or the password"),
-    ("fe_sendauth: no password supplied", "the server rejected the user or the password"),
-    ('FATAL:  no pg_hba.conf entry for host "::1"', "the server rejected the user or the password"),
-    ('FATAL:  database "x" does not exist', "the database does not exist: create it first"),
-    ('FATAL:  role "x" does not exist', "the role does not exist"),
-    (
-        'authentication method requirement "!password" failed: server requested a cleartext password',
-        "the server asks for the password in clear, without TLS: add sslmode=require or require_auth=password",
-    ),
-    ("server does not support SSL", "no TLS connection that satisfies the URL's sslmode could be made"),
-    ("root certificate file not found", "no TLS connection that satisfies the URL's sslmode could be made"),
-    ('invalid connection option "x"', "the URL holds an option that libpq does not know"),
-    ('invalid sslmode value: "x"', "the URL holds an option that libpq does not know"),
-    ('invalid port number: "x"', "the URL holds an option that libpq does not know"),
-]
-TRANSIENT_CONNECTS = [
-    ("connection to server failed: Connection refused", "no server answers there: is PostgreSQL running?"),
-    ("connection to server on socket failed: No such file", "no server answers there: is PostgreSQL running?"),
-    ('could not translate host name "x" to address', "the host's name cannot be resolved"),
-    ("[Errno -2] Name or service not known", "the host's name cannot be resolved"),
-    ("FATAL:  sorry, too many clients already", "the server has no connection left"),
-    ("FATAL:  remaining connection slots are reserved", "the server has no connection left"),
-    ("FATAL:  the database system is starting up", "the server is starting up or shutting down"),
-    ("FATAL:  the database system is shutting down", "the server is starting up or shutting down"),
-    ("pool gave only closed connections", "the pool gives only connections that the server has closed"),
-    ("connection timeout expired", "the server did not answer in time"),
-    ("something that nobody has seen before", "the reason is not recognized (`original` has the server's words)"),
-    ("", "the reason is not recognized (`original` has the server's words)"),
-]
 
 
 @pytest.mark.parametrize(("state", "expected"), SENT.items())
@@ -149,27 +119,6 @@ def test_failed_connect_had_no_effect_whatever_its_sqlstate(state: str) -> None:
     assert kind is (Kind.NOT_SENT if retryable else Kind.FINAL)
 
 
-@pytest.mark.parametrize(("message", "sentence"), FINAL_CONNECTS)
-def test_failed_connect_that_a_retry_would_repeat_is_final(message: str, sentence: str) -> None:
-    failure = classify(wrapped(psycopg.OperationalError(message)), sent=False)
-    assert outcome(failure) == (Kind.FINAL, False)
-    assert str(failure.error) == f"cannot connect: {sentence}"
-
-
-@pytest.mark.parametrize(("message", "sentence"), TRANSIENT_CONNECTS)
-def test_failed_connect_that_may_pass_is_retryable(message: str, sentence: str) -> None:
-    failure = classify(psycopg.OperationalError(message), sent=False)
-    kind = Kind.UNKNOWN_CONNECT if "not recognized" in sentence else Kind.NOT_SENT
-    assert outcome(failure) == (kind, True)
-    assert str(failure.error) == f"cannot connect: {sentence}"
-
-
-def test_final_reason_of_a_failed_connect_goes_before_a_transient_one() -> None:
-    """libpq reports every address that it tried in one message."""
-    message = 'connection to "::1" failed: Connection refused\nFATAL:  password authentication failed for user "x"'
-    assert outcome(classify(psycopg.OperationalError(message), sent=False)) == (Kind.FINAL, False)
-
-
 @pytest.mark.parametrize(
     "error",
     [
@@ -196,7 +145,14 @@ def test_failure_without_an_sqlstate_on_a_cut_connection_is_lost(error: BaseExce
     ],
 )
 def test_failure_without_an_sqlstate_on_a_whole_connection_is_final(error: BaseException) -> None:
-    assert outcome(classify(error)) == (Kind.FINAL, False)
+    failure = classify(error)
+    assert outcome(failure) == (Kind.FINAL, False)
+    assert str(failure.error).startswith("the statement was not sent: ")
+
+
+@pytest.mark.parametrize("state", ["22P05", "22021"])
+def test_character_that_the_encoding_lacks_is_named_as_the_reason(state: str) -> None:
+    assert "UTF8 is needed" in str(classify(wrapped(refusal(state))).error)
 
 
 @pytest.mark.parametrize("timed_out", [True, False])
@@ -235,11 +191,13 @@ def test_exhausted_pool_is_left_to_the_caller_to_retry(sent: bool) -> None:
 
 @pytest.mark.parametrize("state", ["42P01", "3F000", "42703", "42883", "42P10"])
 def test_missing_store_names_the_command_that_helps(state: str) -> None:
-    failure = classify(wrapped(refusal(state)))
+    failure = classify(wrapped(refusal(state)), schema="shop")
     assert outcome(failure) == (Kind.FINAL, False)
     assert type(failure.error) is StoreNotReadyError
     assert failure.error.sqlstate == state
     assert "wfe-postgres upgrade" in str(failure.error)
+    assert "ensure_store_exists()" in str(failure.error)
+    assert "schema shop" in str(failure.error)
 
 
 def test_missing_privilege_says_which_are_needed() -> None:

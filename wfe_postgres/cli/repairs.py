@@ -153,6 +153,10 @@ def _table(difference: Difference, name: str, schema: str) -> Repair:
     return Repair(statements.get(str(difference.found), []), is_automatic=False, advice=_BACKUP)
 
 
+def _encoding(difference: Difference, name: str, schema: str) -> Repair:
+    return Repair([], is_automatic=False, advice="move the store with pg_dump to a database with ENCODING 'UTF8'")
+
+
 def _order(difference: Difference) -> int:
     return list(_KINDS).index(difference.thing.partition(" ")[0])
 
@@ -167,4 +171,5 @@ _KINDS: dict[str, Callable[[Difference, str, str], Repair]] = {
     "function": _function,
     "trigger": _trigger,
     "number": _number,
+    "encoding": _encoding,
 }

@@ -11,24 +11,21 @@ from functools import partial
 from typing import Any
 
 import psycopg
-from psycopg.pq import PipelineStatus, TransactionStatus
+from psycopg import IsolationLevel
+from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine
 from sqlalchemy.pool import QueuePool
 
 from wfe_postgres.connections.confirmation import CommitNotConfirmedError
 from wfe_postgres.connections.deadlines import has_timed_out, set_timeout, was_cancelled
+from wfe_postgres.connections.execution import bytes_for_text, require_ready
 from wfe_postgres.connections.failures import CATCHABLE, READ_ONLY, sqlstate_of
 from wfe_postgres.contract.errors import PersistenceError
-from wfe_postgres.orm import WorkflowRow
 
 _CANCELLATION = 1.0  # seconds
 
 _MAX_CLOSED = 100
 """How many connections that the server has closed are discarded in a row before the call fails."""
-
-BIND_ARGUMENTS = {"mapper": WorkflowRow}
-"""What a session that has several binds is asked with."""
-
 
 _WAIT_FOR_STANDBY = "SyncRepWaitForLSN"
 """The function of PostgreSQL's that sends the warning: the same in every language of the server's messages."""
@@ -53,27 +50,34 @@ def require_confirmed(connection: psycopg.Connection[Any], monitor: CommitMonito
 class Lease(AbstractContextManager[Connection]):
     """A connection for a block. It goes back to its pool even if a signal handler interrupts the block.
 
-    `begin` begins the block's transaction; without it each statement commits by itself, by psycopg's own switch, which
-    costs a tenth of SQLAlchemy's. `close` gives the connection back.
+    `begin` gives the block's transaction, in READ COMMITTED; without it each statement commits by itself. Both by
+    psycopg's own switches, which cost a tenth of SQLAlchemy's. Where a listener of the application's has begun a
+    transaction, the block takes place in that, with its settings. `close` gives the connection back.
     """
 
     _is_out = False
     _is_listening = False
-    _autocommit_before: bool | None = None
+    _before: tuple[bool, IsolationLevel | None] | None = None
+    _transaction: AbstractContextManager[Any] | None = None
 
     def __init__(
-        self, connection: Connection, begin: Callable[[], AbstractContextManager[Any]] | None, close: Callable[[], None]
+        self,
+        connection: Connection,
+        begin: Callable[[], AbstractContextManager[Any] | None],
+        close: Callable[[], None],
+        transaction: bool,
     ) -> None:
         self.connection: Connection = connection
         self.driver: psycopg.Connection[Any] = driver_connection(connection)
         self.monitor: CommitMonitor = CommitMonitor()
         self._begin = begin
         self._close = close
+        self._in_transaction = transaction
 
     def __enter__(self) -> Connection:
         self._is_out = True
         try:
-            require_no_pipeline(self.driver)
+            require_ready(self.driver)
             self._enter()
         except (*CATCHABLE, PersistenceError):
             self._give_back()
@@ -81,11 +85,14 @@ class Lease(AbstractContextManager[Connection]):
         return self.connection
 
     def _enter(self) -> None:
-        if self._begin:
+        is_idle = self.driver.pgconn.transaction_status == TransactionStatus.IDLE
+        if is_idle:
+            self._before = self.driver.autocommit, self.driver.isolation_level
+            self.driver.autocommit = not self._in_transaction
+            if self._in_transaction:
+                self.driver.isolation_level = IsolationLevel.READ_COMMITTED
+        if self._in_transaction or not is_idle:
             self._transaction = self._begin()
-        else:
-            before, self.driver.autocommit = self.driver.autocommit, True
-            self._autocommit_before = before
         self.driver.add_notice_handler(self.monitor)
         self._is_listening = True
 
@@ -93,7 +100,7 @@ class Lease(AbstractContextManager[Connection]):
         if error is not None and sqlstate_of(error) == READ_ONLY:
             self.connection.invalidate()  # the primary has moved: the next connection may lead there
         try:
-            if self._begin:
+            if self._transaction:
                 self._transaction.__exit__(kind, error, trace)
         except CATCHABLE:
             self._give_back()
@@ -106,8 +113,10 @@ class Lease(AbstractContextManager[Connection]):
         status = self.driver.pgconn.transaction_status
         if status == TransactionStatus.IDLE and not was_cancelled(self.driver):
             set_timeout(self.driver, math.inf)
-            if self._autocommit_before is not None:
-                self.driver.autocommit = self._autocommit_before
+            if self._before:
+                self.driver.autocommit = self._before[0]
+                if self._in_transaction:
+                    self.driver.isolation_level = self._before[1]
         elif not (self.connection.closed or self.connection.invalidated):
             if status == TransactionStatus.ACTIVE:  # interrupted in a statement, which would go on in the server
                 with suppress(psycopg.Error):
@@ -140,12 +149,6 @@ def driver_connection(connection: Connection) -> psycopg.Connection[Any]:
     return found
 
 
-def require_no_pipeline(connection: psycopg.Connection[Any]) -> None:
-    """PersistenceError: the connection is in pipeline mode, in which a statement has no result until later."""
-    if connection.pgconn.pipeline_status != PipelineStatus.OFF:
-        raise PersistenceError("the connection is in pipeline mode: leave the block of Connection.pipeline() first")
-
-
 def require_psycopg(engine: Engine, *, joined: bool = False) -> None:
     """ValueError: the engine uses another driver than psycopg 3, is none, or is asynchronous and not `joined`."""
     if not isinstance(engine, Engine):
@@ -157,20 +160,18 @@ def require_psycopg(engine: Engine, *, joined: bool = False) -> None:
 
 
 def _lease(engine: Engine, transaction: bool) -> Lease:
-    """The call takes place in a transaction that a listener of the application's has begun, with its settings."""
     reset_pool_after_fork(engine)
     try:
         for _ in range(_MAX_CLOSED):
             connection = engine.connect()
-            driver = driver_connection(connection)
-            if not _is_closed(driver):
-                begun = driver.pgconn.transaction_status == TransactionStatus.INTRANS
-                begin = connection.begin if begun else partial(_begin, connection) if transaction else None
-                return Lease(connection, begin, connection.close)
+            if not _is_closed(driver_connection(connection)):
+                return Lease(connection, partial(_begin, connection), connection.close, transaction)
             connection.invalidate()
             connection.close()
     except CATCHABLE:
         raise
+    except TypeError as error:
+        raise bytes_for_text(error) from None
     except BaseException:
         _renew_pool(engine)
         raise
@@ -178,8 +179,7 @@ def _lease(engine: Engine, transaction: bool) -> Lease:
 
 
 def _begin(connection: Connection) -> AbstractContextManager[Any]:
-    # The level is set on the connection: on an engine that has such an option already, another has no effect.
-    return connection.execution_options(isolation_level="READ COMMITTED").begin()
+    return connection.get_transaction() or connection.begin()  # a listener of `engine_connect` may have begun it
 
 
 def _is_closed(driver: psycopg.Connection[Any]) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 from psycopg.adapt import AdaptersMap
+from psycopg.pq import PipelineStatus
 from psycopg.rows import tuple_row
 from psycopg.types.numeric import IntDumper, IntLoader
 from psycopg.types.string import StrDumper, TextLoader
@@ -17,6 +18,7 @@ from sqlalchemy import Connection, Executable
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError, StatementError
 
+from wfe_postgres.contract.errors import PersistenceError
 from wfe_postgres.orm import SCHEMA
 
 Rows = Sequence[Any]
@@ -75,3 +77,23 @@ def compiled(statement: Executable, schema: str) -> tuple[str, dict[str, Any]]:
         dialect=_DIALECT, schema_translate_map={SCHEMA: schema}, render_schema_translate=True
     )
     return str(made), {name: value for name, value in made.params.items() if value is not None}
+
+
+def require_ready(connection: psycopg.Connection[Any]) -> None:
+    """PersistenceError: a statement has no result until later (pipeline mode), or not every text can be sent."""
+    if connection.pgconn.pipeline_status != PipelineStatus.OFF:
+        raise PersistenceError("the connection is in pipeline mode: leave the block of Connection.pipeline() first")
+    encoding = connection.pgconn.parameter_status(b"client_encoding")
+    if encoding and encoding != b"UTF8":  # nothing is known of a connection that is closed
+        raise _wrong_encoding(encoding.decode())
+
+
+def bytes_for_text(error: TypeError) -> Exception:
+    """In SQL_ASCII psycopg gives bytes for text, at which SQLAlchemy's first connect fails: say what is wrong."""
+    return _wrong_encoding("SQL_ASCII") if "bytes-like" in str(error) else error
+
+
+def _wrong_encoding(name: str) -> PersistenceError:
+    return PersistenceError(
+        f"the connection's client_encoding is {name}, and UTF8 is needed: pass client_encoding=utf8 when connecting"
+    )

@@ -2,12 +2,16 @@
 
 Decided by phase (was a connection made?) and SQLSTATE, never by exception class: statement_timeout, lock_timeout, a
 serialization failure and a lost connection are all `OperationalError`. Only a failed connect is classified by its
-message, because libpq reports no SQLSTATE for it; a message that is not recognized counts as transient.
+message, because libpq reports no SQLSTATE for it. A message that is not recognized, such as one in another language,
+can be a refusal or not: the call tries a few times.
 """
 
+import errno
+import os
 import re
 from dataclasses import dataclass
 from enum import Enum, auto
+from operator import itemgetter
 
 import psycopg
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -60,39 +64,62 @@ TOO_LARGE = "54000"
 _LOST = re.compile("08...|57P0[1235]")
 _TRANSIENT = re.compile("40001|40P01|25P0[34]|55P03|53...|57P0.|08...|25006")
 
+_UNTRANSLATABLE = {"22P05", "22021"}
+_REASONS = {
+    READ_ONLY: "the server accepts no writes: it is a standby, or read-only",
+    NOT_PERMITTED: (
+        "the role lacks a privilege: USAGE on the schema and its sequences, and SELECT, INSERT, UPDATE and DELETE on "
+        "its tables, are needed"
+    ),
+} | dict.fromkeys(_UNTRANSLATABLE, "a text has a character that the database's encoding lacks: UTF8 is needed")
+
 _HOSTS = re.compile(r"\n(?=- host: |connection to server )")
 _CONNECT_FINAL = (
     (
-        r"password authentication failed|no password supplied|28P01|28000|pg_hba|not permitted to log in",
+        r"password authentication failed|no password supplied|28P01|28000|pg_hba|not permitted to log in|no such user",
         "the server rejected the user or the password",
     ),
-    (r"database .* does not exist", "the database does not exist: create it first"),
+    (r"database .* does not exist|no such database", "the database does not exist: create it first"),
     (r"role .* does not exist", "the role does not exist"),
     (
         r"authentication method requirement",
         "the server asks for the password in clear, without TLS: add sslmode=require or require_auth=password",
     ),
+    (r'invalid (?:connection|URI query) (?:option|parameter)[^"]*"([^"]*)"', "libpq does not know the option {}"),
     (
-        r"certificate|SSL(?! SYSCALL| error: unexpected eof)|TLS",
+        r'invalid .* for connection option "(\w+)"|invalid (\w+) (?:value|number)|bad value for (\w+)',
+        "the value of the option {} is invalid",
+    ),
+    (
+        r"certificate|private key|does not support SSL|SSL (is )?required|sslmode|channel binding|ALPN"
+        r"|SSL error: (?!unexpected eof|.*internal error)",
         "no TLS connection that satisfies the URL's sslmode could be made",
     ),
-    (r"invalid (connection option|URI|sslmode|port)", "the URL holds an option that libpq does not know"),
 )
+_STARTING = "the server is starting up or shutting down"
+# The most useful one of several hosts first.
 _CONNECT_TRANSIENT = (
-    (r"unexpected eof|SSL SYSCALL", "the server closed the connection during the TLS handshake"),
-    (r"session is read-only|hot standby mode", "none of the hosts accepts writes"),
-    (r"refused|No such file|Is the server running", "no server answers there: is PostgreSQL running?"),
+    (r"session is read-only|server is in hot standby mode", "none of the hosts accepts writes"),
+    (r"SSL SYSCALL|unexpected eof|SSL exchange", "the server closed the connection during the TLS handshake"),
+    (r"too many (clients|connections)|connection slots|no more connections", "the server has no connection left"),
+    (r"starting up|shutting down|recovery|not (yet )?accepting connections", _STARTING),
+    (r"Is the server running|server_login_retry", "no server answers there: is PostgreSQL running?"),
     (r"resolve|translate host|Name or service|getaddrinfo", "the host's name cannot be resolved"),
-    (r"too many (clients|connections)|connection slots", "the server has no connection left"),
-    (r"starting up|shutting down|recovery", "the server is starting up or shutting down"),
-    (
-        r"closed the connection|connection is (lost|closed)|reset by peer|Broken pipe|could not (send|receive)",
-        "the connection was lost while it was being made",
-    ),
-    (r"[Uu]nreachable|No route to host|Host is down", "the host cannot be reached"),
     (r"pool gave only", "the pool gives only connections that the server has closed"),
     (r"timeout|timed out|did not answer", "the server did not answer in time"),
+    (
+        r"closed the connection|closed unexpectedly|terminating connection|connection is (lost|closed)"
+        r"|could not (send|receive)",
+        "the server closed the connection",
+    ),
 )
+_SYSTEM_ERRORS = (
+    ((errno.ECONNREFUSED, errno.ENOENT), "no server answers there: is PostgreSQL running?"),
+    ((errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN), "the host cannot be reached"),
+    ((errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE), "the server closed the connection"),
+    ((errno.ETIMEDOUT,), "the server did not answer in time"),
+)
+"""Of the operating system, whose messages are in the language of this process."""
 
 
 def sqlstate_of(error: BaseException) -> str | None:
@@ -101,7 +128,7 @@ def sqlstate_of(error: BaseException) -> str | None:
     return getattr(driver, "sqlstate", None)
 
 
-def classify(error: BaseException, *, sent: bool = True, timed_out: bool = False) -> Failure:
+def classify(error: BaseException, *, sent: bool = True, timed_out: bool = False, schema: str = "") -> Failure:
     """What the failure means; `sent`: the connection had been made; `timed_out`: we cancelled it at its deadline."""
     if isinstance(error, PoolTimeoutError):
         reason = "no connection of the pool came free in time"
@@ -109,26 +136,27 @@ def classify(error: BaseException, *, sent: bool = True, timed_out: bool = False
     if isinstance(error, CommitNotConfirmedError):
         reason = "it was committed, but the wait for a synchronous standby was cut short: it may not be replicated"
         return Failure(Kind.NOT_CONFIRMED, PersistenceError(reason, original=error))
-    state = sqlstate_of(error)
-    if not sent and state is None:
-        return _connect_failure(error)
+    state, driver = sqlstate_of(error), _driver_error(error)
+    if not sent:
+        return _without_connection(driver, state, error)
     if timed_out and state == _QUERY_CANCELED:
         reason = "the call reached its deadline (call_timeout), and its statement was cancelled"
         return Failure(Kind.ROLLED_BACK, PersistenceError(reason, state, retryable=True, original=error))
-    kind = _kind(error, state, sent)
+    kind = _kind(error, state)
     if state in _STORE_MISSING:
-        return Failure(kind, _not_ready(state, error))
-    return Failure(kind, _refused(error, state, kind))
+        return Failure(kind, _not_ready(state, schema, error))
+    return Failure(kind, _refused(driver, state, kind, error))
 
 
-def _kind(error: BaseException, state: str | None, sent: bool) -> Kind:
+def _driver_error(error: BaseException) -> BaseException:
+    return error.orig or error if isinstance(error, DBAPIError) else error
+
+
+def _kind(error: BaseException, state: str | None) -> Kind:
     if state is None:
-        driver = error.orig if isinstance(error, DBAPIError) else error
         # psycopg can report a reset socket before it counts the connection as closed.
-        cut = isinstance(driver, (OSError, psycopg.OperationalError))
+        cut = isinstance(_driver_error(error), (OSError, psycopg.OperationalError))
         return Kind.LOST if cut or getattr(error, "connection_invalidated", False) else Kind.FINAL
-    if not sent:
-        return Kind.NOT_SENT if _TRANSIENT.fullmatch(state) else Kind.FINAL
     if state in _ROLLED_BACK:
         return Kind.ROLLED_BACK
     if state == READ_ONLY:
@@ -136,26 +164,26 @@ def _kind(error: BaseException, state: str | None, sent: bool) -> Kind:
     return Kind.LOST if _LOST.fullmatch(state) else Kind.FINAL
 
 
-def _not_ready(state: str | None, error: BaseException) -> StoreNotReadyError:
-    reason = "the store is missing or older than this library: call ensure_store_exists() or run `wfe-postgres upgrade`"
+def _not_ready(state: str | None, schema: str, error: BaseException) -> StoreNotReadyError:
+    reason = (
+        f"the store{schema and f' in schema {schema}'} is missing or older than this library: call "
+        "ensure_store_exists() or run `wfe-postgres upgrade`"
+    )
     return StoreNotReadyError(reason, state, original=error)
 
 
-def _refused(error: BaseException, state: str | None, kind: Kind) -> PersistenceError:
-    driver = error.orig if isinstance(error, DBAPIError) else error
+def _refused(driver: BaseException, state: str | None, kind: Kind, error: BaseException) -> PersistenceError:
     diagnostics = driver.diag if isinstance(driver, psycopg.Error) else None
     table = diagnostics.table_name if diagnostics else None
     if isinstance(driver, DeadlineExceeded):
         reason = "the server did not answer before the call's deadline (call_timeout): the connection was lost"
     elif kind is Kind.LOST:
         reason = "the connection to the database was lost"
-    elif state == NOT_PERMITTED:
-        reason = (
-            "the role lacks a privilege: USAGE on the schema and its sequences, and SELECT, INSERT, UPDATE and DELETE "
-            "on its tables, are needed"
-        )
+    elif state is None:
+        reason = f"the statement was not sent: {type(driver).__name__}"
     else:
-        reason = f"the database refused the statement: {type(driver).__name__}" + (f" on {table}" if table else "")
+        refused = f"the database refused the statement: {type(driver).__name__}" + (f" on {table}" if table else "")
+        reason = _REASONS.get(state, refused)
     return PersistenceError(
         reason,
         state,
@@ -165,23 +193,32 @@ def _refused(error: BaseException, state: str | None, kind: Kind) -> Persistence
     )
 
 
-def _connect_failure(error: BaseException) -> Failure:
-    # Of several hosts each has its message; a refusal is final only if no other host may still accept.
-    if isinstance(error, OSError):
-        return _cannot_connect(Kind.NOT_SENT, "the connection could not be made", error)
-    kinds = [_connect_kind(message) for message in _HOSTS.split(str(error))]
-    kind, sentence = min(kinds, key=lambda it: (it[0] is Kind.FINAL, it[0] is Kind.UNKNOWN_CONNECT))
-    return _cannot_connect(kind, sentence, error)
+def _without_connection(driver: BaseException, state: str | None, error: BaseException) -> Failure:
+    """A failed connect, for which libpq has no SQLSTATE; or what a listener of the engine or its pool has raised."""
+    of_libpq = isinstance(driver, psycopg.OperationalError) and not type(driver).__module__.startswith("psycopg_pool")
+    if state is None and (of_libpq or isinstance(driver, psycopg.ProgrammingError)):
+        # Of several hosts each has its message; a refusal is final only if no other host may still accept.
+        reasons = [_connect_reason(message) for message in _HOSTS.split(str(driver))]
+        _, kind, sentence = min(reasons, key=itemgetter(0))
+        if of_libpq or kind is Kind.FINAL:
+            reason = f"cannot connect: {sentence}"
+            return Failure(kind, PersistenceError(reason, retryable=kind is not Kind.FINAL, original=error))
+    passing = isinstance(driver, (OSError, psycopg.OperationalError)) if state is None else _TRANSIENT.fullmatch(state)
+    known = state is not None or isinstance(driver, ConnectionError)
+    kind = Kind.FINAL if not passing else Kind.NOT_SENT if known else Kind.UNKNOWN_CONNECT
+    reason = f"no connection was made: a listener of the engine, or its pool, raised {type(driver).__name__}"
+    return Failure(kind, PersistenceError(reason, state, retryable=bool(passing), original=error))
 
 
-def _connect_kind(message: str) -> tuple[Kind, str]:
-    for kind, table in ((Kind.FINAL, _CONNECT_FINAL), (Kind.NOT_SENT, _CONNECT_TRANSIENT)):
-        for pattern, sentence in table:
-            if re.search(pattern, message):
-                return kind, sentence
-    return Kind.UNKNOWN_CONNECT, "the reason is not recognized (`original` has the server's words)"
-
-
-def _cannot_connect(kind: Kind, sentence: str, error: BaseException) -> Failure:
-    transient = kind is not Kind.FINAL
-    return Failure(kind, PersistenceError(f"cannot connect: {sentence}", retryable=transient, original=error))
+def _connect_reason(message: str) -> tuple[int, Kind, str]:
+    """How useful this host's message is beside others', and what it means."""
+    for pattern, sentence in _CONNECT_FINAL:
+        if found := re.search(pattern, message):
+            return 100, Kind.FINAL, sentence.format(*filter(None, found.groups()))
+    for usefulness, (pattern, sentence) in enumerate(_CONNECT_TRANSIENT):
+        if re.search(pattern, message):
+            return usefulness, Kind.NOT_SENT, sentence
+    for codes, sentence in _SYSTEM_ERRORS:
+        if any(os.strerror(code) in message for code in codes):
+            return 50, Kind.NOT_SENT, sentence
+    return 99, Kind.UNKNOWN_CONNECT, "the reason is not recognized: it is in `original` and in the server's log"

@@ -10,12 +10,15 @@ import psycopg
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session, scoped_session
 
-from wfe_postgres.connections.checkout import BIND_ARGUMENTS, driver_connection, require_psycopg
-from wfe_postgres.connections.execution import Execute, run_by_driver, run_by_sqlalchemy
+from wfe_postgres.connections.checkout import driver_connection, require_psycopg
+from wfe_postgres.connections.execution import Execute, bytes_for_text, run_by_driver, run_by_sqlalchemy
 from wfe_postgres.orm import Base, WorkflowRow
 
 SessionOrConnection = Session | scoped_session[Any] | Connection | psycopg.Connection[Any]
 """What a caller's transaction can be handed in as."""
+
+BIND_ARGUMENTS = {"mapper": WorkflowRow}
+"""What a session that has several binds is asked with."""
 
 
 class JoinedTransaction(ABC):
@@ -65,7 +68,10 @@ class _JoinedSession(JoinedTransaction):
 
     def _connection(self) -> Connection:
         require_psycopg(self._session.get_bind(mapper=WorkflowRow).engine, joined=True)
-        return self._session.connection(bind_arguments=BIND_ARGUMENTS)
+        try:
+            return self._session.connection(bind_arguments=BIND_ARGUMENTS)
+        except TypeError as error:
+            raise bytes_for_text(error) from None
 
     def driver(self) -> psycopg.Connection[Any]:
         return driver_connection(self._connection())

@@ -138,7 +138,8 @@ class PooledRunner:
                 require_confirmed(lease.driver, lease.monitor)
             return result
         except CATCHABLE as error:
-            return classify(error, sent=sent, timed_out=lease is not None and has_timed_out(lease.driver))
+            timed_out = lease is not None and has_timed_out(lease.driver)
+            return classify(error, sent=sent, timed_out=timed_out, schema=self.schema)
 
 
 @contextmanager

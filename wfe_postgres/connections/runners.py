@@ -10,9 +10,9 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Executable
 
-from wfe_postgres.connections.checkout import CommitMonitor, require_confirmed, require_no_pipeline
+from wfe_postgres.connections.checkout import CommitMonitor, require_confirmed
 from wfe_postgres.connections.deadlines import has_timed_out, set_timeout
-from wfe_postgres.connections.execution import Execute, Parameters, Rows
+from wfe_postgres.connections.execution import Execute, Parameters, Rows, require_ready
 from wfe_postgres.connections.failures import CATCHABLE, Failure, Kind, classify
 from wfe_postgres.connections.joined import JoinedTransaction, SessionOrConnection, join
 from wfe_postgres.contract.errors import OutcomeUnknownError, PersistenceError, WfeError
@@ -65,7 +65,7 @@ class JoinedRunner:
             driver = self._begin()
             savepoint = self._transaction.savepoint()
         except CATCHABLE as error:
-            failure = classify(error)
+            failure = classify(error, schema=self._schema)
         else:
             with ended(savepoint, driver, self._timeout, attrgetter("error")):
                 yield self
@@ -90,13 +90,14 @@ class JoinedRunner:
             require_confirmed(driver, monitor)
             return result
         except CATCHABLE as error:
-            failure = classify(error, timed_out=driver is not None and has_timed_out(driver))
+            cancelled = driver is not None and has_timed_out(driver)
+            failure = classify(error, timed_out=cancelled, schema=self._schema)
         in_doubt = failure.kind is Kind.NOT_CONFIRMED or (failure.kind is Kind.LOST and commits_itself)
         raise outcome_unknown(ids or (), failure) if in_doubt else failure.error
 
     def _begin(self) -> psycopg.Connection[Any]:
         driver = self._transaction.driver()
-        require_no_pipeline(driver)
+        require_ready(driver)
         set_timeout(driver, self._timeout)
         return driver
 

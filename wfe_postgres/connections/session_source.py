@@ -4,8 +4,10 @@ from typing import Any
 
 from sqlalchemy.orm import sessionmaker
 
-from wfe_postgres.connections.checkout import BIND_ARGUMENTS, Lease, Open, require_psycopg
+from wfe_postgres.connections.checkout import Lease, Open, require_psycopg
+from wfe_postgres.connections.execution import bytes_for_text
 from wfe_postgres.connections.failures import CATCHABLE
+from wfe_postgres.connections.joined import BIND_ARGUMENTS
 from wfe_postgres.orm import WorkflowRow
 
 
@@ -15,10 +17,12 @@ def session_source(make: sessionmaker[Any]) -> Open:
     def lease(transaction: bool) -> Lease:
         session = make()
         require_psycopg(session.get_bind(mapper=WorkflowRow).engine)
-        options = {"isolation_level": "READ COMMITTED" if transaction else "AUTOCOMMIT"}
         try:
-            connection = session.connection(bind_arguments=BIND_ARGUMENTS, execution_options=options)
-            return Lease(connection, session.get_transaction, session.close)
+            connection = session.connection(bind_arguments=BIND_ARGUMENTS)
+            return Lease(connection, session.get_transaction, session.close, transaction)
+        except TypeError as error:
+            session.close()
+            raise bytes_for_text(error) from None
         except CATCHABLE:
             session.close()
             raise

@@ -15,6 +15,7 @@ from wfe_postgres.schema.revisions import (
     HEAD,
     TABLES,
     current_revision,
+    database_encoding,
     describe_revision,
     read_in_transaction,
     scripts_directory,
@@ -133,6 +134,7 @@ def compare(connection: Connection, schema: str = SCHEMA) -> list[Difference]:
             if thing not in wanted and _disturbs(thing, definition)
         ),
         *_sequences_behind(connection, schema),
+        *(Difference("encoding of the database", it, "UTF8") for it in [database_encoding(connection)] if it != "UTF8"),
     ]
 
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, Text, column, select, table, text
 
-from wfe_postgres.connections.checkout import driver_connection, reset_pool_after_fork
+from wfe_postgres.connections.checkout import driver_connection, pool_source
 from wfe_postgres.connections.deadlines import set_timeout
 from wfe_postgres.connections.failures import CATCHABLE, classify
 from wfe_postgres.orm import SCHEMA, Base
@@ -46,6 +46,11 @@ def current_revision(connection: Connection, schema: str = SCHEMA) -> str | None
     return " and ".join(found) or None
 
 
+def database_encoding(connection: Connection) -> str:
+    """In which the database stores texts; only UTF8 has every character."""
+    return str(driver_connection(connection).info.parameter_status("server_encoding"))
+
+
 def describe_revision(found: str | None, schema: str) -> str:
     """In words, what is wrong with a store that is not at head, and what helps."""
     if found is None:
@@ -65,15 +70,11 @@ def read_in_transaction(engine: Engine, read: Callable[[Connection], _T], timeou
     """What `read` finds in a transaction of its own; the database's errors become ours."""
     connected = False
     try:
-        reset_pool_after_fork(engine)
-        with engine.connect() as connection:
+        lease = pool_source(engine)(True)
+        with lease as connection:
             connected = True
-            set_timeout(driver_connection(connection), timeout)
-            connection.execution_options(isolation_level="READ COMMITTED")
-            with connection.begin():
-                found = read(connection)
-            set_timeout(driver_connection(connection), math.inf)
-            return found
+            set_timeout(lease.driver, timeout)
+            return read(connection)
     except CATCHABLE as error:
         failure = classify(error, sent=connected).error
     raise failure

@@ -16,6 +16,7 @@ from wfe_postgres.schema.revisions import (
     TABLES,
     TABLES_THERE,
     current_revision,
+    database_encoding,
     describe_revision,
     read_in_transaction,
 )
@@ -38,10 +39,11 @@ def ensure(
 
     Safe to call from any number of threads and processes at once. In seconds: `timeout`, how long an upgrade waits for
     other upgrades and for locks; `read_timeout`, how long reading the store's revision may take. Logs a warning when
-    fsync or full_page_writes is off on a server that is not an embedded one.
+    fsync or full_page_writes is off on a server that is not an embedded one, and when a store that exists is in a
+    database of another encoding than UTF8.
 
     StoreNotReadyError: the store is newer than this library, incomplete, not what a WFE host made, or this role may not
-    change it.
+    change it; or there is none yet, and the database's encoding is not UTF8.
     """
     found, tables, unsafe = read_in_transaction(engine, lambda it: _state(it, schema), read_timeout)
     for setting in unsafe:
@@ -64,14 +66,24 @@ def upgrade(engine: Engine, schema: str = SCHEMA, *, timeout: float = UPGRADE_TI
 
     Raises as `ensure` does.
     """
-    found = read_in_transaction(engine, lambda it: current_revision(it, schema))
+    found, _, _ = read_in_transaction(engine, lambda it: _state(it, schema))
     _upgrade_from(found, engine, schema, timeout, repairs)
 
 
 def _state(connection: Connection, schema: str) -> tuple[str | None, set[str], list[str]]:
     """The revision, the tables, and those settings that make a crash unsafe."""
     tables = set(connection.scalars(TABLES_THERE, {"schema": schema}))
+    _require_utf8(connection, exists=bool(tables & TABLES))
     return current_revision(connection, schema), tables, list(connection.scalars(_UNSAFE))
+
+
+def _require_utf8(connection: Connection, *, exists: bool) -> None:
+    """StoreNotReadyError: a new store could not take every text. One that exists goes on working, with a warning."""
+    if (encoding := database_encoding(connection)) != "UTF8":
+        reason = f"the encoding of the database is {encoding}, which lacks characters: a store needs a database in UTF8"
+        if not exists:
+            raise StoreNotReadyError(f"{reason} (CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0)")
+        logger.warning(reason)
 
 
 def _upgrade_from(found: str | None, engine: Engine, schema: str, timeout: float, repairs: Repairs = ()) -> None:
