@@ -39,11 +39,12 @@ def change_statements(pattern: str, replacement: Callable[[], str]) -> Callable[
     def install() -> None:
         original = execution.compiled
 
-        def compiled(statement: Any, schema: str) -> tuple[str, dict[str, Any]]:
-            sql, constants = original(statement, schema)
-            return re.sub(pattern, replacement(), sql), constants
+        def compiled(statement: Any) -> tuple[list[str], dict[str, Any]]:
+            parts, constants = original(statement)
+            sql = re.sub(pattern, replacement(), execution.ANY_SCHEMA.join(parts))
+            return sql.split(execution.ANY_SCHEMA), constants
 
-        execution.compiled = compiled  # type: ignore[assignment]
+        replace(execution, "compiled", compiled)()
 
     return install
 

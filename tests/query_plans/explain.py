@@ -36,7 +36,8 @@ class Plan:
 
 def explain(connection: psycopg.Connection, statement: Executable, values: Mapping[str, Any], mode: Mode) -> Plan:
     """Execute the statement, roll back its changes, and return its plan."""
-    text, constants = compiled(statement, SCHEMA)
+    parts, constants = compiled(statement)
+    text = SCHEMA.join(parts)
     params = {**constants, **values}
     names = list(dict.fromkeys(_PLACEHOLDER.findall(text)))
     prepared = _PLACEHOLDER.sub(lambda found: f"${names.index(found[1]) + 1}", text).replace("%%", "%")
