@@ -13,7 +13,7 @@ from wfe_postgres import schema as store
 from wfe_postgres.codec.json_values import MAX_PAYLOAD_BYTES
 from wfe_postgres.codec.validation import schema_name
 from wfe_postgres.connections import PooledRunner, SessionOrConnection, StatementRunner, pool_source
-from wfe_postgres.connections.engines import connect_reserve, make_engine
+from wfe_postgres.connections.engines import make_engine
 from wfe_postgres.connections.runners import join_caller
 from wfe_postgres.contract.interfaces import PersistenceProvider, TransactionalProvider
 from wfe_postgres.orm import SCHEMA
@@ -119,7 +119,6 @@ class PostgresPersistenceProvider(PostgresRepositories, TransactionalProvider):
             schema_name(schema),
             retry_budget=retry_budget,
             timeout=math.inf if call_timeout is None else call_timeout,
-            connect_reserve=connect_reserve(call_timeout),
         )
         self._set_up(runner, engine, command_lease, max_payload_bytes)
         self._owns_engine = True

@@ -25,7 +25,7 @@ def all_statements() -> Iterator[tuple[str, Executable]]:
                 yield f"{module.name}.{name}", value
     for complete in (False, True):
         yield "save", workflows.save(complete=complete, removes=True, with_subscriptions=True)
-    yield "find_workflows", queries.find_workflows(frozenset({"status", "reference"}))
+    yield "find_workflows", queries.find_workflows(frozenset({"status", "reference"}), "reference")
 
 
 STATEMENTS = dict(all_statements())

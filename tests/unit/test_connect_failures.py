@@ -110,7 +110,7 @@ def test_failed_connect_that_may_pass_is_retryable(message: str, sentence: str) 
         (InvalidRequestError("a transaction is already begun"), (Kind.FINAL, False)),
         (psycopg.errors.UndefinedTable("relation does not exist"), (Kind.FINAL, False)),
         (psycopg.errors.LockNotAvailable("locked"), (Kind.NOT_SENT, True)),
-        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), (Kind.UNKNOWN_CONNECT, True)),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), (Kind.NOT_SENT, True)),
         (PoolTimeout("couldn't get a connection after 30.00 sec"), (Kind.UNKNOWN_CONNECT, True)),
     ],
 )

@@ -162,9 +162,10 @@ def test_deadline_without_an_answer_is_a_lost_connection(timed_out: bool) -> Non
     assert "call_timeout" in str(failure.error)
 
 
-def test_statement_cancelled_at_our_deadline_was_rolled_back() -> None:
+def test_statement_cancelled_at_our_deadline_is_not_repeated() -> None:
+    """The server is alive and the statement slow: it would be so again. The caller may retry later."""
     failure = classify(wrapped(refusal("57014")), timed_out=True)
-    assert outcome(failure) == (Kind.ROLLED_BACK, True)
+    assert outcome(failure) == (Kind.FINAL, True)
     assert "call_timeout" in str(failure.error)
     assert getattr(failure.error, "sqlstate", None) == "57014"
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.pool import QueuePool
 
 from wfe_postgres.connections.confirmation import CommitNotConfirmedError
-from wfe_postgres.connections.deadlines import has_timed_out, set_timeout, was_cancelled
+from wfe_postgres.connections.deadlines import connecting, has_timed_out, set_timeout, was_cancelled
 from wfe_postgres.connections.execution import bytes_for_text, require_ready
 from wfe_postgres.connections.failures import CATCHABLE, READ_ONLY, sqlstate_of
 from wfe_postgres.contract.errors import PersistenceError
@@ -132,8 +132,9 @@ class Lease(AbstractContextManager[Connection]):
             _renew_pool(self.connection.engine)
 
 
-Open = Callable[[bool], Lease]
-"""Leases a connection for one call: True, in a transaction that is committed at the end; False, in autocommit."""
+Open = Callable[[bool, float], Lease]
+"""Leases a connection for a call that ends at a time of `monotonic()`: True, in a transaction that is committed at the
+end; False, in autocommit."""
 
 
 def pool_source(engine: Engine) -> Open:
@@ -159,8 +160,9 @@ def require_psycopg(engine: Engine, *, joined: bool = False) -> None:
         raise ValueError(f"the engine must be postgresql+psycopg (psycopg 3), not {kind}")
 
 
-def _lease(engine: Engine, transaction: bool) -> Lease:
+def _lease(engine: Engine, transaction: bool, deadline: float) -> Lease:
     reset_pool_after_fork(engine)
+    connecting.call_deadline = deadline
     try:
         for _ in range(_MAX_CLOSED):
             connection = engine.connect()
@@ -175,6 +177,8 @@ def _lease(engine: Engine, transaction: bool) -> Lease:
     except BaseException:
         _renew_pool(engine)
         raise
+    finally:
+        connecting.call_deadline = math.inf
     raise psycopg.OperationalError("the pool gave only connections that the server has closed")
 
 

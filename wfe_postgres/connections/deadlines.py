@@ -29,6 +29,20 @@ class DeadlineExceeded(psycopg.OperationalError):
     """The server did not answer before the deadline of the call; the connection is closed."""
 
 
+class _Connecting(threading.local):
+    """What limits the connection that this thread makes."""
+
+    call_deadline: float = math.inf
+    deadline: float = math.inf
+    longest: float = math.inf
+    """Seconds for one address."""
+    hosts: int = 1
+    """How many have not been tried."""
+
+
+connecting: _Connecting = _Connecting()
+
+
 class BoundedConnection(psycopg.Connection[Any]):
     """A psycopg connection on which no wait lasts longer than until `deadline`, a time of `monotonic()`.
 
@@ -40,6 +54,32 @@ class BoundedConnection(psycopg.Connection[Any]):
     """The deadline has passed, and a cancellation was sent."""
     cancelled: bool = False
     """A cancellation was sent at some time. It can reach the server late, and would then end a later statement."""
+
+    @classmethod
+    def connect_within(
+        cls, seconds: float, longest: float, hosts: int, *arguments: Any, **keywords: Any
+    ) -> "BoundedConnection":
+        """As `connect`, within the call's deadline and these seconds, divided by the hosts; `longest` for each."""
+        connecting.deadline = min(connecting.call_deadline, monotonic() + seconds)
+        connecting.longest, connecting.hosts = longest, hosts
+        connection = cls.connect(*arguments, **keywords)
+        connection.deadline = connecting.deadline
+        return connection
+
+    @classmethod
+    def _connect_gen(cls, *arguments: Any, **keywords: Any) -> Generator[Any, Any, Any]:
+        """Connects to one address; psycopg tries all in turn, and counts its `connect_timeout` for each."""
+        now = monotonic()
+        deadline = now + min(connecting.longest, (connecting.deadline - now) / max(connecting.hosts, 1))
+        connecting.hosts -= 1
+        gen = super()._connect_gen(*arguments, **keywords)
+        try:
+            ready = yield next(gen)
+            while monotonic() < deadline:
+                ready = yield gen.send(ready)
+        except StopIteration as done:
+            return done.value
+        raise psycopg.errors.ConnectionTimeout("connection timeout expired")
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         """See `psycopg.Connection.wait`. DeadlineExceeded: the server did not answer a cancellation either."""

@@ -10,11 +10,11 @@ import psycopg
 from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
-from wfe_postgres.connections.deadlines import BoundedConnection, monotonic
+from wfe_postgres.connections.deadlines import BoundedConnection
 
 _DRIVERS = {"postgres", "postgresql", "postgresql+psycopg"}
 _TLS_FOR_CERTAIN = {"require", "verify-ca", "verify-full"}
-_LONGEST_CONNECT = 10  # seconds
+_LONGEST_CONNECT = 10.0  # seconds
 _REQUIRE_AUTH_SINCE = 160000  # libpq's version
 _MAKES_CONNECTIONS = {"creator", "pool", "module"}
 """Options of `create_engine` by which an application makes the connections itself."""
@@ -32,33 +32,33 @@ def make_engine(url: str | URL, call_timeout: float | None, options: dict[str, A
         ours |= {"pool_size": 10, "max_overflow": 0, "pool_timeout": min(30.0, (call_timeout or 60.0) / 2)}
     ours |= options
     given = ours.get("connect_args", {})
-    ours["connect_args"] = _connect_arguments(parsed.query | given, longest_connect(call_timeout)) | given
+    longest = _longest_connect(call_timeout)
+    defaults = _connect_arguments(parsed.query | given, longest)
+    ours["connect_args"] = defaults | given
     if call_timeout is None:
         return create_engine(parsed, **ours)
     if own := sorted(_MAKES_CONNECTIONS & options.keys()):
         raise ValueError(f"with {own[0]}= no call_timeout can be kept: pass call_timeout=None, or use from_engine()")
-    engine = create_engine(parsed, module=_bounded_psycopg(call_timeout), **ours)
+    module = _bounded_psycopg(call_timeout / 2, longest if "connect_timeout" in defaults else math.inf)
+    engine = create_engine(parsed, module=module, **ours)
     event.listen(engine, "connect", _end_connect_timeout)
     return engine
 
 
-def longest_connect(call_timeout: float | None) -> int:
-    """How many seconds one try to connect may take: libpq counts whole ones, and at least 2."""
-    return _LONGEST_CONNECT if call_timeout is None else max(2, min(_LONGEST_CONNECT, int(call_timeout / 4)))
+def _longest_connect(call_timeout: float | None) -> float:
+    """How many seconds one try to connect may take, with all hosts."""
+    if call_timeout is None:
+        return _LONGEST_CONNECT
+    return min(_LONGEST_CONNECT, max(call_timeout / 4, min(2.0, call_timeout / 2)))
 
 
-def connect_reserve(call_timeout: float | None) -> float:
-    """How many seconds before its deadline a call begins no new try."""
-    return 0.0 if call_timeout is None else min(longest_connect(call_timeout), call_timeout / 2)
-
-
-def _bounded_psycopg(call_timeout: float) -> Any:
+def _bounded_psycopg(seconds: float, longest: float) -> Any:
     """The module psycopg, but for connections that have a deadline: at first one for what SQLAlchemy asks of them."""
 
     def connect(*arguments: Any, **keywords: Any) -> BoundedConnection:
-        connection = BoundedConnection.connect(*arguments, **keywords)
-        connection.deadline = monotonic() + connect_reserve(call_timeout)
-        return connection
+        named = keywords.get("hostaddr") or keywords.get("host") or os.environ.get("PGHOST", "")
+        hosts = str(named).count(",") + 1
+        return BoundedConnection.connect_within(seconds, longest / hosts, hosts, *arguments, **keywords)
 
     return SimpleNamespace(**vars(psycopg) | {"connect": connect})
 
@@ -82,12 +82,12 @@ def _parse(url: str | URL) -> URL:
     return parsed.set(drivername="postgresql+psycopg")
 
 
-def _connect_arguments(given: Mapping[str, Any], waiting: int) -> dict[str, Any]:
+def _connect_arguments(given: Mapping[str, Any], longest: float) -> dict[str, Any]:
     """What libpq is told, where neither the URL and `connect_args` (`given`) nor its environment say it."""
     defaults = {it.keyword.decode(): it.val for it in psycopg.pq.Conninfo.get_defaults()}
     arguments: dict[str, Any] = {"fallback_application_name": "wfe_postgres", "client_encoding": "utf8"}
     if "PGCONNECT_TIMEOUT" not in os.environ:
-        arguments["connect_timeout"] = waiting
+        arguments["connect_timeout"] = max(2, math.ceil(longest))  # libpq counts whole seconds, and at least 2
     mode = given.get("sslmode") or (defaults["sslmode"] or b"").decode()
     asked = "PGREQUIREAUTH" in os.environ or mode in _TLS_FOR_CERTAIN
     if not asked and psycopg.pq.version() >= _REQUIRE_AUTH_SINCE:

@@ -141,7 +141,7 @@ def classify(error: BaseException, *, sent: bool = True, timed_out: bool = False
         return _without_connection(driver, state, error)
     if timed_out and state == _QUERY_CANCELED:
         reason = "the call reached its deadline (call_timeout), and its statement was cancelled"
-        return Failure(Kind.ROLLED_BACK, PersistenceError(reason, state, retryable=True, original=error))
+        return Failure(Kind.FINAL, PersistenceError(reason, state, retryable=True, original=error))
     kind = _kind(error, state)
     if state in _STORE_MISSING:
         return Failure(kind, _not_ready(state, schema, error))

@@ -28,6 +28,7 @@ _FIRST_PAUSE = 0.01
 _LONGEST_PAUSE = 1.0
 _MOST_UNKNOWN = 8
 """How often a call tries to connect when the reason of the failure is not recognized."""
+_SHARE_OF_A_TRY = 2 / 3
 _MAYBE_COMMITTED = (Kind.LOST, Kind.NOT_CONFIRMED)
 
 
@@ -36,8 +37,8 @@ class PooledRunner:
 
     In seconds: `retry_budget`, what one call may spend on retries (0: none); `timeout`, how long it may take in all.
     A write whose answer was lost is retried with `may_have_committed`; if its outcome cannot be determined in time, the
-    call raises `OutcomeUnknownError`. No retry begins in the last `connect_reserve` seconds before the call's deadline,
-    because it could still be connecting then.
+    call raises `OutcomeUnknownError`. One try takes at most two thirds of the time that is left, so that after one that
+    hangs there is time for another.
     """
 
     def __init__(
@@ -47,7 +48,6 @@ class PooledRunner:
         *,
         retry_budget: float = 0.0,
         timeout: float = math.inf,
-        connect_reserve: float = 0.0,
     ) -> None:
         if not retry_budget >= 0:
             raise ValueError("retry_budget is a number of seconds from 0 up")
@@ -55,7 +55,6 @@ class PooledRunner:
         self.schema = schema
         self._retry_budget = retry_budget
         self.timeout = timeout
-        self._connect_reserve = connect_reserve
         self._closed = False
 
     def close(self) -> None:
@@ -79,14 +78,15 @@ class PooledRunner:
     @contextmanager
     def transaction(self) -> Iterator[JoinedRunner]:
         """See `StatementRunner`. `OutcomeUnknownError`: the connection was lost while it was being committed."""
-        lease = self._retry(lambda _: self._leased(), monotonic() + self.timeout, None)
+        deadline = monotonic() + self.timeout
+        lease = self._retry(lambda _: self._leased(deadline), deadline, None)
         with ended(_confirmed(lease), lease.driver, self.timeout, _error_of_commit):
             yield JoinedRunner(join(lease.connection), self.schema, self.timeout)
 
-    def _leased(self) -> Lease | Failure:
+    def _leased(self, deadline: float) -> Lease | Failure:
         try:
             self.require_open()
-            return self._open(True)
+            return self._open(True, deadline)
         except CATCHABLE as error:
             return classify(error, sent=False)
 
@@ -96,7 +96,7 @@ class PooledRunner:
 
     def _retry(self, step: Callable[[bool], _T | Failure], deadline: float, ids: tuple[str, ...] | None) -> _T:
         """The step's result, retried as its failures and the time allow. `ids`: `None` for a read."""
-        until = min(monotonic() + self._retry_budget, deadline - self._connect_reserve)
+        until = deadline
         may_have_committed = False
         pause = _FIRST_PAUSE
         tries = 0
@@ -109,6 +109,8 @@ class PooledRunner:
                         "the answer to a write was lost; its outcome was determined by a retry: %s", _named(ids)
                     )
                 return result
+            if tries == 1:
+                until = min(deadline, monotonic() + self._retry_budget)
             may_have_committed = may_have_committed or (result.kind in _MAYBE_COMMITTED and ids is not None)
             is_final = result.kind is Kind.FINAL or (result.kind is Kind.UNKNOWN_CONNECT and tries >= _MOST_UNKNOWN)
             wait = random.uniform(0, pause)  # full jitter: hosts that failed together do not come back together
@@ -126,10 +128,10 @@ class PooledRunner:
         sent = False
         try:
             self.require_open()
-            lease = self._open(transaction)
+            lease = self._open(transaction, deadline)
             with lease as connection:
                 sent = True
-                set_timeout(lease.driver, deadline - monotonic())
+                set_timeout(lease.driver, (deadline - monotonic()) * _SHARE_OF_A_TRY)
                 execute = partial(run_by_sqlalchemy, connection, self.schema)
                 result = attempt(execute, may_have_committed)
                 if may_have_committed:

@@ -14,7 +14,7 @@ from wfe_postgres.orm import WorkflowRow
 def session_source(make: sessionmaker[Any]) -> Open:
     """Leases connections of new sessions, one per call. ValueError, at the first call: they are not psycopg 3's."""
 
-    def lease(transaction: bool) -> Lease:
+    def lease(transaction: bool, _: float) -> Lease:
         session = make()
         require_psycopg(session.get_bind(mapper=WorkflowRow).engine)
         try:
