@@ -21,11 +21,12 @@ from io import StringIO
 
 from alembic import context
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, MetaData, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from wfe_postgres.codec.validation import schema_name
+from wfe_postgres.connections.engines import parse_url
 from wfe_postgres.orm import SCHEMA, Base
 from wfe_postgres.orm.base import version_table
 from wfe_postgres.schema.revisions import STORE_FUNCTION, TABLES
@@ -142,7 +143,7 @@ def database() -> Engine:
     if not url:
         raise CommandError("set WFE_DATABASE_URL: postgresql://user:password@host:port/database")
     return create_engine(
-        make_url(url).set(drivername="postgresql+psycopg"),
+        parse_url(url),
         poolclass=NullPool,
         connect_args={"prepare_threshold": None},
     )

@@ -90,7 +90,8 @@ class PostgresRepositories(
 class PostgresPersistenceProvider(PostgresRepositories, TransactionalProvider):
     """WFE's persistence on PostgreSQL. Thread-safe; a provider that was made before a fork works in the child process.
 
-    - `url`: `postgresql://user:password@host:port/database`, or a SQLAlchemy `URL`.
+    - `url`: `postgresql://user:password@host:port/database`, or a SQLAlchemy `URL`. The host can be a list
+      (`host1:5432,host2:5433`) or the directory of a Unix socket (`%2Frun%2Fpostgresql`), as in a URL for psql.
     - `schema`: the schema of the tables.
     - `command_lease`: seconds for which a scheduled command is leased to the host that runs it.
     - `retry_budget`: seconds that one call may spend on retries after transient errors; 0 switches retries off.

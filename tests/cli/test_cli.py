@@ -44,6 +44,12 @@ def test_unreachable_server_is_reported(command: Command, name: str) -> None:
     assert line == "cannot connect to wfe:***@localhost:1/wfe: no server answers there: is PostgreSQL running?"
 
 
+def test_hosts_that_cannot_be_reached_are_named(command: Command) -> None:
+    for hosts, shown in {"127.0.0.1:1,localhost:1": "127.0.0.1,localhost", "%2Fnonexistent": "/nonexistent"}.items():
+        line = error_line(command("check", "--url", f"postgresql://wfe:{SECRET}@{hosts}/wfe"), 3)
+        assert line == f"cannot connect to wfe:***@{shown}/wfe: no server answers there: is PostgreSQL running?"
+
+
 def test_password_with_at_sign_is_not_shown(command: Command) -> None:
     line = error_line(command("check", "--url", "postgresql://wfe:begin@rest@localhost:1/wfe"), 3)
     assert line.startswith("cannot connect: ")

@@ -7,7 +7,6 @@ from enum import IntEnum
 from typing import NoReturn
 
 import typer
-from sqlalchemy import make_url
 
 from wfe_postgres import (
     CorruptRowError,
@@ -20,6 +19,7 @@ from wfe_postgres import (
     WorkflowNotFoundError,
 )
 from wfe_postgres.cli.text import in_one_line
+from wfe_postgres.connections.engines import parse_url
 from wfe_postgres.embedded import EmbeddedPostgresError
 
 RETRY_BUDGET = 2.0
@@ -102,5 +102,6 @@ def to_address(url: str | None) -> str:
     """The address in the URL without its password; empty if a second `@` makes the password ambiguous."""
     if not url or url.count("@") > 1:
         return ""
-    parsed = make_url(url)
-    return f" to {parsed.set(password=None, query={}).render_as_string().partition('//')[2]}"
+    parsed = parse_url(url)
+    parsed = parsed.set(host=parsed.host or str(parsed.query.get("host", "")), password=None, query={})
+    return f" to {parsed.render_as_string().partition('//')[2]}"

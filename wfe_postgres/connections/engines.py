@@ -2,11 +2,14 @@
 
 import math
 import os
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -26,7 +29,7 @@ def make_engine(url: str | URL, call_timeout: float | None, options: dict[str, A
     ValueError: the URL is none of PostgreSQL's; its text is not repeated, because a password may be in it. Or an
     option makes the connections, on which then no `call_timeout` could be kept.
     """
-    parsed = _parse(url)
+    parsed = parse_url(url)
     ours: dict[str, Any] = {"hide_parameters": True}
     if "poolclass" not in options:
         ours |= {"pool_size": 10, "max_overflow": 0, "pool_timeout": min(30.0, (call_timeout or 60.0) / 2)}
@@ -72,24 +75,43 @@ def _end_connect_timeout(connection: psycopg.Connection[Any], _: object) -> None
     connection.deadline = math.inf
 
 
-def _parse(url: str | URL) -> URL:
-    try:
+def parse_url(url: str | URL) -> URL:
+    """The URL as SQLAlchemy reads it, or else libpq. ValueError, which does not repeat its text: neither can."""
+    parsed, is_text = None, not isinstance(url, URL)
+    with suppress(ArgumentError, ValueError, TypeError):
         parsed = make_url(url)
-    except (ArgumentError, ValueError, TypeError):
-        parsed = None
+    if parsed is None or re.search("[%,]" if is_text else "%", parsed.host or ""):
+        with suppress(ArgumentError, ValueError, psycopg.Error):
+            parsed = _parse_by_libpq(parsed.render_as_string(False) if parsed else str(url))
     if parsed is None or parsed.drivername not in _DRIVERS:
         raise ValueError("the URL must look like postgresql://user:password@host:port/database")
+    host, port = str(parsed.query.get("host", "")), parsed.query.get("port")
+    if isinstance(port, str) and "," not in port:  # it counts for all hosts; SQLAlchemy asks for one for each
+        parsed = parsed.update_query_dict({"port": ",".join([port] * (host.count(",") + 1))})
     return parsed.set(drivername="postgresql+psycopg")
 
 
+def _parse_by_libpq(url: str) -> URL:
+    """`host1:5432,host2:5433` and `%2Fdirectory`, which SQLAlchemy takes only as options of the query."""
+    scheme, _, rest = url.partition("://")
+    address, _, query = rest.partition("?")
+    found = {name: str(value) for name, value in conninfo_to_dict(f"postgresql://{address}").items()}
+    hosts: dict[str, str] = {name: found[name] for name in ("host", "port") if name in found}
+    int(hosts.get("port", "").replace(",", "") or 0)  # ValueError: it is no number
+    given = make_url(f"{scheme}://?{query}").set(username=found.get("user"), password=found.get("password"))
+    return given.set(database=found.get("dbname"), query=hosts).update_query_dict(given.query)
+
+
 def _connect_arguments(given: Mapping[str, Any], longest: float) -> dict[str, Any]:
-    """What libpq is told, where neither the URL and `connect_args` (`given`) nor its environment say it."""
-    defaults = {it.keyword.decode(): it.val for it in psycopg.pq.Conninfo.get_defaults()}
+    """What libpq is told, where the URL and `connect_args` (`given`), its service and environment do not say it."""
+    # libpq tells what it has merged only of a connection; this one it refuses before it opens a socket.
+    told = {name: str(given[name]) for name in ("service", "sslmode", "sslrootcert") if name in given}
+    refused = psycopg.pq.PGconn.connect_start(make_conninfo(**told | {"target_session_attrs": "?"}).encode())
+    merged = {**{it.keyword.decode(): (it.val or b"").decode() for it in refused.info}, **given}
     arguments: dict[str, Any] = {"fallback_application_name": "wfe_postgres", "client_encoding": "utf8"}
-    if "PGCONNECT_TIMEOUT" not in os.environ:
+    if not merged["connect_timeout"]:
         arguments["connect_timeout"] = max(2, math.ceil(longest))  # libpq counts whole seconds, and at least 2
-    mode = given.get("sslmode") or (defaults["sslmode"] or b"").decode()
-    asked = "PGREQUIREAUTH" in os.environ or mode in _TLS_FOR_CERTAIN
+    asked = merged.get("require_auth") or merged["sslmode"] in _TLS_FOR_CERTAIN
     if not asked and psycopg.pq.version() >= _REQUIRE_AUTH_SINCE:
         # With the default sslmode=prefer anyone on the way can decline TLS and then ask for the password in clear.
         arguments["require_auth"] = "!password"

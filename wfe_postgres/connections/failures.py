@@ -86,6 +86,8 @@ _CONNECT_FINAL = (
         "the server asks for the password in clear, without TLS: add sslmode=require or require_auth=password",
     ),
     (r'invalid (?:connection|URI query) (?:option|parameter)[^"]*"([^"]*)"', "libpq does not know the option {}"),
+    (r'definition of service "([^"]*)" not found', "libpq's service file has no service {}"),
+    (r"service file", "libpq's service file is missing or invalid"),
     (
         r'invalid .* for connection option "(\w+)"|invalid (\w+) (?:value|number)|bad value for (\w+)',
         "the value of the option {} is invalid",
