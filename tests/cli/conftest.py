@@ -21,9 +21,8 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
         with pytest.raises(SystemExit) as end:
             main()
         result = Result(end.value.code, *capfd.readouterr())
-        output = result.output + result.reported_errors
-        assert SECRET not in output
-        assert "Traceback" not in output
+        assert SECRET not in result.output + result.reported_errors
+        assert "Traceback" not in result.reported_errors
         return result
 
     return call

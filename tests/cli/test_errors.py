@@ -123,6 +123,38 @@ def test_kind_does_not_depend_on_quoted_texts_and_numbers(
     assert len(json.loads(succeeded(cli("errors", "--group", "--json")).output)) == (1 if is_one_kind else 2)
 
 
+def raised_by(exception: str) -> str:
+    """The traceback of an exception that was raised while another one was handled."""
+    frame = '  File "/srv/shop/payment.py", line 41, in charge\n    send()\n           ^^^^^^\n'
+    first = f"Traceback (most recent call last):\n{frame}OSError: closed"
+    return f"{first}\n\nDuring handling of it:\n\nTraceback (most recent call last):\n{frame * 2}{exception}\n"
+
+
+def test_kind_of_traceback_is_that_of_its_exception(
+    cli: Command, provider: PostgresPersistenceProvider, raised: Callable[..., None], columns: int
+) -> None:
+    raised("w", raised_by("shop.Timeout: after 30 s\n  to b\nno"), raised_by("shop.Timeout: after 3 s"), raised_by("E"))
+    lines = succeeded(cli("errors", "--group")).lines
+    assert (lines[0], lines[2]) == ("2 errors  charge of order", "  shop.Timeout: after 30 s")
+    assert (lines[4], lines[6]) == ("1 error  charge of order", "  E")
+    assert lines[7:] == []
+    assert [line for line in succeeded(cli("show", "w")).lines if "Timeout" in line] == [
+        "  shop.Timeout: after 30 s (3 errors)"
+    ]
+    assert ("shop.Timeout" in "\n".join(succeeded(cli("list")).lines)) or columns == 80
+    assert any("in charge" in line for line in succeeded(cli("errors", "w")).lines)  # in full
+
+
+@pytest.mark.parametrize("message", ["Traceback lost", 'File "a"\n  File "b"\nc', 'Traceback (\n  File "x", line 1'])
+def test_message_that_is_no_whole_traceback_is_shown_from_its_beginning(
+    cli: Command, raised: Callable[..., None], message: str
+) -> None:
+    raised("w", message)
+    [found] = json.loads(succeeded(cli("errors", "--group", "--json")).output)
+    assert found["message"] == message.splitlines()[0]
+    assert message.splitlines()[0] in succeeded(cli("show", "w")).output
+
+
 def test_kinds_beyond_the_limit_are_counted(cli: Command, raised: Callable[..., None], columns: int) -> None:
     raised("w", "one", "one", "two", "two", "two", "three")
     assert succeeded(cli("errors", "--group", "--limit", "1")).lines == [

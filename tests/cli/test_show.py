@@ -16,17 +16,17 @@ do_reserve  Complete  2.5 s  2 retries
 │   ├── do_one  Complete  2.5 s
 │   │   └── do_label  Running  for \d+ d \d+ h
 │   ├── do_two  Failed  2.5 s
-│   │   ValueError: (no such shelf )+no such sh … \(2 errors\)
+│   │     ValueError: (no such shelf )+no such sh … \(2 errors\)
 │   └── do_three  Sleeping
-│       slept until 2026-01-31 13:00:00 UTC, \d+ d \d+ h ago
+│         slept until 2026-01-31 13:00:00 UTC, \d+ d \d+ h ago
 ├── do_open  WaitingForEvent
-│   waits for event paid / key-open: open
+│     waits for event paid / key-open: open
 ├── do_held  WaitingForEvent
-│   waits for event paid / key-held: held by worker-held, expires in (2 d|1 d 23 h)
+│     waits for event paid / key-held: held by worker-held, expires in (2 d|1 d 23 h)
 ├── do_lapsed  WaitingForEvent
-│   waits for event paid / key-lapsed: open, the token of worker-lapsed expired 2 d ago
+│     waits for event paid / key-lapsed: open, the token of worker-lapsed expired 2 d ago
 └── do_alone  WaitingForEvent
-    waits for event paid / nobody, but has no subscription
+      waits for event paid / nobody, but has no subscription
 """
 
 

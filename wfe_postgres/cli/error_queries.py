@@ -5,12 +5,26 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Executable, Select, Table, Text, and_, func, literal_column, or_, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Executable,
+    Select,
+    Table,
+    Text,
+    and_,
+    case,
+    func,
+    literal_column,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from wfe_postgres.cli.catalogue import Catalogue, workflows
 from wfe_postgres.cli.lookups import pointers
+from wfe_postgres.cli.text import AFTER_FRAME, FRAME, TRACEBACK
 from wfe_postgres.codec.decoding import read_error
 from wfe_postgres.codec.fields import ERROR_FIELDS, columns_of
 from wfe_postgres.codec.validation import checked, text, timestamp
@@ -34,9 +48,17 @@ MAX_GROUPED = 100_000
 MAX_MESSAGE = 200
 """How many characters of the first line of a message decide its kind."""
 
-_FIRST_LINE = builtin.split_part(
-    builtin.ltrim(errors.c.message, literal_column("E' \\t\\r\\n'")), literal_column("E'\\n'"), literal_column("1")
+
+def _literal(text: str) -> ColumnElement[str]:
+    return literal_column("E'{}'".format(text.replace("\\", "\\\\")))
+
+
+_LAST_FRAME = builtin.split_part(errors.c.message, _literal(FRAME), literal_column("-1"))
+_EXCEPTION = case(
+    (builtin.starts_with(errors.c.message, _literal(TRACEBACK)), builtin.substring(_LAST_FRAME, _literal(AFTER_FRAME)))
 )
+_TELLING = builtin.ltrim(func.coalesce(_EXCEPTION, errors.c.message), literal_column("E' \\t\\r\\n'"))
+_FIRST_LINE = builtin.split_part(_TELLING, literal_column("E'\\n'"), literal_column("1"))
 _FIRST_PART = builtin.left(_FIRST_LINE, literal_column(str(MAX_MESSAGE)))
 _WITHOUT_QUOTES = builtin.regexp_replace(
     _FIRST_PART,
@@ -50,8 +72,8 @@ SHAPE: ColumnElement[str] = builtin.regexp_replace(
     literal_column("'*'"),
     literal_column("'g'"),
 )
-"""The first line of a message without what differs between two errors of one kind: quoted texts, and words with digits
-(numbers, ids, times, addresses)."""
+"""The first line of a message (of a traceback, the one that names the exception) without what differs between two
+errors of one kind: quoted texts, and words with digits (numbers, ids, times, addresses)."""
 
 _STEP = func.coalesce(
     pointers.c.step_name, sql_cast(literal_column("'step '"), Text()) + sql_cast(pointers.c.step_id, Text())
@@ -163,7 +185,7 @@ def group_errors(
 
 _WANTED = func.unnest(texts_parameter("ids")).table_valued("id", name="wanted").render_derived()
 _LAST = (
-    select(builtin.left(errors.c.message, literal_column("500")).label("message"))
+    select(builtin.left(_TELLING, literal_column("500")).label("message"))
     .where(errors.c.workflow_id == _WANTED.c.id)
     .order_by(errors.c.error_time.desc(), errors.c.id.desc())
     .limit(literal_column("1"))

@@ -34,7 +34,8 @@ def errors(
 
     The messages are those of the exceptions that the steps raised, as stored by the hosts. With --group, errors of
     one step of a definition are of one kind if the first lines of their messages are equal, apart from quoted texts
-    and words with digits; the newest message of each kind is shown.
+    and words with digits; the newest message of each kind is shown. Of a Python traceback the line that names the
+    exception is compared and shown.
 
     \b
     Example:

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
 import typer
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
@@ -23,7 +24,7 @@ from wfe_postgres.cli.options import Json, Schema, Url, Workflow
 from wfe_postgres.cli.provider import find, provider_on, reported_errors
 from wfe_postgres.cli.screen import PIPE_WIDTH, STYLES, make_console, print_json
 from wfe_postgres.cli.screen import show as print_all
-from wfe_postgres.cli.text import at, distance, in_one_line, next_run, plain, span
+from wfe_postgres.cli.text import at, distance, in_one_line, next_run, plain, span, telling
 from wfe_postgres.cli.tree import MAX_DEPTH, Elided, Forest, Node, shown
 from wfe_postgres.contract.models import FINISHED_POINTERS
 from wfe_postgres.orm import SCHEMA
@@ -172,11 +173,10 @@ def label(node: Node, details: Details) -> RenderableType:
     )
     for remark in remarks(node, details.now):
         head.append(f"  {remark}", "dim")
-    lines = [head]
-    lines += [Text(wait, "magenta") for wait in waits(pointer, details)]
+    below = [Text(wait, "magenta") for wait in waits(pointer, details)]
     if errors := details.errors.get(pointer.id):
-        lines.append(Text(last_of(errors), "red"))
-    return Text("\n").join(lines)
+        below.append(Text(last_of(errors), "red"))
+    return Group(head, *(Padding(line, (0, 0, 0, 2)) for line in below))
 
 
 def remarks(node: Node, now: datetime) -> Iterator[str]:
@@ -221,7 +221,7 @@ def holder(subscription: EventSubscription, now: datetime) -> str:
 
 def last_of(errors: list[ExecutionError]) -> str:
     """The message of the last error in one line, and the number of errors."""
-    message = in_one_line(errors[0].message)
+    message = in_one_line(telling(errors[0].message))
     if len(message) > MAX_MESSAGE_LENGTH:
         message = f"{message[:MAX_MESSAGE_LENGTH]} …"
     return message if len(errors) == 1 else f"{message} ({len(errors):,} errors)"

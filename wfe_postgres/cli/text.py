@@ -1,11 +1,23 @@
 """Formatting of times, durations and untrusted texts."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 from wfe_postgres import WorkflowStatus
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UNITS = (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1), ("s", 1, "", 0))
+
+TRACEBACK = "Traceback ("
+FRAME = '\n  File "'
+AFTER_FRAME = r"^[^\n]*(?:\n[ \t][^\n]*)*\n([^ \t\n][^\n]*)"
+"""How a Python traceback begins, and a frame in it; what follows its last frame is the exception, in parentheses."""
+
+
+def telling(message: str) -> str:
+    """The message of an error; of a traceback, the line that names the exception."""
+    exception = re.match(AFTER_FRAME, message.rpartition(FRAME)[2]) if message.startswith(TRACEBACK) else None
+    return exception[1] if exception else message
 
 
 def plain(text: str) -> str:
