@@ -97,6 +97,18 @@ class CutAfter(Fault):
         raise Cut(chunk[: self.bytes_left], self.then)
 
 
+class EndAfter(CutAfter):
+    """The same, but the connection is closed without a reset, as by a server that ends."""
+
+    def passed(self, chunk: bytes, *, request: bool) -> bytes:
+        """See `Fault`."""
+        try:
+            return super().passed(chunk, request=request)
+        except Cut as cut:
+            cut.then()
+            raise ConnectionError from None
+
+
 @dataclass
 class CutLarge(Fault):
     """Connections with a request of more than `limit` bytes are reset, as by a server that is out of memory."""
