@@ -119,6 +119,26 @@ def test_values_above_the_call_size_limit_are_rejected(monkeypatch: pytest.Monke
         provider.create_new_workflow(WorkflowInstance("order", 1, execution_pointers=pointers))
 
 
+def test_workflow_that_postgresql_could_not_read_back_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call stays within its own limit; the workflow has grown over several."""
+    monkeypatch.setattr("wfe_postgres.codec.change_tracking.MAX_WORKFLOW_BYTES", 2000)
+    provider = InMemoryPersistenceProvider()
+    instance = WorkflowInstance("order", 1, execution_pointers=[ExecutionPointer(1, outcome="x" * 800)])
+    provider.create_new_workflow(instance)
+    instance.execution_pointers.append(ExecutionPointer(1, outcome="x" * 800))
+    provider.persist_workflow(instance)
+    stored = provider.get_workflow_instance(instance.id)
+    instance.data = "x" * 800
+    for revision in (instance.revision, None):
+        instance.revision = revision
+        with pytest.raises(SerializationError, match="read back") as caught:
+            provider.persist_workflow(instance)
+        assert caught.value.path == "execution_pointers"
+    with pytest.raises(SerializationError, match="read back"):
+        provider.create_new_workflow(WorkflowInstance("order", 1, data="x" * 2000))
+    assert provider.get_workflow_instance(instance.id) == stored
+
+
 def test_command_lease_of_zero_is_rejected() -> None:
     with pytest.raises(ValueError, match="command_lease"):
         InMemoryPersistenceProvider(command_lease=0)
