@@ -113,10 +113,13 @@ class Lease(AbstractContextManager[Connection]):
         status = self.driver.pgconn.transaction_status
         if status == TransactionStatus.IDLE and not was_cancelled(self.driver):
             set_timeout(self.driver, math.inf)
-            if self._before:
-                self.driver.autocommit = self._before[0]
-                if self._in_transaction:
-                    self.driver.isolation_level = self._before[1]
+            try:
+                if self._before:
+                    self.driver.autocommit = self._before[0]
+                    if self._in_transaction:
+                        self.driver.isolation_level = self._before[1]
+            except CATCHABLE:
+                self.connection.invalidate()
         elif not (self.connection.closed or self.connection.invalidated):
             if status == TransactionStatus.ACTIVE:  # interrupted in a statement, which would go on in the server
                 with suppress(psycopg.Error):

@@ -91,7 +91,8 @@ def require_ready(connection: psycopg.Connection[Any]) -> None:
     if connection.pgconn.pipeline_status != PipelineStatus.OFF:
         raise PersistenceError("the connection is in pipeline mode: leave the block of Connection.pipeline() first")
     encoding = connection.pgconn.parameter_status(b"client_encoding")
-    if encoding and encoding != b"UTF8":  # nothing is known of a connection that is closed
+    # Nothing is known of a connection that is closed; PgBouncer repeats the name as it was asked for.
+    if encoding and encoding.upper().replace(b"-", b"") != b"UTF8":
         raise _wrong_encoding(encoding.decode())
 
 

@@ -80,10 +80,12 @@ def _state(connection: Connection, schema: str) -> tuple[str | None, set[str], l
 def _require_utf8(connection: Connection, *, exists: bool) -> None:
     """StoreNotReadyError: a new store could not take every text. One that exists goes on working, with a warning."""
     if (encoding := database_encoding(connection)) != "UTF8":
-        reason = f"the encoding of the database is {encoding}, which lacks characters: a store needs a database in UTF8"
         if not exists:
-            raise StoreNotReadyError(f"{reason} (CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0)")
-        logger.warning(reason)
+            raise StoreNotReadyError(
+                f"the encoding of the database is {encoding}, and a store needs UTF8: "
+                "CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+            )
+        logger.warning("the database's encoding %s lacks characters: texts that have them are refused", encoding)
 
 
 def _upgrade_from(found: str | None, engine: Engine, schema: str, timeout: float, repairs: Repairs = ()) -> None:
