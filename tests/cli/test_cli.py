@@ -192,6 +192,8 @@ def test_help_explains_exit_codes(command: Command) -> None:
 def test_missing_store_is_reported(command: Command, empty_database_url: str, name: str) -> None:
     line = error_line(command(name, *ARGUMENTS[name], "--url", empty_database_url), 2)
     assert "run `wfe-postgres upgrade`" in line
+    line = error_line(command(name, *ARGUMENTS[name], "--url", empty_database_url, "--schema", "tenant"), 2)
+    assert "run `wfe-postgres upgrade --schema tenant`" in line
 
 
 def test_version_option_prints_version(command: Command) -> None:

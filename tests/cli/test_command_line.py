@@ -1,6 +1,7 @@
 """Options before the command's name, invalid command lines, shell completion, and output that cannot be written."""
 
 import os
+import pty
 import subprocess
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from tests.cli.running import ARGUMENTS, Command, error_line, succeeded
 from tests.cli.scenarios import everything
-from tests.cli.test_screens import start_process
+from tests.cli.test_screens import read_until, start_process
 from wfe_postgres import PostgresPersistenceProvider, WorkflowInstance, WorkflowStatus
 
 
@@ -90,6 +91,30 @@ def test_output_that_cannot_be_written_is_reported(
         assert process.stderr is not None
         assert process.stderr.read() == b"wfe-postgres: cannot write the output: No space left on device\n"
     assert process.returncode == 4
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [("show", "unknown"), ("unknown",)])
+def test_error_that_cannot_be_written_has_an_exit_code(database_url: str, arguments: tuple[str, ...]) -> None:
+    with (
+        open("/dev/full", "wb") as full,  # noqa: PTH123
+        start_process(database_url, *arguments, stdout=subprocess.PIPE, stderr=full) as process,
+    ):
+        assert process.stdout is not None
+        assert process.stdout.read() == b""
+    assert process.returncode == 4
+
+
+def test_errors_on_a_terminal_are_folded_between_words(database_url: str) -> None:
+    controller, terminal = pty.openpty()
+    name = "an-order " * 20
+    with start_process(database_url, "show", name, stdout=subprocess.PIPE, stderr=terminal) as process:
+        os.close(terminal)
+        lines = read_until(controller, lambda _: False).decode().splitlines()
+    os.close(controller)
+    assert (process.returncode, len(lines)) == (1, 3)
+    assert " ".join(line.strip() for line in lines) == f"wfe-postgres: there is no workflow {name!r}".strip()
+    assert all(len(line) <= 80 for line in lines)
 
 
 def test_closed_pipe_does_not_stop_the_change_of_workflows(

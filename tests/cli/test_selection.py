@@ -93,6 +93,29 @@ def test_selection_that_is_not_confirmed_changes_nothing(
 
 
 @pytest.mark.usefixtures("family")
+def test_closed_standard_input_is_no_answer(cli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    result = cli("suspend", "--definition", "parcel")
+    assert result.code == 1
+    assert result.reported_errors.endswith("[y/N]: \nwfe-postgres: nothing was changed; --yes answers the question\n")
+
+
+@pytest.mark.usefixtures("family")
+def test_interrupted_question_changes_nothing(
+    cli: Command, provider: PostgresPersistenceProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted:
+        def readline(self) -> str:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.stdin", Interrupted())
+    result = cli("suspend", "--definition", "parcel")
+    assert (result.code, result.output) == (130, "")
+    assert result.reported_errors.endswith("Suspend it? [y/N]: \n")  # the prompt of the shell begins a line
+    assert of_status(provider, WorkflowStatus.SUSPENDED) == set()
+
+
+@pytest.mark.usefixtures("family")
 def test_selection_that_is_confirmed_is_changed(
     cli: Command, provider: PostgresPersistenceProvider, answer: Callable[[str], None]
 ) -> None:

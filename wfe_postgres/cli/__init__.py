@@ -5,6 +5,7 @@ and event payloads are never printed, not even with --json: they may contain cus
 """
 
 import sys
+from contextlib import suppress
 from typing import Annotated, NoReturn
 
 import typer
@@ -89,5 +90,6 @@ def run() -> NoReturn:
         app(prog_name="wfe-postgres")
     except OSError as error:
         discard_output()
-        typer.echo(f"wfe-postgres: cannot write the output: {error.strerror}", err=True)
+        with suppress(OSError):  # if it is standard error that cannot be written
+            typer.echo(f"wfe-postgres: cannot write the output: {error.strerror}", err=True)
     sys.exit(ExitCode.NO_OUTPUT)

@@ -1,6 +1,5 @@
 """Changes the status of the workflows that a command line names or selects, and reports each."""
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from wfe_postgres import (
 )
 from wfe_postgres.cli.catalogue import Catalogue
 from wfe_postgres.cli.lookups import Found, Step, find_workflow, unfinished_steps
-from wfe_postgres.cli.provider import RETRY_BUDGET, ExitCode, complain, fail, provider_on, reported_errors
+from wfe_postgres.cli.provider import RETRY_BUDGET, ExitCode, ask, complain, provider_on, reported_errors
 from wfe_postgres.cli.screen import ignored_closed_pipe, print_json, print_sentence
 from wfe_postgres.cli.text import counted, plain
 
@@ -124,13 +123,7 @@ def confirm(verb: Verb, selected: list[Found]) -> None:
     if len(kinds) > MAX_KINDS:
         typer.echo(f"  {sum(number for _, number in kinds[MAX_KINDS:]):,} others", err=True)
     object = "it" if len(selected) == 1 else "them"
-    # On standard error, and not by typer.confirm, which writes to standard output all the same.
-    typer.echo(f"{verb.name.capitalize()} {object}?{verb.warning} [y/N]: ", nl=False, err=True)
-    answer = sys.stdin.readline()
-    if not answer.endswith("\n"):
-        typer.echo(err=True)
-    if answer.strip().lower() not in ("y", "yes"):
-        fail("nothing was changed; --yes answers the question", ExitCode.NO)
+    ask(f"{verb.name.capitalize()} {object}?{verb.warning}")
 
 
 def change_all(task: Task, selected: Sequence[Found | str]) -> None:

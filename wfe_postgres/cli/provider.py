@@ -1,12 +1,14 @@
-"""Create a provider from the options, find a workflow, and turn exceptions into a one-line message and an exit code."""
+"""Create a provider from the options, find a workflow, ask, and turn exceptions into messages and exit codes."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import NoReturn
 
 import typer
+from rich.text import Text
 
 from wfe_postgres import (
     CorruptRowError,
@@ -18,9 +20,11 @@ from wfe_postgres import (
     WorkflowInstance,
     WorkflowNotFoundError,
 )
+from wfe_postgres.cli.screen import make_console, show
 from wfe_postgres.cli.text import in_one_line
 from wfe_postgres.connections.engines import parse_url
 from wfe_postgres.embedded import EmbeddedPostgresError
+from wfe_postgres.orm import SCHEMA
 
 RETRY_BUDGET = 2.0
 """Seconds for retries when the server does not answer; short because the command is interactive."""
@@ -44,7 +48,11 @@ def provider_on(url: str | None, schema: str) -> Iterator[PostgresPersistencePro
     if not url:
         raise ValueError("no database: pass --url postgresql://user:password@host:port/name or set WFE_DATABASE_URL")
     with PostgresPersistenceProvider(url, schema=schema, retry_budget=RETRY_BUDGET) as provider:
-        yield provider
+        try:
+            yield provider
+        except StoreNotReadyError as error:
+            command = "wfe-postgres upgrade" + (f" --schema {schema}" if schema != SCHEMA else "")
+            raise StoreNotReadyError(str(error).replace("wfe-postgres upgrade", command)) from error
 
 
 def find(provider: PostgresPersistenceProvider, id_or_name: str) -> WorkflowInstance:
@@ -88,14 +96,31 @@ class _ErrorLogHandler(logging.Handler):
 
 
 def complain(message: str) -> None:
-    """Print an error message in one line."""
-    typer.echo(f"wfe-postgres: {in_one_line(message)}", err=True)
+    """Print an error message in one line, on a terminal folded between words."""
+    line = f"wfe-postgres: {in_one_line(message)}"
+    if sys.stderr is not None and sys.stderr.isatty():
+        show(make_console(stderr=True), Text(line))
+    else:
+        typer.echo(line, err=True)
 
 
 def fail(message: str, code: ExitCode) -> NoReturn:
     """Print an error message in one line and exit."""
     complain(message)
     raise typer.Exit(code)
+
+
+def ask(question: str) -> None:
+    """Ask on standard error, so that standard output can be redirected. Exits unless the answer is yes."""
+    typer.echo(f"{question} [y/N]: ", nl=False, err=True)
+    answer = ""
+    try:
+        answer = sys.stdin.readline() if sys.stdin is not None else ""
+    finally:
+        if not answer.endswith("\n"):  # the end of the input, or Ctrl-C
+            typer.echo(err=True)
+    if answer.strip().lower() not in ("y", "yes"):
+        fail("nothing was changed; --yes answers the question", ExitCode.NO)
 
 
 def to_address(url: str | None) -> str:

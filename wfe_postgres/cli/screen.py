@@ -76,12 +76,15 @@ def discard_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def make_console() -> Console:
-    """A console on standard output, as wide as the terminal; `PIPE_WIDTH` if it is not a terminal."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # a name outside the terminal's encoding must not fail the command
-    console = Console(highlight=False, markup=False, emoji=False)
-    return console if console.is_terminal else Console(highlight=False, markup=False, emoji=False, width=PIPE_WIDTH)
+def make_console(*, stderr: bool = False) -> Console:
+    """A console on an output, as wide as the terminal; `PIPE_WIDTH` if it is not a terminal."""
+    stream = sys.stderr if stderr else sys.stdout
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="replace")  # a name outside the terminal's encoding must not fail the command
+    console = Console(highlight=False, markup=False, emoji=False, stderr=stderr)
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
+    return console
 
 
 def show(console: Console, *renderables: RenderableType) -> None:

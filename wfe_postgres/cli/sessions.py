@@ -7,6 +7,7 @@ import typer
 from sqlalchemy import Connection, Engine, text
 
 from wfe_postgres import PersistenceError
+from wfe_postgres.cli.provider import ask
 from wfe_postgres.cli.text import counted, plain, span
 from wfe_postgres.schema.revisions import read_in_transaction
 
@@ -37,20 +38,20 @@ class Session(NamedTuple):
 
 
 def confirm_end_of_sessions(engine: Engine, owner: str, *, yes: bool) -> None:
-    """List the sessions of this role or `application_name`, and ask. Raises `typer.Abort` if the answer is no."""
+    """List the sessions of this role or `application_name`, and ask if there are any. Exits if the answer is no."""
 
     def read(connection: Connection) -> list[Session]:
         return [Session(*row) for row in connection.execute(_SESSIONS, {"owner": owner})]
 
     found = read_in_transaction(engine, read)
-    typer.echo(f"{counted(len(found), 'session')} of {plain(owner)} in this database:")
+    typer.echo(f"{counted(len(found), 'session')} of {plain(owner)} in this database{':' if found else '.'}")
     for it in found:
         age = f", for {span(it.age)}" if it.age is not None else ""
         typer.echo(f"  {it.pid}  {plain(it.role)}, {plain(it.application_name or '')}, {it.address}{age}")
     if not all(it.may_be_ended for it in found):
         raise PersistenceError("this role may not end these sessions: that takes the role pg_signal_backend")
-    if not yes:
-        typer.confirm("Upgrade the store and end the sessions?", abort=True)
+    if found and not yes:
+        ask("Upgrade the store and end the sessions?")
 
 
 def end_sessions(engine: Engine, owner: str) -> int:
