@@ -44,10 +44,10 @@ def suspend(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Suspend workflows until they are resumed.
+    """Suspend workflows.
 
-    Hosts do not run them. The next save of a host that is running a step of such a workflow fails with
-    ConcurrencyError.
+    Hosts do not run them until they are resumed. The next save of a host that is running a step of such a workflow
+    fails with ConcurrencyError.
 
     \b
     Example:
@@ -110,7 +110,7 @@ def retry(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Resume, and say which steps are run again.
+    """Resume, and say what is run again.
 
     Does what `resume` does, and prints the steps that failed or were running, and how often they were tried.
 

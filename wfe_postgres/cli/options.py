@@ -9,7 +9,7 @@ import typer
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 WHEN = "a duration ago (30d, 12h, 45m) or a date (2026-01-31, 2026-01-31T12:00+01:00)"
 
-URL_HELP = "URL of the database: postgresql://user:password@host:port/name"
+URL_HELP = "URL of the database: postgresql://user:pw@host/name"
 SCHEMA_HELP = "The schema of the store."
 
 

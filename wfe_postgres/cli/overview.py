@@ -45,11 +45,11 @@ def status(
     every: Annotated[float, typer.Option("--every", metavar="SECONDS", min=0.1, help="Interval for --watch.")] = 2.0,
     as_json: Json = False,
 ) -> None:
-    """Show the backlog, workflows by status, and table sizes.
+    """Show the backlog and the table sizes.
 
-    Shows due workflows and commands, unprocessed events and their age, held and expired tokens, and the tables with
-    their dead rows. The command counts rows, which is slow on a store with millions of them. With --watch --json it
-    prints one line of JSON per refresh.
+    Shows workflows by status, due workflows and commands, unprocessed events and their age, held and expired tokens,
+    and the tables with their dead rows. The command counts rows, which is slow on a store with millions of them. With
+    --watch --json it prints one line of JSON per refresh.
 
     \b
     Example:

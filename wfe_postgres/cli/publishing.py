@@ -37,7 +37,7 @@ def publish(
     schema: Schema = SCHEMA,
     as_json: Json = False,
 ) -> None:
-    """Publish an event: store it for the workflows that wait for it.
+    """Store an event.
 
     A host hands it to the workflows that wait for this name and key. An id that is stored already is refused, so that
     a command with --id can be repeated.

@@ -48,7 +48,7 @@ def purge(
     batch_size: BatchSize = 1000,
     as_json: Json = False,
 ) -> None:
-    """Remove finished workflows and their rows.
+    """Remove finished workflows.
 
     Removes workflows that have been Complete or Terminated since before --older-than, with their pointers,
     subscriptions and errors. A workflow with a root, or below which others have one, is kept until all of them have
@@ -146,7 +146,7 @@ def purge_orphans(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Remove what belongs to no workflow or event.
+    """Remove what belongs to no workflow.
 
     Removes subscriptions and errors of workflows that are not stored, and the engine's scheduled commands whose
     workflow or event is not stored. Choose --older-than so that it is before the beginning of your longest

@@ -58,11 +58,11 @@ def show(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a workflow with its pointers as a tree.
+    """Show a workflow and its pointers.
 
-    A pointer is shown below the pointer that encloses it and after its predecessor, with its status, duration,
-    retries, what it waits for and its last error. Similar pointers are grouped. The data of the workflow and its
-    steps is not shown.
+    The pointers are a tree. A pointer is shown below the pointer that encloses it and after its predecessor, with its
+    status, duration, retries, what it waits for and its last error. Similar pointers are grouped. The data of the
+    workflow and its steps is not shown.
 
     \b
     Example:

@@ -41,10 +41,11 @@ def upgrade(
     end_sessions_of: EndSessionsOf = None,
     yes: Yes = False,
 ) -> None:
-    """Create the store, or upgrade it to the latest revision, and repair it.
+    """Create, upgrade or repair the store.
 
-    Missing or changed indexes, constraints, triggers, functions, defaults and sequences are made again. What would
-    lose data or lock a table for long is not done; it is listed as by `check`.
+    An existing store is upgraded to the latest revision. Missing or changed indexes, constraints, triggers,
+    functions, defaults and sequences are made again. What would lose data or lock a table for long is not done; it
+    is listed as by `check`.
 
     The command may run concurrently with other upgrades and while hosts are working. Each attempt waits at most 2
     seconds for a table lock.
@@ -54,7 +55,7 @@ def upgrade(
 
     \b
     Example:
-      wfe-postgres upgrade --url postgresql://wfe:wfe@localhost:5433/wfe_test
+      wfe-postgres upgrade --url postgresql:///shop
     \b
     Exit codes:
       0  the store is up to date
@@ -84,14 +85,14 @@ def upgrade(
 
 
 def check(url: Url = None, schema: Schema = SCHEMA) -> None:
-    """Compare the store with the expected schema.
+    """Compare the store with its schema.
 
     Compares columns, defaults, constraints, indexes and their validity, triggers, functions and sequences. Prints
     for each difference what repairs it.
 
     \b
     Example:
-      wfe-postgres check --url postgresql://wfe:wfe@localhost:5433/wfe_test
+      wfe-postgres check --url postgresql:///shop
     \b
     Exit codes:
       0  the store matches the expected schema
@@ -117,10 +118,11 @@ def demo(
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the schema in the database at --url.")] = False,
 ) -> None:
-    """Run a demo: kill workers and check that no step is lost.
+    """Run a demo that kills workers.
 
-    Three worker processes run orders with an example host; one is killed and one is paused during a step. Without
-    --url the demo starts a temporary PostgreSQL server. With --url it creates a schema and drops it at the end.
+    Three worker processes run orders with an example host; one is killed and one is paused during a step. At the end
+    every step must have taken effect exactly once. Without --url the demo starts a temporary PostgreSQL server. With
+    --url it creates a schema and drops it at the end.
 
     \b
     Example:
