@@ -59,7 +59,7 @@ def test_list_filters_workflows(cli: Command) -> None:
     assert listed(cli, "--definition", "odd") == ["w1", "w3", "w5"]
     assert listed(cli, "--version", "1") == ["w2", "w3"]
     assert listed(cli, "--reference", "r4") == ["w4"]
-    assert listed(cli, "--root", "root") == ["w1"]
+    assert listed(cli, "--root", "root") == ["w1"]  # not stored
     assert listed(cli, "--from", "3d") == ["w0", "w1", "w2"]
     assert listed(cli, "--to", "96h") == ["w4", "w5"]
     assert listed(cli, "--from", "4d", "--to", "1d", "--definition", "odd") == ["w1", "w3"]
@@ -120,7 +120,7 @@ def test_events_lists_unprocessed_or_matching_events(cli: Command, provider: Pos
         provider.create_event(Event("paid", key, id=f"e{n}", event_time=at, is_processed=n == 0))
 
     def found(*options: str) -> list[str]:
-        shown = [line.split()[-1] for line in succeeded(cli("events", *options)).lines[1:]]
+        shown = [line.split()[-1] for line in cli("events", *options).lines[1:]]
         events = json.loads(succeeded(cli("events", *options, "--json")).output)
         assert [event["id"] for event in events] == shown
         return shown

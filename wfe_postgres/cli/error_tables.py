@@ -6,24 +6,25 @@ from rich.padding import Padding
 from rich.text import Text
 
 from wfe_postgres.cli.error_queries import MAX_MESSAGE, ErrorKind, StepError
-from wfe_postgres.cli.screen import make_console, make_table, print_sentence, show, show_blocks
+from wfe_postgres.cli.screen import make_console, make_table, mention_more, print_sentence, show, show_blocks
 from wfe_postgres.cli.text import at, counted, in_one_line, plain
 
 
-def display_errors(found: list[StepError]) -> None:
+def display_errors(found: list[StepError], limit: int) -> None:
     """One block per error with the full message on a terminal; one line per error in a pipe."""
     if not found:
         print_sentence("No errors.")
         return
     console = make_console()
     if console.is_terminal:
-        show_blocks(console, map(error_block, found))
-        return
-    table = make_table(console, "time, UTC", "workflow", "pointer", "step", "message")
-    for error in found:
-        ids = plain(error.workflow_id), plain(error.execution_pointer_id)
-        table.add_row(at(error.error_time), *ids, plain(error.step or ""), in_one_line(error.message))
-    show(console, table)
+        show_blocks(console, map(error_block, found[:limit]))
+    else:
+        table = make_table(console, "time, UTC", "workflow", "pointer", "step", "message")
+        for error in found[:limit]:
+            ids = plain(error.workflow_id), plain(error.execution_pointer_id)
+            table.add_row(at(error.error_time), *ids, plain(error.step or ""), in_one_line(error.message))
+        show(console, table)
+    mention_more(console, len(found) > limit)
 
 
 def error_block(error: StepError) -> RenderableType:

@@ -53,9 +53,9 @@ def errors(
         if group:
             kinds, number = group_errors(catalogue, id, step, since)
         else:
-            found = find_errors(catalogue, id, step, since, limit)
+            found = find_errors(catalogue, id, step, since, limit + 1)
     if not group:
-        print_json(found) if as_json else display_errors(found)
+        print_json(found[:limit]) if as_json else display_errors(found, limit)
         return
     print_json(kinds[:limit]) if as_json else display_kinds(kinds, limit)
     if number == error_queries.MAX_GROUPED:

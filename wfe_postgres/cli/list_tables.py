@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wfe_postgres import Event, WorkflowPage, WorkflowSummary
-from wfe_postgres.cli.screen import NARROW, STYLES, WIDE, make_console, make_table, show
+from wfe_postgres.cli.screen import NARROW, STYLES, make_console, make_table, mention_more, show
 from wfe_postgres.cli.text import at, distance, in_one_line, next_run, plain
 
 UUID_WIDTH = 36
@@ -43,6 +43,13 @@ REFERENCE = Column("reference", 10, 36)
 BY_IMPORTANCE = (WORKFLOW, STATUS, DEFINITION, CREATED, NEXT, ERROR, REFERENCE)
 IN_ORDER = (WORKFLOW, DEFINITION, STATUS, CREATED, NEXT, REFERENCE, ERROR)
 
+TIME = Column("time, UTC", 19, 19)
+PROCESSED = Column("processed", 9, 9)
+NAME = Column("name", 20, 1000, folds=True)
+KEY = Column("key", 20, 1000, folds=True)
+ID = Column("id", UUID_WIDTH, UUID_WIDTH, folds=True)
+OF_EVENT = (TIME, PROCESSED, NAME, KEY, ID)
+
 Row = dict[Column, Text]
 
 
@@ -56,7 +63,7 @@ def display_workflows(page: WorkflowPage, errors: dict[str, str]) -> None:
     if console.width < NARROW:
         show(console, *map(workflow_block, rows))
     else:
-        show(console, workflow_table(console, rows))
+        show(console, table_of(console, rows, BY_IMPORTANCE, IN_ORDER))
     if page.next_cursor:
         typer.echo(f"More with --cursor {page.next_cursor}", err=not console.is_terminal)
 
@@ -81,12 +88,14 @@ def workflow_block(row: Row) -> RenderableType:
     return Group(Text.assemble(row[WORKFLOW], style="bold"), Padding(Group(state, *error), (0, 0, 0, 2)))
 
 
-def workflow_table(console: Console, rows: Sequence[Row]) -> Table:
+def table_of(
+    console: Console, rows: Sequence[Row], by_importance: Sequence[Column], in_order: Sequence[Column]
+) -> Table:
     """The columns for which there is room; ids, names and times are never truncated."""
-    needed = {column: max(cell_len(row[column].plain) for row in rows) for column in BY_IMPORTANCE}
+    needed = {column: max(cell_len(row[column].plain) for row in rows) for column in by_importance}
     widths = widths_of(needed, console.width)
     table = make_table(console)
-    columns = [it for it in IN_ORDER if it in widths]
+    columns = [it for it in in_order if it in widths]
     for it in columns:
         width = widths[it] if console.is_terminal else None
         overflow: Literal["fold", "ellipsis"] = "fold" if it.folds else "ellipsis"
@@ -97,9 +106,9 @@ def workflow_table(console: Console, rows: Sequence[Row]) -> Table:
 
 
 def widths_of(needed: dict[Column, int], room: int) -> dict[Column, int]:
-    """The widths of the columns that are shown: those that are not empty, the most important first."""
+    """The widths of the columns that are shown: those that are not empty, the first ones first."""
     widths: dict[Column, int] = {}
-    for column in BY_IMPORTANCE:
+    for column in needed:
         width = max(len(column.name), min(needed[column], column.shortest))
         if needed[column] and width <= room:
             widths[column] = width
@@ -112,36 +121,32 @@ def widths_of(needed: dict[Column, int], room: int) -> dict[Column, int]:
     return widths
 
 
-def display_events(found: list[Event]) -> None:
+def display_events(found: list[Event], *, there_are_more: bool) -> None:
     """One line per event, with the id if there is room."""
     if not found:
         typer.echo("No events.")
         return
     console, now = make_console(), datetime.now(UTC)
+    rows = [event_row(event) for event in found]
     if console.width < NARROW:
-        show(console, *(event_block(event, now) for event in found))
-        return
-    table = make_table(console)
-    table.add_column("time, UTC", no_wrap=True)
-    table.add_column("processed", no_wrap=True)
-    is_wide = console.width >= WIDE
-    room = (console.width - len("2026-01-31 12:00:00  processed") - (UUID_WIDTH if is_wide else 0) - 3 * GAP) // 2
-    for name, width in (("name", room), ("key", room), ("id", UUID_WIDTH))[: 3 if is_wide else 2]:
-        table.add_column(name, overflow="fold", max_width=width if console.is_terminal else None)
-    for event in found:
-        table.add_row(*event_row(event)[: len(table.columns)])
-    show(console, table)
+        show(console, *(event_block(row, distance(it.event_time, now)) for row, it in zip(rows, found, strict=True)))
+    else:
+        show(console, table_of(console, rows, OF_EVENT, OF_EVENT))
+    mention_more(console, there_are_more)
 
 
-def event_row(event: Event) -> tuple[str, Text, str, str, str]:
+def event_row(event: Event) -> Row:
     """The cells of one event."""
-    processed = Text("yes", "green") if event.is_processed else Text("no", "yellow")
-    texts = plain(event.event_name), plain(event.event_key)
-    return at(event.event_time), processed, *texts, plain(event.id)
+    return {
+        TIME: Text(at(event.event_time)),
+        PROCESSED: Text("yes", "green") if event.is_processed else Text("no", "yellow"),
+        NAME: Text(plain(event.event_name)),
+        KEY: Text(plain(event.event_key)),
+        ID: Text(plain(event.id)),
+    }
 
 
-def event_block(event: Event, now: datetime) -> RenderableType:
+def event_block(row: Row, ago: str) -> RenderableType:
     """The time of an event, and its name and key below it."""
-    time, processed, name, key, _ = event_row(event)
-    head = Text.assemble((time, "bold"), f"  {distance(event.event_time, now)}, processed: ", processed)
-    return Group(head, Padding(Text(f"{name} / {key}"), (0, 0, 0, 2)))
+    head = Text.assemble(Text.assemble(row[TIME], style="bold"), f"  {ago}, processed: ", row[PROCESSED])
+    return Group(head, Padding(Text.assemble(row[NAME], " / ", row[KEY]), (0, 0, 0, 2)))

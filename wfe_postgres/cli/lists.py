@@ -7,10 +7,20 @@ from typing import Annotated
 
 import typer
 
-from wfe_postgres import Event, EventNotFoundError, PostgresPersistenceProvider, WorkflowPage, WorkflowStatus
+from wfe_postgres import (
+    Event,
+    EventNotFoundError,
+    PostgresPersistenceProvider,
+    WorkflowFilters,
+    WorkflowNotFoundError,
+    WorkflowPage,
+    WorkflowStatus,
+    WorkflowSummary,
+)
 from wfe_postgres.cli.catalogue import Catalogue
 from wfe_postgres.cli.error_queries import last_errors
 from wfe_postgres.cli.list_tables import display_events, display_workflows
+from wfe_postgres.cli.lookups import find_workflow
 from wfe_postgres.cli.options import WHEN, Json, Limit, Schema, Url, text_option, time_option
 from wfe_postgres.cli.provider import RETRY_BUDGET, provider_on, reported_errors
 from wfe_postgres.cli.screen import print_json
@@ -35,7 +45,10 @@ Version = Annotated[
     typer.Option("--version", metavar="N", show_default=False, help="Only workflows of this definition version."),
 ]
 Reference = Annotated[str | None, text_option("--reference", "Only workflows with this reference.")]
-Root = Annotated[str | None, text_option("--root", "Only workflows below the root workflow with this id.")]
+Root = Annotated[
+    str | None,
+    typer.Option("--root", metavar="ID-OR-NAME", show_default=False, help="Only workflows whose root this is."),
+]
 CreatedFrom = Annotated[datetime | None, time_option("--from", f"Created at or after: {WHEN}.")]
 CreatedTo = Annotated[datetime | None, time_option("--to", "Created before.")]
 Cursor = Annotated[str | None, text_option("--cursor", "Start after this cursor.")]
@@ -70,19 +83,40 @@ def list_workflows(
       3  the database is unreachable, or refused the call
     """
     with reported_errors(url), provider_on(url, schema) as provider:
-        page = provider.find_workflows(
+        catalogue = Catalogue(provider, schema, RETRY_BUDGET)
+        filters = WorkflowFilters(
             status=status or None,
             definition_id=definition,
             version=version,
             reference=reference,
-            root_workflow_id=root,
+            root_workflow_id=None if root is None else id_of_root(catalogue, root),
             created_from=created_from,
             created_to=created_to,
-            limit=limit,
-            cursor=cursor,
         )
-        errors = {} if as_json else last_errors_of(page, Catalogue(provider, schema, RETRY_BUDGET))
+        page = full_page(provider, filters, limit, cursor)
+        errors = {} if as_json else last_errors_of(page, catalogue)
     print_json(page) if as_json else display_workflows(page, errors)
+
+
+def id_of_root(catalogue: Catalogue, id_or_name: str) -> str:
+    """The id of this workflow, which can have been deleted: then it is the id that was given."""
+    try:
+        return find_workflow(catalogue, id_or_name).id
+    except WorkflowNotFoundError:
+        return id_or_name
+
+
+def full_page(
+    provider: PostgresPersistenceProvider, filters: WorkflowFilters, limit: int, cursor: str | None
+) -> WorkflowPage:
+    """As many workflows as the limit, if there are so many; one page of the provider can have fewer."""
+    items: list[WorkflowSummary] = []
+    while True:
+        page = provider.find_workflows(limit=limit - len(items), cursor=cursor, **filters)
+        items += page.items
+        cursor = page.next_cursor
+        if cursor is None or len(items) == limit:
+            return WorkflowPage(items, cursor)
 
 
 def last_errors_of(page: WorkflowPage, catalogue: Catalogue) -> dict[str, str]:
@@ -115,14 +149,16 @@ def events(
         raise typer.BadParameter("use both options together", param_hint="--name, --key")
     with reported_errors(url), provider_on(url, schema) as provider:
         if name is None or key is None:
-            ids = provider.get_runnable_events(END_OF_TIME, limit)
+            ids = provider.get_runnable_events(END_OF_TIME, limit + 1)
+            some = ids[:limit]
         else:
-            ids = provider.get_events(name, key, END_OF_TIME)[-limit:]
-        found = list(existing_events(provider, ids))
+            ids = provider.get_events(name, key, END_OF_TIME)
+            some = ids[-limit:]
+        found = list(existing_events(provider, some))
     if as_json:
         print_json(found)
     else:
-        display_events(found)
+        display_events(found, there_are_more=len(ids) > limit)
 
 
 def existing_events(provider: PostgresPersistenceProvider, ids: Iterable[str]) -> Iterator[Event]:

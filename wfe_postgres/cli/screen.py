@@ -20,9 +20,6 @@ from wfe_postgres import PointerStatus, WorkflowStatus
 PIPE_WIDTH = 10_000
 """Console width for a file or a pipe, so that nothing is truncated."""
 
-WIDE = 110
-"""Terminal width from which optional columns are shown."""
-
 NARROW = 76
 """Terminal width below which a list has a block per row instead of a table."""
 
@@ -94,6 +91,12 @@ def show(console: Console, *renderables: RenderableType) -> None:
             console.print(renderable)
     console.file.write("".join(f"{line.rstrip(' ')}\n" for line in captured.get().removesuffix("\n").split("\n")))
     console.file.flush()
+
+
+def mention_more(console: Console, there_are: bool) -> None:
+    """Say that the limit left something out; in a pipe on standard error."""
+    if there_are:
+        typer.echo("There are more: see --limit", err=not console.is_terminal)
 
 
 def show_blocks(console: Console, blocks: Iterable[RenderableType]) -> None:
