@@ -2,7 +2,9 @@
 
 import os
 import pty
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ from tests.cli.running import ARGUMENTS, Command, error_line, succeeded
 from tests.cli.scenarios import everything
 from tests.cli.test_screens import read_until, start_process
 from wfe_postgres import PostgresPersistenceProvider, WorkflowInstance, WorkflowStatus
+
+BASH = shutil.which("bash") or ""
 
 
 def test_url_and_schema_are_accepted_before_and_after_the_command(
@@ -59,12 +63,23 @@ def complete(*words: str) -> list[str]:
 
 
 def test_shell_completes_commands_and_statuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     assert complete("sus") == ["suspend"]
     assert set(ARGUMENTS) < set(complete(""))
     assert complete("list", "--status", "Sus") == ["Suspended"]
+
+
+@pytest.mark.skipif(not BASH, reason="needs bash")
+def test_printed_script_completes_in_bash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    script = """
+        eval "$(wfe-postgres --show-completion)"
+        found=$(complete -p wfe-postgres) && found=${found#*-F }
+        COMP_WORDS=(wfe-postgres --url x purge-) COMP_CWORD=3
+        ${found%% *} wfe-postgres && echo "${COMPREPLY[@]}"
+    """
+    done = subprocess.run([BASH, "--norc", "-c", script], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == {"purge-events", "purge-errors", "purge-orphans"}
 
 
 def test_completion_script_is_printed(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,7 @@ def test_rows_beyond_the_limit_are_mentioned(
     assert (result.code, len(result.lines), result.reported_errors) == (0, 3, f"{MORE}\n")
     assert len(succeeded(cli(*name, "--limit", "3")).lines) == 4
     assert len(json.loads(succeeded(cli(*name, "--limit", "2", "--json")).output)) == 2
+    assert len(succeeded(cli(*name, "--limit", str(2**63 - 1))).lines) == 4
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert succeeded(cli(*name, "--limit", "2")).lines[-1] == MORE
 

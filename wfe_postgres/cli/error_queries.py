@@ -27,7 +27,7 @@ from wfe_postgres.cli.lookups import pointers
 from wfe_postgres.cli.text import AFTER_FRAME, FRAME, TRACEBACK
 from wfe_postgres.codec.decoding import read_error
 from wfe_postgres.codec.fields import ERROR_FIELDS, columns_of
-from wfe_postgres.codec.validation import checked, text, timestamp
+from wfe_postgres.codec.validation import checked, positive, text, timestamp
 from wfe_postgres.orm import ErrorRow
 from wfe_postgres.repositories.base import read_all
 from wfe_postgres.statements.expressions import (
@@ -166,7 +166,7 @@ def find_errors(
 ) -> list[StepError]:
     """Errors of steps, newest first; `step` is a step's name or number, or a pointer's id."""
     params = _params(workflow_id, step, since)
-    rows = catalogue.read(_find(frozenset(params), grouped=False), params | {"limit": limit})
+    rows = catalogue.read(_find(frozenset(params), grouped=False), params | {"limit": positive(limit, "limit")})
     return [
         StepError(it.error_time, it.workflow_id, workflow, it.execution_pointer_id, step_name, it.message)
         for json_row, workflow, step_name in rows

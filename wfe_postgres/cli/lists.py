@@ -36,7 +36,7 @@ Status = Annotated[
         case_sensitive=False,
         metavar="STATUS",
         show_default=False,
-        help="Only workflows with this status; can be repeated.",
+        help="Only Runnable, Suspended, Complete or Terminated ones; can be repeated.",
     ),
 ]
 Definition = Annotated[str | None, text_option("--definition", "Only workflows of this definition.")]
