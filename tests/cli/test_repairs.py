@@ -2,8 +2,9 @@
 
 import psycopg
 import pytest
+from sqlalchemy import make_url
 
-from tests.cli.running import Command, error_line, succeeded
+from tests.cli.running import SECRET, Command, error_line, succeeded
 from tests.conftest import Sql
 from tests.migrations.stores import MANY_EVENTS, differences, layout_of
 from tests.migrations.test_store_check import DIFFERENCES
@@ -83,6 +84,30 @@ def test_upgrade_leaves_what_could_lose_data_or_lock_for_long(
     assert layout_of(database_url) == layout
 
 
+def test_role_that_may_not_repair_is_told_so(command: Command, tcp_url: str) -> None:
+    with psycopg.connect(tcp_url, autocommit=True) as owner:
+        succeeded(command("upgrade", "--url", tcp_url))
+        owner.execute(
+            f"CREATE ROLE wfe_reader LOGIN PASSWORD '{SECRET}'; GRANT USAGE ON SCHEMA wfc TO wfe_reader;"
+            "GRANT SELECT ON ALL TABLES IN SCHEMA wfc TO wfe_reader; DROP INDEX wfc.idx_errors_workflow"
+        )
+    url = make_url(tcp_url).set(username="wfe_reader", password=SECRET).render_as_string(hide_password=False)
+    line = error_line(command("upgrade", "--url", url), 2)
+    assert line == (
+        "the store in schema wfc differs from what it should be: run `wfe-postgres upgrade`, as a role that owns it "
+        "(this one may not)"
+    )
+    succeeded(command("upgrade", "--url", tcp_url))
+    assert succeeded(command("upgrade", "--url", url)).lines == [UP_TO_DATE]
+
+
+def test_repair_of_a_store_in_another_schema_names_it(command: Command, database_url: str, sql: Sql) -> None:
+    succeeded(command("upgrade", "--url", database_url, "--schema", "tenant"))
+    sql("DROP INDEX tenant.idx_errors_workflow")
+    result = command("check", "--url", database_url, "--schema", "tenant")
+    assert result.lines[1].startswith("  repair: `wfe-postgres upgrade --schema tenant`, or DROP INDEX ")
+
+
 def test_upgrade_of_store_with_a_missing_table_fails(command: Command, database_url: str, sql: Sql) -> None:
     """Its rows are in no index: an empty table in its place would hide the loss."""
     sql("DROP TABLE wfc.definition_sequences")
@@ -147,16 +172,22 @@ def test_upgrade_goes_on_where_an_earlier_one_stopped(command: Command, database
     assert differences(database_url) == []
 
 
-def test_index_that_cannot_be_built_is_an_error(command: Command, database_url: str, sql: Sql) -> None:
+def test_index_that_cannot_be_built_does_not_stop_other_repairs(command: Command, database_url: str, sql: Sql) -> None:
     sql("DROP INDEX wfc.idx_errors_nonce")
+    sql("DROP INDEX wfc.idx_events_event_time")
     sql(
         "INSERT INTO wfc.execution_errors (error_time, workflow_id, execution_pointer_id, message, nonce)"
         " SELECT now(), 'w', 'p', 'm', 1 FROM generate_series(1, 2)"
     )
     with pytest.raises(psycopg.errors.UniqueViolation):
         sql("CREATE UNIQUE INDEX CONCURRENTLY idx_errors_nonce ON wfc.execution_errors (nonce)")
-    line = error_line(command("upgrade", "--url", database_url), 3)
-    assert "idx_errors_nonce" in line
+    result = command("upgrade", "--url", database_url)
+    assert result.code == 1
+    assert result.lines[0] == "Repaired: index idx_events_event_time was missing"
+    assert result.lines[1].startswith("index idx_errors_nonce is ")
+    assert result.lines[-1] == DIFFERS
+    [line] = result.reported_errors.splitlines()
+    assert line.startswith("wfe-postgres: index idx_errors_nonce cannot be repaired: the database refused ")
     sql("DELETE FROM wfc.execution_errors")
     assert succeeded(command("upgrade", "--url", database_url)).lines == [
         "Repaired: index idx_errors_nonce",

@@ -8,16 +8,22 @@ import typer
 
 from wfe_postgres import (
     NotFoundError,
-    OutcomeUnknownError,
     PersistenceError,
     PointerStatus,
     PostgresPersistenceProvider,
-    StoreNotReadyError,
     WorkflowStatus,
 )
 from wfe_postgres.cli.catalogue import Catalogue
 from wfe_postgres.cli.lookups import Found, Step, find_workflow, unfinished_steps
-from wfe_postgres.cli.provider import RETRY_BUDGET, ExitCode, ask, complain, provider_on, reported_errors
+from wfe_postgres.cli.provider import (
+    RETRY_BUDGET,
+    ExitCode,
+    ask,
+    complain,
+    concerns_all,
+    provider_on,
+    reported_errors,
+)
 from wfe_postgres.cli.screen import ignored_closed_pipe, print_json, print_sentence
 from wfe_postgres.cli.text import counted, plain
 
@@ -168,11 +174,6 @@ def change_one(task: Task, workflow: Found | str) -> tuple[str, ExitCode] | None
     with ignored_closed_pipe():
         report(task, found, found.status, [])
     return None
-
-
-def concerns_all(error: PersistenceError) -> bool:
-    """Whether the same error is to be expected for the next workflow, or the outcome of this one is unknown."""
-    return isinstance(error, StoreNotReadyError | OutcomeUnknownError) or error.retryable or error.sqlstate is None
 
 
 def report(task: Task, before: Found, status: str, steps: list[Step]) -> None:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from wfe_postgres import (
     CorruptRowError,
+    OutcomeUnknownError,
     PersistenceError,
     PostgresPersistenceProvider,
     SerializationError,
@@ -51,8 +52,12 @@ def provider_on(url: str | None, schema: str) -> Iterator[PostgresPersistencePro
         try:
             yield provider
         except StoreNotReadyError as error:
-            command = "wfe-postgres upgrade" + (f" --schema {schema}" if schema != SCHEMA else "")
-            raise StoreNotReadyError(str(error).replace("wfe-postgres upgrade", command)) from error
+            raise StoreNotReadyError(str(error).replace("wfe-postgres upgrade", upgrade_command(schema))) from error
+
+
+def upgrade_command(schema: str) -> str:
+    """The command that creates or repairs the store in this schema."""
+    return "wfe-postgres upgrade" if schema == SCHEMA else f"wfe-postgres upgrade --schema {schema}"
 
 
 def find(provider: PostgresPersistenceProvider, id_or_name: str) -> WorkflowInstance:
@@ -108,6 +113,11 @@ def fail(message: str, code: ExitCode) -> NoReturn:
     """Print an error message in one line and exit."""
     complain(message)
     raise typer.Exit(code)
+
+
+def concerns_all(error: PersistenceError) -> bool:
+    """Whether the same error is to be expected for what comes next, or the outcome of this one is unknown."""
+    return isinstance(error, StoreNotReadyError | OutcomeUnknownError) or error.retryable or error.sqlstate is None
 
 
 def ask(question: str) -> None:

@@ -11,8 +11,11 @@ from typing import NamedTuple
 import typer
 from sqlalchemy import Connection, Engine
 
+from wfe_postgres import PersistenceError, StoreNotReadyError
 from wfe_postgres import schema as store
+from wfe_postgres.cli.provider import complain, concerns_all, upgrade_command
 from wfe_postgres.cli.text import in_one_line, plain
+from wfe_postgres.connections.failures import NOT_PERMITTED
 from wfe_postgres.schema import Difference
 from wfe_postgres.schema.revisions import read_in_transaction
 
@@ -43,7 +46,7 @@ def report_unfinished_upgrade(engine: Engine, schema: str) -> None:
 
 
 def repair(engine: Engine, schema: str) -> list[Difference]:
-    """Run all that is automatic, say what it was, and return the differences that are left."""
+    """Run all that is automatic, say what it was and what failed, and return the differences that are left."""
     tried: set[Difference] = set()
     while True:
         left = read_in_transaction(engine, lambda it: store.compare(it, schema))
@@ -51,9 +54,20 @@ def repair(engine: Engine, schema: str) -> list[Difference]:
         automatic = {it: found.statements for it, found in repairs.items() if found.is_automatic}
         if not automatic:
             return left
-        store.upgrade(engine, schema, repairs=list(automatic.values()))
-        for it in automatic:
-            typer.echo(f"Repaired: {it.thing}{' was missing' if it.found is None else ''}")
+        for it, statements in automatic.items():
+            try:
+                store.upgrade(engine, schema, repairs=[statements])
+            except PersistenceError as error:
+                if error.sqlstate == NOT_PERMITTED:
+                    raise StoreNotReadyError(
+                        f"the store in schema {schema} differs from what it should be: run `wfe-postgres upgrade`, "
+                        "as a role that owns it (this one may not)"
+                    ) from error
+                if concerns_all(error):
+                    raise
+                complain(f"{it.thing} cannot be repaired: {error}")
+            else:
+                typer.echo(f"Repaired: {it.thing}{' was missing' if it.found is None else ''}")
         tried |= automatic.keys()
 
 
@@ -63,7 +77,7 @@ def print_differences(differences: list[Difference], schema: str) -> None:
         typer.echo(in_one_line(str(difference)))
         found = repair_of(difference, schema)
         statements = " ".join(f"{plain(it)};" for it in found.statements) or found.advice
-        typer.echo(f"  repair: {'`wfe-postgres upgrade`, or ' if found.is_automatic else ''}{statements}")
+        typer.echo(f"  repair: {f'`{upgrade_command(schema)}`, or ' if found.is_automatic else ''}{statements}")
 
 
 def repair_of(difference: Difference, schema: str) -> Repair:

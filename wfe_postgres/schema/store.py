@@ -94,7 +94,7 @@ def _upgrade_from(found: str | None, engine: Engine, schema: str, timeout: float
     deadline = time.monotonic() + timeout
     with one_at_a_time(timeout, schema):
         failure = run_migrations(engine, schema, deadline - time.monotonic(), repairs)
-    if isinstance(failure, PersistenceError) and failure.sqlstate == NOT_PERMITTED:
+    if isinstance(failure, PersistenceError) and failure.sqlstate == NOT_PERMITTED and found != HEAD:
         raise StoreNotReadyError(
             f"{describe_revision(found, schema)}, as a role that owns it (this one may not)",
             failure.sqlstate,
