@@ -42,3 +42,11 @@ def test_invalid_event_data_is_refused_without_quoting_it(
     assert (result.code, result.output) == (2, "")
     assert problem in " ".join(result.reported_errors.split())
     assert provider.get_statistics().unprocessed_events == 0
+
+
+def test_empty_id_is_refused(cli: Command, provider: PostgresPersistenceProvider) -> None:
+    """A script whose variable is not set would publish the event again under a new id."""
+    result = cli("publish", "paid", "4711", "--id", "")
+    assert (result.code, result.output) == (2, "")
+    assert "the id is empty" in result.reported_errors
+    assert provider.get_statistics().unprocessed_events == 0

@@ -32,7 +32,9 @@ def publish(
     data: Annotated[
         str, typer.Option("--data", metavar="JSON", parser=_parsed, show_default="null", help="The event's data.")
     ] = "null",
-    id: Annotated[str, typer.Option("--id", metavar="TEXT", show_default="a new UUID", help="The event's id.")] = "",
+    id: Annotated[
+        str | None, typer.Option("--id", metavar="TEXT", show_default="a new UUID", help="The event's id.")
+    ] = None,
     url: Url = None,
     schema: Schema = SCHEMA,
     as_json: Json = False,
@@ -52,8 +54,10 @@ def publish(
       2  the store is missing, or at another schema revision
       3  the database is unreachable, or refused the call
     """
+    if id == "":  # such as an unset variable: a new id each time would publish the event twice
+        raise typer.BadParameter("the id is empty", param_hint="--id")
     with reported_errors(url), provider_on(url, schema) as provider:
-        event_id = provider.create_event(Event(name, key, data, id=id))
+        event_id = provider.create_event(Event(name, key, data, id=id or ""))
     if as_json:
         print_json({"id": event_id})
     else:
