@@ -9,6 +9,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.rows import dict_row
 from sqlalchemy import Connection, make_url
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
@@ -28,11 +29,12 @@ SessionOrConnection = Session | Connection | psycopg.Connection
 
 
 @contextmanager
-def database(server: str, template: str, defaults: dict[str, str]) -> Iterator[str]:
-    """The URL of a new database with these settings as defaults for every connection."""
+def database(server: str, template: str, defaults: dict[str, str], options: str = "") -> Iterator[str]:
+    """The URL of a new database with these settings as defaults for every connection, made with these options."""
     name = sql.Identifier(f"wfe_{uuid4().hex}")
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, sql.Identifier(template)))
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {} ").format(name, sql.Identifier(template))
+        connection.execute(create.as_bytes(connection) + options.encode())
         for setting, value in defaults.items():
             change = sql.SQL("ALTER DATABASE {} SET {} = {}")
             connection.execute(change.format(name, sql.Identifier(setting), sql.Literal(value)))
@@ -151,12 +153,12 @@ class TestInsideAConnection(Inside):
 
 
 class TestInsideAPsycopgConnection(Inside):
-    """In a psycopg connection, as used by Django."""
+    """In a psycopg connection with cursors of the client, as used by Django, and with rows that are no tuples."""
 
     @staticmethod
     def connect(store: PostgresPersistenceProvider) -> AbstractContextManager[SessionOrConnection]:
         url = store.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        return psycopg.connect(url)
+        return psycopg.connect(url, row_factory=dict_row, cursor_factory=psycopg.ClientCursor, prepare_threshold=0)
 
 
 def delete_all(provider: PostgresPersistenceProvider, schema: str) -> None:

@@ -28,6 +28,7 @@ Execute = Callable[[Executable, Parameters], Rows]
 """Runs one statement and gives all its rows, if it has any."""
 
 ANY_SCHEMA = "wfe_postgres_any_schema"  # as the name of a schema, it needs no quotes
+_NOT_STREAMED = {"stream_results": False, "yield_per": None}  # PostgreSQL declares no cursor for a write
 _DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call]
 
 
@@ -39,7 +40,7 @@ def run_by_sqlalchemy(connection: Connection, schema: str, statement: Executable
     parts, constants = compiled(statement)
     try:
         result = connection.exec_driver_sql(
-            schema.join(parts), {**constants, **parameters} if constants else parameters
+            schema.join(parts), {**constants, **parameters} if constants else parameters, _NOT_STREAMED
         )
     except StatementError as error:
         if isinstance(error, DBAPIError) or error.orig is None:
