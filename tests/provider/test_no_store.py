@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
+from sqlalchemy.orm import Session
 
 from wfe_postgres import ExecutionError, PostgresPersistenceProvider, StoreNotReadyError
 from wfe_postgres.testing.conformance.support import at, command, event, from_now, subscription, workflow
@@ -43,6 +44,22 @@ def test_calls_without_a_schema_raise_store_not_ready(empty_database_url: str) -
         with pytest.raises(StoreNotReadyError, match="wfe-postgres upgrade"), provider.transaction() as tx:
             tx.create_event(event())
     assert time.monotonic() - began < 2
+
+
+SAYS = r"the store in schema tenant_7 is missing .* call ensure_store_exists\(\) or run `wfe-postgres upgrade`"
+
+
+def test_error_names_the_schema_and_both_ways_to_create_the_store(empty_database_url: str) -> None:
+    """However the call is made: also where the command, which needs an extra, is not installed."""
+    with Provider(empty_database_url, schema="tenant_7") as provider:
+        engine = provider.engine
+        with psycopg.connect(empty_database_url) as driver, engine.connect() as connection, Session(engine) as session:
+            joined = [provider.using(it) for it in (driver, connection, session)]
+            for each in (provider, Provider.from_engine(engine, schema="tenant_7"), *joined):
+                with pytest.raises(StoreNotReadyError, match=SAYS):
+                    each.create_event(event())
+        with pytest.raises(StoreNotReadyError, match=SAYS), provider.transaction() as tx:
+            tx.get_runnable_events(at(0))
 
 
 def save_new(provider: Provider, revision: int | None) -> None:
