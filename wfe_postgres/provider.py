@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 from sqlalchemy import URL, Engine
+from sqlalchemy.orm import Session
 
 from wfe_postgres import schema as store
 from wfe_postgres.codec.json_values import MAX_PAYLOAD_BYTES
@@ -15,6 +16,7 @@ from wfe_postgres.codec.validation import schema_name
 from wfe_postgres.connections import PooledRunner, SessionOrConnection, StatementRunner, pool_source
 from wfe_postgres.connections.engines import make_engine
 from wfe_postgres.connections.runners import join_caller
+from wfe_postgres.connections.step_transactions import step_transactions
 from wfe_postgres.contract.interfaces import PersistenceProvider, TransactionalProvider
 from wfe_postgres.orm import SCHEMA
 from wfe_postgres.repositories import (
@@ -168,6 +170,18 @@ class PostgresPersistenceProvider(PostgresRepositories, TransactionalProvider):
         ValueError: it is none of these, or another driver's.
         """
         return self._inside(join_caller(session_or_connection, self._schema))
+
+    def step_transactions(
+        self, sessions: Callable[[], Session], /
+    ) -> Callable[[], AbstractContextManager[tuple[PostgresRepositories, Session]]]:
+        """What `WorkflowHost(transaction=...)` takes: a new session for each step, `context.session` there.
+
+        What the step writes in it is committed with the save of its result, or not at all. `sessions`: a
+        `sessionmaker`, or another callable that gives a new session.
+
+        ValueError, at the first step: its transactions are not READ COMMITTED.
+        """
+        return step_transactions(sessions, self.using)
 
     def close(self) -> None:
         """Release the pool, if it is the provider's own. Any number of times; a later call is a `PersistenceError`."""

@@ -83,6 +83,13 @@ class PostgresQueries(Repository):
         in_order = sorted(statements.IN_ORDER, reverse=open_only)
         return next((name for name in in_order if name in given), statements.TIME)
 
+    def get_clock_offset(self) -> float:
+        """Seconds by which this machine's clock is ahead of the server's, to within half of a round trip."""
+        before = datetime.now(UTC)
+        [(now,)] = self._runner.read(statements.CLOCK, {})
+        after = datetime.now(UTC)
+        return (before + (after - before) / 2).timestamp() - float(now)
+
     def get_statistics(self) -> StoreStatistics:
         """How the store stands; one statement, one snapshot.
 

@@ -196,6 +196,9 @@ _STATISTICS = {
 }
 
 
+CLOCK = select(sql_cast(_STATISTICS["now"], Text()))
+
+
 @cache
 def statistics(version_table: str) -> Executable:
     """All of them in one row, with the schema revision from this table."""

@@ -4,6 +4,7 @@
 hypothesis.
 """
 
+from wfe_postgres.testing.clock import ManualClock
 from wfe_postgres.testing.memory import InMemoryPersistenceProvider
 
-__all__ = ["InMemoryPersistenceProvider"]
+__all__ = ["InMemoryPersistenceProvider", "ManualClock"]

@@ -1,0 +1,58 @@
+"""What the parts of a host share."""
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from wfe_postgres.contract.interfaces import PersistenceProvider
+from wfe_postgres.contract.services import DistributedLockProvider, LifecycleEvent
+from wfe_postgres.host.context import LOG, StepContext
+from wfe_postgres.host.definitions import Definitions, StepFunction
+from wfe_postgres.host.outage import Outage
+from wfe_postgres.host.renewal import Leases
+from wfe_postgres.host.results import ExecutionResult
+
+__all__ = ["LOG", "Environment", "Hints", "Middleware", "Transaction"]
+
+Middleware = Callable[[StepContext, StepFunction], ExecutionResult | None]
+"""Is called around each step, with its context and what runs it (or the next middleware)."""
+Transaction = Callable[[], AbstractContextManager[tuple[PersistenceProvider, Any]]]
+"""Gives a transaction for a step: the provider in it, and the application's session."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hints:
+    """What is told after a save, so that nobody need wait for the next poll."""
+
+    workflow_is_due: Callable[[str], None]
+    event_is_due: Callable[[str], None]
+    publish: Callable[[Sequence[LifecycleEvent]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """What the parts of a host share."""
+
+    provider: PersistenceProvider
+    definitions: Definitions
+    transaction: Transaction | None
+    middleware: Sequence[Middleware]
+    lock: DistributedLockProvider | None
+    lease: float
+    poll_interval: float
+    clock: Callable[[], datetime]
+    leases: Leases
+    outage: Outage
+    hints: Hints
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def locked(self, id: str) -> AbstractContextManager[bool]:
+        """The lock of the workflow, if the host has a lock service. False: it is busy."""
+        return nullcontext(True) if self.lock is None else self.lock.lock(id)
+
+    def holds(self, id: str) -> bool:
+        """False: the lock of the workflow was lost."""
+        return self.lock is None or self.lock.is_held(id)

@@ -1,0 +1,126 @@
+"""Keeps the leases of steps that take long."""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from wfe_postgres.contract.errors import ConcurrencyError, WfeError, WorkflowNotFoundError
+from wfe_postgres.contract.interfaces import PersistenceProvider
+from wfe_postgres.contract.models import ExecutionPointer, WorkflowInstance
+from wfe_postgres.host.context import LOG
+from wfe_postgres.host.pointers import milliseconds
+
+
+class Claim:
+    """A workflow of which this host runs a step. Its lease is renewed only once the step has taken a third of it."""
+
+    def __init__(self, leases: "Leases", instance: WorkflowInstance, pointer: ExecutionPointer) -> None:
+        self.instance = instance
+        self.pointer = pointer
+        self.revision: int | None = instance.revision
+        """Under which the result of the step can be saved."""
+        self.began: float = time.monotonic()
+        self.is_lost: bool = False
+        self._leases = leases
+        self._expires = self.began + leases.seconds
+        self._lock = threading.Lock()
+        self._released = threading.Event()
+
+    @property
+    def elapsed(self) -> float:
+        """How many seconds the step has been running."""
+        return time.monotonic() - self.began
+
+    @property
+    def is_over(self) -> bool:
+        """True once the workflow was changed by somebody else, or the lease has expired without a renewal."""
+        return self.is_lost or time.monotonic() > self._expires
+
+    def keep(self) -> None:
+        """Renew the lease every third of it, until the claim is released or lost."""
+        while not (self._released.is_set() or self.is_lost or self._leases.are_closed):
+            with self._lock:
+                if not self._released.is_set():
+                    self._renew()
+            self._released.wait(self._leases.seconds / 3)
+
+    def release(self) -> None:
+        """End the renewal. A running one is awaited; after a long step, a last one covers the save that follows."""
+        self._leases.forget(self)
+        self._released.set()
+        with self._lock:
+            if not self.is_lost and time.monotonic() > self._expires - self._leases.seconds * 2 / 3:
+                self._renew()
+
+    def _renew(self) -> None:
+        assert self.instance.revision is not None, "a claimed workflow was saved"
+        until = milliseconds(self._leases.now() + timedelta(seconds=self._leases.seconds))
+        began = time.monotonic()
+        try:
+            self.revision = self._leases.provider.renew_workflow(self.instance.id, self.instance.revision, until)
+            self.instance.revision = self.revision
+            self._expires = began + self._leases.seconds
+        except (ConcurrencyError, WorkflowNotFoundError):
+            self.is_lost = True
+            warn_lost(self.instance, self.pointer, self.elapsed)
+        except WfeError as error:
+            LOG.info("the lease of workflow %r was not renewed: %s", self.instance.id, error)
+
+
+class Leases:
+    """All claims of a host. One thread watches for steps that take long; each of these is renewed by a thread."""
+
+    def __init__(self, provider: PersistenceProvider, seconds: float, now: Callable[[], datetime]) -> None:
+        self.provider = provider
+        self.seconds = seconds
+        self.now = now
+        self._claims: set[Claim] = set()
+        self._changed = threading.Condition()
+        self._watcher: threading.Thread | None = None
+        self.are_closed: bool = False
+
+    def close(self) -> None:
+        """Renew no lease any more."""
+        self.are_closed = True
+
+    def claim(self, instance: WorkflowInstance, pointer: ExecutionPointer) -> Claim:
+        """The step is about to be run."""
+        claim = Claim(self, instance, pointer)
+        with self._changed:
+            self._claims.add(claim)
+            if self._watcher is None:
+                self._watcher = threading.Thread(target=self._watch, name="wfe-leases", daemon=True)
+                self._watcher.start()
+        return claim
+
+    def forget(self, claim: Claim) -> None:
+        """The step has ended."""
+        with self._changed:
+            self._claims.discard(claim)
+
+    def _watch(self) -> None:
+        """Ends when there has been no claim for the time of a lease."""
+        last = time.monotonic()
+        while True:
+            with self._changed:
+                last = time.monotonic() if self._claims else last
+                if time.monotonic() - last > self.seconds:
+                    self._watcher = None
+                    return
+                long = [claim for claim in self._claims if claim.elapsed > self.seconds / 3]
+                self._claims.difference_update(long)
+            for claim in long:
+                threading.Thread(target=claim.keep, name="wfe-renewal", daemon=True).start()
+            time.sleep(self.seconds / 12)
+
+
+def warn_lost(instance: WorkflowInstance, pointer: ExecutionPointer | None, elapsed: float) -> None:
+    """Log that the result of a step cannot be saved."""
+    LOG.warning(
+        "workflow %r, step %r: changed by somebody else after %.1f s (the lease was lost, or it was suspended or "
+        "terminated); the result of the step is not saved",
+        instance.id,
+        pointer.step_name if pointer else None,
+        elapsed,
+    )

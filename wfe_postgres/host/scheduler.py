@@ -1,0 +1,86 @@
+"""Finds what is due, and has it done by threads; each id by one thread at a time."""
+
+from datetime import UTC, datetime, timedelta
+
+from wfe_postgres.contract.errors import WfeError
+from wfe_postgres.host.delivery import Delivery
+from wfe_postgres.host.environment import LOG, Environment
+from wfe_postgres.host.outage import HostStoppedError, is_transient
+from wfe_postgres.host.pointers import EPOCH
+from wfe_postgres.host.runner import run_workflow
+from wfe_postgres.host.work import Item, Kind, Work
+
+_END = datetime(9000, 1, 1, tzinfo=UTC)
+
+
+class Scheduler:
+    """Polls the store, and does what is due."""
+
+    def __init__(self, environment: Environment, work: Work, page: int) -> None:
+        self._env = environment
+        self._work = work
+        self._page = page
+        self._delivery = Delivery(environment)
+        self._failed: set[Item] = set()
+
+    def poll(self) -> bool:
+        """Add what is due, by three queries. True: something was done, or there may be more.
+
+        Raises `PersistenceError`.
+        """
+        now = self._env.clock()
+        handled = self._process_commands(now)
+        events = self._env.provider.get_runnable_events(now, self._page)
+        workflows = self._env.provider.get_runnable_instances(now, self._page, definitions=self._env.definitions.keys())
+        items = [(Kind.EVENT, id) for id in events] + [(Kind.WORKFLOW, id) for id in workflows]
+        added = [self._work.add(item, again=False) for item in items]
+        return bool(handled) or (any(added) and max(len(events), len(workflows)) >= self._page)
+
+    def run_once(self) -> bool:
+        """Poll, and do what is due in this thread. False: nothing could be done."""
+        done = self.poll()
+        while (item := self._work.take(0)) is not None:
+            done = self.do(item) or done
+        return done
+
+    def do(self, item: Item) -> bool:
+        """Do it. False: it was not done. That keeps no other from its turn, and is logged once."""
+        kind, id = item
+        try:
+            done = self._delivery.process_event(id) if kind is Kind.EVENT else run_workflow(self._env, id)
+            self._failed.discard(item)
+            return done
+        except HostStoppedError:
+            return False
+        except Exception as error:
+            if item not in self._failed:
+                self._failed.add(item)
+                LOG.error("%s %r is left until the next poll: %s", kind.value, id, error, exc_info=_unexpected(error))
+            return False
+        finally:
+            self._work.done(item)
+
+    def next_alarm(self) -> datetime | None:
+        """When something that this host can do is due next; a command only if this host has scheduled it."""
+        provider = self._env.provider
+        times = [time for time in self._delivery.alarms if time > self._env.clock()]
+        for id in provider.get_runnable_instances(_END, 1, definitions=self._env.definitions.keys()):
+            times.append(EPOCH + timedelta(milliseconds=provider.get_workflow_instance(id).next_execution or 0))
+        times += [provider.get_event(id).event_time for id in provider.get_runnable_events(_END, 1)]
+        return min((time for time in times if time > self._env.clock()), default=None)
+
+    def _process_commands(self, now: datetime) -> int:
+        if not self._env.provider.supports_scheduled_commands:
+            return 0
+        try:
+            return self._env.provider.process_commands(now, self._delivery.carry_out)
+        except ExceptionGroup as failures:
+            for error in failures.exceptions:
+                if not is_transient(error):
+                    LOG.error("a command is left until the next poll: %s", error, exc_info=_unexpected(error))
+            return 0
+
+
+def _unexpected(error: BaseException) -> BaseException | None:
+    """The error, if its traceback says more than its text."""
+    return None if isinstance(error, WfeError) else error
