@@ -1,0 +1,294 @@
+"""Events: each waiter gets its own, whatever becomes of the others and of the events before."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.conftest import Sql
+from tests.host_faults.conftest import Settled
+from tests.host_faults.kit.effects import Effects
+from tests.host_faults.kit.local import host_of, subscriptions_of
+from wfe_postgres import (
+    Event,
+    EventSubscription,
+    PointerStatus,
+    PostgresPersistenceProvider,
+    WorkflowStatus,
+)
+from wfe_postgres.contract.models import now
+from wfe_postgres.host import ExecutionResult, StepContext, WorkflowBuilder, WorkflowHost
+
+DAY = timedelta(days=1)
+UNPROCESSED = "SELECT count(*) FROM wfc.events WHERE NOT is_processed"
+
+
+def keep(context: StepContext, event: Event) -> None:
+    """Keep what came."""
+    context.data.setdefault("got", []).append(event.event_data)
+
+
+def hear(context: StepContext) -> ExecutionResult:
+    """A step of the application's own that waits; it notes the whole event."""
+    if context.event is None:
+        return ExecutionResult.wait_for_event("bell", "k")
+    event = context.event
+    context.data["heard"] = [
+        event.id, event.event_name, event.event_key, event.event_data, event.event_time.isoformat()
+    ]  # fmt: skip
+    return ExecutionResult.next()
+
+
+WAITING = WorkflowBuilder("waiting").wait_for("bell", key="k", into=keep).build()
+TWICE = WorkflowBuilder("twice").wait_for("bell", key="k", into=keep).wait_for("bell", key="k", into=keep).build()
+LOOP = (
+    WorkflowBuilder("loop")
+    .while_do(
+        lambda context: len(context.data.get("got", [])) < 3,
+        lambda branch: branch.wait_for("bell", key="k", into=keep),
+    )
+    .build()
+)
+SIBLINGS = (
+    WorkflowBuilder("siblings")
+    .parallel(
+        lambda it: it.wait_for("bell", key="k", into="left"),
+        lambda it: it.wait_for("bell", key="k", into="right"),
+    )
+    .build()
+)
+OWN = WorkflowBuilder("own").start_with(hear).build()
+IN_ORDER = (
+    WorkflowBuilder("in order")
+    .for_each(lambda context: [1, 2], lambda it: it.wait_for("bell", key="k", into=keep), parallel=False)
+    .build()
+)
+
+
+def started(host: WorkflowHost, definition: str, number: int = 1) -> list[str]:
+    """Start so many workflows, and run them until they wait."""
+    ids = [host.start_workflow(definition) for _ in range(number)]
+    host.run_until_idle()
+    return ids
+
+
+def subscribe(provider: PostgresPersistenceProvider, workflow: str, pointer: str = "p") -> None:
+    """Store a subscription that is older than any other."""
+    provider.create_event_subscription(EventSubscription(workflow, 0, pointer, "bell", "k", now() - DAY))
+
+
+def purged_waiter(host: WorkflowHost, provider: PostgresPersistenceProvider, sql: Sql) -> None:
+    """The workflow is gone, its subscription is not."""
+    subscribe(provider, "gone")
+
+
+def waiter_without_pointer(host: WorkflowHost, provider: PostgresPersistenceProvider, sql: Sql) -> None:
+    """The pointer is gone."""
+    [id] = started(host, "waiting")
+    subscribe(provider, id, "gone")
+
+
+def unreadable_waiter(host: WorkflowHost, provider: PostgresPersistenceProvider, sql: Sql) -> None:
+    """A row that cannot be read."""
+    [id] = started(host, "waiting")
+    sql("UPDATE wfc.execution_pointers SET children = '7' WHERE workflow_id = %s", [id])
+    sql("UPDATE wfc.event_subscriptions SET subscribe_as_of = now() - interval '1 day' WHERE workflow_id = %s", [id])
+
+
+def unreadable_subscription(host: WorkflowHost, provider: PostgresPersistenceProvider, sql: Sql) -> None:
+    """A subscription that cannot be read."""
+    subscribe(provider, "gone")
+    sql("UPDATE wfc.event_subscriptions SET subscribe_as_of = '-infinity'")
+
+
+def ended_waiter(host: WorkflowHost, provider: PostgresPersistenceProvider, sql: Sql) -> None:
+    """The workflow was terminated by a host that removes no subscription."""
+    [id] = started(host, "waiting")
+    sql("UPDATE wfc.workflows SET status = 'Terminated' WHERE id = %s", [id])
+
+
+def complete_pointer(host: WorkflowHost, provider: PostgresPersistenceProvider, sql: Sql) -> None:
+    """The pointer has ended."""
+    [id] = started(host, "waiting")
+    sql("UPDATE wfc.execution_pointers SET status = 'Cancelled' WHERE workflow_id = %s", [id])
+
+
+def waiter_of_unknown_definition(host: WorkflowHost, provider: PostgresPersistenceProvider, sql: Sql) -> None:
+    """No host here knows its definition."""
+    other = host_of(provider, WorkflowBuilder("unknown").wait_for("bell", key="k", into=keep).build())
+    started(other, "unknown")
+
+
+def refusing_waiter(host: WorkflowHost, provider: PostgresPersistenceProvider, sql: Sql) -> None:
+    """A row whose every update is refused."""
+    [id] = started(host, "waiting")
+    sql(
+        "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE 'no' USING ERRCODE = '23514'; END $$"
+    )
+    sql(
+        "CREATE TRIGGER refuse BEFORE UPDATE ON wfc.workflows FOR EACH ROW"
+        f" WHEN (OLD.id = '{id}') EXECUTE FUNCTION public.refuse()"
+    )
+
+
+SPOILED: dict[str, Callable[[WorkflowHost, PostgresPersistenceProvider, Sql], None]] = {
+    it.__name__: it
+    for it in (
+        purged_waiter,
+        waiter_without_pointer,
+        unreadable_waiter,
+        unreadable_subscription,
+        ended_waiter,
+        complete_pointer,
+        waiter_of_unknown_definition,
+        refusing_waiter,
+    )
+}
+
+
+@pytest.mark.parametrize("kind", SPOILED)
+def test_waiter_that_cannot_get_an_event_stops_no_other(
+    provider: PostgresPersistenceProvider, sql: Sql, effects: Effects, settled: Settled, kind: str
+) -> None:
+    """The spoiled subscription is the oldest, and the events of the next minute come through as well."""
+    host = host_of(provider, WAITING)
+    SPOILED[kind](host, provider, sql)
+    ids = started(host, "waiting", 3)
+    with host_of(provider, WAITING, lease=0.5) as host:
+        host.publish_event("bell", "k", 1)
+        assert [it.data for it in settled(ids)] == [{"got": [1]}] * 3
+    assert sql(UNPROCESSED) == [(0,)]
+
+
+def test_hundred_events_for_dead_waiters_stop_no_others_in_the_poll(
+    provider: PostgresPersistenceProvider, sql: Sql, effects: Effects, settled: Settled
+) -> None:
+    client = host_of(provider, WAITING)
+    [live] = started(client, "waiting")
+    for number in range(120):
+        provider.create_event_subscription(EventSubscription("gone", 0, "p", "bell", f"dead {number}", now() - DAY))
+        provider.create_event(Event("bell", f"dead {number}", event_time=now() - DAY))
+    started(client, "waiting", 1)
+    sql("UPDATE wfc.execution_pointers SET children = '7' WHERE workflow_id <> %s", [live])
+    for _ in range(120):
+        provider.create_event(Event("bell", "k", "for the unreadable", event_time=now() - 2 * DAY))
+    with host_of(provider, WAITING) as host:
+        host.publish_event("bell", "k", 1)
+        [workflow] = settled([live])
+    assert workflow.status is WorkflowStatus.COMPLETE
+
+
+def test_event_before_the_wait_is_found(provider: PostgresPersistenceProvider, effects: Effects, sql: Sql) -> None:
+    host = host_of(provider, WAITING)
+    id = host.start_workflow("waiting")
+    host_of(provider).publish_event("bell", "k", 1)
+    host_of(provider).run_until_idle()
+    assert sql(UNPROCESSED) == [(0,)]
+    host.run_until_idle()
+    assert provider.get_workflow_instance(id).data == {"got": [1]}
+
+
+def test_event_before_the_workflow_is_not_found(provider: PostgresPersistenceProvider, effects: Effects) -> None:
+    host = host_of(provider, WAITING)
+    host.publish_event("bell", "k", 1)
+    [id] = started(host, "waiting")
+    assert provider.get_workflow_instance(id).execution_pointers[0].status is PointerStatus.WAITING_FOR_EVENT
+
+
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize(("definition", "needed"), [(TWICE, 2), (LOOP, 3), (IN_ORDER, 2)], ids=lambda it: str(it)[:0])
+def test_each_wait_needs_an_event_of_its_own(
+    provider: PostgresPersistenceProvider, effects: Effects, definition: Any, needed: int, early: bool
+) -> None:
+    """Two approvals need two events, and none of two quick ones is lost."""
+    host = host_of(provider, definition)
+    id = host.start_workflow(definition.id)
+    for number in range(1, needed + 1):
+        if not early:
+            host.run_until_idle()
+            assert provider.get_workflow_instance(id).status is WorkflowStatus.RUNNABLE
+        host.publish_event("bell", "k", number)
+    host.run_until_idle()
+    workflow = provider.get_workflow_instance(id)
+    assert workflow.status is WorkflowStatus.COMPLETE
+    assert workflow.data == {"got": list(range(1, needed + 1))}
+
+
+@pytest.mark.parametrize("definition", [TWICE, LOOP, IN_ORDER], ids=lambda it: it.id)
+def test_one_event_is_not_counted_twice(
+    provider: PostgresPersistenceProvider, effects: Effects, definition: Any
+) -> None:
+    host = host_of(provider, definition)
+    id = host.start_workflow(definition.id)
+    host.run_until_idle()
+    host.publish_event("bell", "k", 1)
+    host.run_until_idle()
+    workflow = provider.get_workflow_instance(id)
+    assert (workflow.status, workflow.data) == (WorkflowStatus.RUNNABLE, {"got": [1]})
+
+
+def test_parallel_siblings_get_the_same_event(provider: PostgresPersistenceProvider, effects: Effects) -> None:
+    host = host_of(provider, SIBLINGS)
+    [id] = started(host, "siblings")
+    host.publish_event("bell", "k", 1)
+    host.run_until_idle()
+    assert provider.get_workflow_instance(id).data == {"left": 1, "right": 1}
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_step_sees_the_whole_event_after_it_was_purged(
+    provider: PostgresPersistenceProvider, sql: Sql, effects: Effects, early: bool
+) -> None:
+    """The event is deleted between its delivery and the run of the step."""
+    host = host_of(provider, OWN)
+    id = host.start_workflow("own")
+    event = Event("bell", "k", {"n": 1}, event_time=now() + timedelta(milliseconds=1))
+    if not early:
+        host.run_until_idle()
+    provider.create_event(event)
+    sql(
+        "CREATE FUNCTION public.purge() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF NEW.event_published THEN DELETE FROM wfc.events; END IF; RETURN NEW; END $$;"
+    )
+    sql(
+        "CREATE TRIGGER purge AFTER INSERT OR UPDATE ON wfc.execution_pointers FOR EACH ROW"
+        " EXECUTE FUNCTION public.purge()"
+    )
+    host.run_until_idle()
+    heard = provider.get_workflow_instance(id).data["heard"]
+    assert heard == [event.id, "bell", "k", {"n": 1}, event.event_time.isoformat()]
+    assert sql("SELECT count(*) FROM wfc.events") == [(0,)]
+
+
+def test_event_published_twice_under_one_id_is_one_event(
+    provider: PostgresPersistenceProvider, sql: Sql, effects: Effects
+) -> None:
+    """A webhook that comes twice, at the same time and again later."""
+    host = host_of(provider, TWICE)
+    [id] = started(host, "twice")
+    with ThreadPoolExecutor(8) as pool:
+        ids = list(pool.map(lambda _: host.publish_event("bell", "k", 1, event_id="webhook-1"), range(8)))
+    host.run_until_idle()
+    assert host.publish_event("bell", "k", 2, event_id="webhook-1") == "webhook-1"
+    host.run_until_idle()
+    workflow = provider.get_workflow_instance(id)
+    assert ids == ["webhook-1"] * 8
+    assert workflow.data == {"got": [1]}
+    assert subscriptions_of(sql, workflow) == 1
+
+
+def test_event_wakes_a_waiter_of_a_suspended_workflow_when_that_is_resumed(
+    provider: PostgresPersistenceProvider, effects: Effects
+) -> None:
+    host = host_of(provider, WAITING)
+    [id] = started(host, "waiting")
+    assert host.suspend_workflow(id)
+    host.publish_event("bell", "k", 1)
+    host.run_until_idle()
+    assert provider.get_workflow_instance(id).status is WorkflowStatus.SUSPENDED
+    assert host.resume_workflow(id)
+    host.run_until_idle()
+    assert provider.get_workflow_instance(id).data == {"got": [1]}
