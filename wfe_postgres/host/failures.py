@@ -91,6 +91,14 @@ def suspend_changed(executor: Executor) -> bool:
     return bool(unknown)
 
 
+def suspend_failed(executor: Executor) -> bool:
+    """Suspend a workflow that was made Runnable but still has a Failed step: it was not resumed. False: it has none."""
+    failed = any(it.status is PointerStatus.FAILED for it in executor.instance.execution_pointers)
+    if failed:
+        _stop(executor)
+    return failed
+
+
 def _react(executor: Executor, pointer: ExecutionPointer, behavior: ErrorBehavior) -> None:
     delay = behavior.delay(pointer.retry_count) if isinstance(behavior, Retry) else None
     pointer.active = delay is not None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 
+from wfe_postgres.contract.errors import PersistenceError
 from wfe_postgres.contract.interfaces import PersistenceProvider
 from wfe_postgres.contract.services import (
     DistributedLockProvider,
@@ -20,7 +21,7 @@ from wfe_postgres.host.client import WorkflowClient
 from wfe_postgres.host.definitions import Definitions, WorkflowDefinition
 from wfe_postgres.host.environment import LOG, Environment, Hints, Middleware, Transaction
 from wfe_postgres.host.lifecycle import Lifecycle
-from wfe_postgres.host.outage import Outage
+from wfe_postgres.host.outage import Outage, is_transient
 from wfe_postgres.host.renewal import Leases
 from wfe_postgres.host.results import Time, seconds
 from wfe_postgres.host.scheduler import Scheduler
@@ -156,14 +157,24 @@ class WorkflowHost(WorkflowClient):
 
         before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            self.start()
             while not numbers:
+                self._start_if_available()
                 clocks.sleep(_SIGNAL_CHECK)
             LOG.info("stopping: %s", signal.Signals(numbers[0]).name)
             self.stop(timeout)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _start_if_available(self) -> None:
+        """Start; while the database is unavailable, log that once and wait a while instead."""
+        try:
+            self.start()
+        except PersistenceError as error:
+            if not is_transient(error):
+                raise
+            self._environment.outage.begin(error)
+            clocks.sleep(self._environment.poll_interval)
 
     def run_until_idle(self, *, advance: bool = False) -> None:
         """Run everything that is due, and what becomes due by that, in this thread.

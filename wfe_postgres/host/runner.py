@@ -7,7 +7,7 @@ from wfe_postgres.contract.models import ExecutionPointer, WorkflowInstance, Wor
 from wfe_postgres.host.definitions import WorkflowDefinition
 from wfe_postgres.host.environment import LOG, Environment
 from wfe_postgres.host.executor import Executor
-from wfe_postgres.host.failures import fail, lose, suspend_changed
+from wfe_postgres.host.failures import fail, lose, suspend_changed, suspend_failed
 from wfe_postgres.host.pointers import milliseconds
 from wfe_postgres.host.renewal import Claim, warn_lost
 from wfe_postgres.host.saving import LeaseLostError, reload, store_surely
@@ -69,6 +69,9 @@ class _WorkflowRun:
         instance = self._executor.instance
         if suspend_changed(self._executor):
             LOG.error("workflow %r is suspended: its definition was changed while it ran", instance.id)
+            return self._save(None)
+        if suspend_failed(self._executor):
+            LOG.error("workflow %r is suspended: it has a failed step that was not resumed", instance.id)
             return self._save(None)
         lost = lose(self._executor, _MAX_LOST)
         for pointer in lost:

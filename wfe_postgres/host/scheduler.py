@@ -30,11 +30,12 @@ class Scheduler:
         """
         now = self._env.clock()
         handled = self._process_commands(now)
-        events = self._env.provider.get_runnable_events(now, self._page)
-        workflows = self._env.provider.get_runnable_instances(now, self._page, definitions=self._env.definitions.keys())
+        limit = self._page + len(self._failed)  # what cannot be done stays due, and must not fill the page
+        events = self._env.provider.get_runnable_events(now, limit)
+        workflows = self._env.provider.get_runnable_instances(now, limit, definitions=self._env.definitions.keys())
         items = [(Kind.EVENT, id) for id in events] + [(Kind.WORKFLOW, id) for id in workflows]
         added = [self._work.add(item, again=False) for item in items]
-        return bool(handled) or (any(added) and max(len(events), len(workflows)) >= self._page)
+        return bool(handled) or (any(added) and max(len(events), len(workflows)) >= limit)
 
     def run_once(self) -> bool:
         """Poll, and do what is due in this thread. False: nothing could be done."""

@@ -59,7 +59,7 @@ class StepRun:
         except Exception as error:
             if claimed is None or not self._was_committed(claimed):
                 lost = is_transient(error) or getattr(error, "connection_invalidated", False)  # SQLAlchemy's errors
-                if lost or not entered:
+                if lost or not (entered or isinstance(error, ValueError)):  # that one is from its definition
                     raise InterruptedTryError from error
                 raise
         return following
