@@ -220,7 +220,7 @@ def test_retry_waits_longer_each_time(provider: PostgresPersistenceProvider, sql
 def test_step_without_a_limit_of_retries_keeps_retrying_and_counts(
     provider: PostgresPersistenceProvider, sql: Sql, effects: Effects, settled: Settled
 ) -> None:
-    definition = WorkflowBuilder("failing").start_with(fail, on_error=Retry(0.01, max_retries=None)).build()
+    definition = WorkflowBuilder("failing").start_with(fail, on_error=Retry(0.01, max_retries=None, backoff=1)).build()
     with host_of(provider, definition, poll_interval=0.01) as host:
         id = host.start_workflow("failing", {"kind": "RuntimeError"})
         effects.wait_for("fail", 10)

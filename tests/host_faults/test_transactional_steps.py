@@ -88,6 +88,57 @@ def test_effects_of_orders_are_there_once_when_hosts_are_killed_at_random_times(
     ]
 
 
+def last_for_four_leases(context: StepContext) -> None:
+    """A step whose lease is renewed while its transaction is open."""
+    note_in_transaction(context, "long")
+    time.sleep(2.0)
+
+
+def long_order() -> WorkflowDefinition:
+    """A long step, and one after it."""
+    return WorkflowBuilder("long").start_with(last_for_four_leases).then(ship_it).build()
+
+
+def ship_it(context: StepContext) -> None:
+    """The last step."""
+    note_in_transaction(context, "ship")
+
+
+def test_transactional_step_of_four_leases_is_run_once_by_one_of_three_hosts(
+    provider: PostgresPersistenceProvider, sql: Sql, effects: Effects, start_host: StartHost, settled: Settled
+) -> None:
+    hosts = [start_host(long_order, transactional=True, lease=0.5) for _ in range(3)]
+    workflows = settled([host_of(provider, long_order()).start_workflow("long")])
+    assert effects.order() == ["long", "ship"]
+    assert errors_of(sql, workflows[0]) == []
+    assert [line for host in hosts for line in host.log("WARNING", "ERROR")] == []
+
+
+TERMINATE_ONE = """
+    SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'wfe_postgres'
+    ORDER BY random() LIMIT 1) AS victim
+"""
+
+
+def test_effects_of_orders_are_there_once_when_connections_are_terminated_at_random_times(
+    provider: PostgresPersistenceProvider, sql: Sql, effects: Effects, start_host: StartHost, settled: Settled
+) -> None:
+    """In steps, in saves and in commits; a commit whose answer was lost is looked for."""
+    for _ in range(HOSTS):
+        start_host(order, transactional=True, lease=LEASE)
+    client = host_of(provider, order())
+    ids = [client.start_workflow("order") for _ in range(ORDERS // 2)]
+    for id in ids:
+        client.publish_event("paid", id, {"amount": 10})
+    terminated = 0
+    while terminated < runs(60, 3000) and effects.statuses(ids)["Complete"] < len(ids):
+        terminated += sql(TERMINATE_ONE)[0][0]
+        time.sleep(random.uniform(0, 0.04))
+    settled(ids, timeout=runs(60, 900))
+    assert effects.of_each() == dict.fromkeys(ids, EXPECTED)
+
+
 def test_transaction_of_a_step_that_fails_is_rolled_back_with_its_events(
     provider: PostgresPersistenceProvider, sql: Sql, effects: Effects
 ) -> None:

@@ -22,5 +22,7 @@ class Lifecycle:
             for callback in self._callbacks:
                 try:
                     callback(event)
-                except Exception:
+                except KeyboardInterrupt:
+                    raise
+                except BaseException:  # a SystemExit would leave the workflow claimed
                     LOG.exception("a lifecycle callback failed on %s of workflow %r", event.type, event.workflow_id)
