@@ -79,7 +79,6 @@ class Executor:
         if result.proceeds:
             self.complete(pointer, result.value)
         else:
-            pointer.retry_count = 0
             self._keep(pointer, result)
         if result.ends_workflow:
             self.cancel(self.instance.execution_pointers)

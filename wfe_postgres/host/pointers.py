@@ -114,8 +114,9 @@ class History:
         for pointer in self._instance.execution_pointers:
             if pointer.scope == first.scope:
                 *_, begin = [pointer, *self._predecessors(pointer)]
-                if begin.id not in later:
-                    yield from self._with_content(pointer)
+                if begin.id not in later:  # it has ended, and with it what it scheduled
+                    yield pointer
+                    yield from descendants(self._instance, pointer)
 
 
 def _has_alarm(pointer: ExecutionPointer) -> bool:
