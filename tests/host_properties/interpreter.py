@@ -10,7 +10,7 @@ the begin of an iteration or of a round of a saga, x the last step of a saga, e 
 
 What the host's contract leaves open, and what is expected here:
 
-- Of several events that a wait can get it gets the oldest.
+- Of several events that a wait can get it gets the oldest; any, if a host died (before it had looked for the oldest).
 - A wait after a container never gets an event that a wait in the container has had: two approvals need two events.
 - What was scheduled or recurs inside a container belongs to it: the container ends when that has ended, too, and a
   saga that fails cancels it. Iterations of a `recur` run one after the other.
@@ -18,7 +18,7 @@ What the host's contract leaves open, and what is expected here:
 - A step that has `Suspend()` or `Terminate()` of its own suspends or terminates the workflow inside a saga as well.
 - The order of compensation is the reverse of that in which the steps were completed, also across parallel branches
   and nested sagas that succeeded. The step that failed was not completed and is not compensated.
-- A wait that times out without `on_timeout` has failed under the definition's `on_error`.
+- A wait that times out without `on_timeout` fails under the definition's `on_error`.
 - A saga's `Retry` that is used up fails an enclosing saga, or else suspends the workflow.
 - A sub-workflow goes on when its parent was suspended, terminated or ended.
 """
@@ -66,7 +66,7 @@ class Observed:
     """What was seen of a workflow: the tokens in its data, its status, and the statuses of its children.
 
     A status `Runnable` means that it waits. `children`: by (number of the node, path), in the order of their creation.
-    `skips`: it was resumed without its failed steps whenever a failure had suspended it.
+    `skips`: it was resumed without its failed steps whenever it was suspended. `in_any_order`: see above, "the oldest".
     """
 
     log: tuple[str, ...]
@@ -75,6 +75,7 @@ class Observed:
     children: Mapping[tuple[int, str], Sequence[WorkflowStatus]] = field(default_factory=dict)
     path: str = ""
     skips: bool = False
+    in_any_order: bool = False
 
 
 @dataclass
@@ -132,7 +133,6 @@ def _advance(live: list[tuple[Process, Labels]], process: Process, label: str | 
 
 
 def sequence(scope: Scope, body: Branch) -> Process:
-    """The nodes one after the other."""
     for node in body:
         yield from INTERPRETERS[type(node)](scope, node)
 
@@ -170,14 +170,14 @@ def step(scope: Scope, node: nodes.Step) -> Process:
 
 
 def wait_for(scope: Scope, node: nodes.WaitFor) -> Process:
-    """The oldest event of its key that no earlier wait has had."""
-    token = f"w{node.id}@{scope.path}"
-    for event in scope.run.observed.events:
-        if event.key == node.key and event.id not in scope.had and (node.from_the_start or not event.is_older):
-            yield from _one(f"{token}={event.id}")
-            scope.had.add(event.id)
-            return
-    if not node.timed:
+    """An event of its key that no earlier wait has had."""
+    token, observed = f"w{node.id}@{scope.path}", scope.run.observed
+    events = [it.id for it in observed.events if it.key == node.key and (node.from_the_start or not it.is_older)]
+    left = [f"{token}={it}" for it in events if it not in scope.had]
+    if left:
+        label = yield frozenset(left if observed.in_any_order else left[:1])
+        scope.had.add(label.partition("=")[2])
+    elif not node.timed:
         yield from _blocked()
     elif node.on_timeout:
         yield from together(scope, node.on_timeout)

@@ -216,7 +216,7 @@ class World:
                     children.setdefault((_node(child), child.data["path"]), []).append(child.status)
             log, path = tuple(it.data["log"]), it.data["path"]
             program = self._builder.programs[_node(it)]
-            yield program, Observed(log, it.status, tuple(self.events), children, path, skips)
+            yield program, Observed(log, it.status, tuple(self.events), children, path, skips, self.died > 0)
 
     def _publish_at(self, moment: str | int) -> None:
         """Publish the events of this moment, or of this tick and those before."""
