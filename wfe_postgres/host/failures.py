@@ -62,7 +62,9 @@ def lose(executor: Executor, max_lost: int) -> list[ExecutionPointer]:
     for pointer in lost:
         tries = pointer.extension_attributes.get(LOST_TRIES, 0) + 1
         pointer.status = PointerStatus.PENDING
-        error = LostTryError(f"the host was killed, or its lease expired, in the step (try {tries} of {max_lost})")
+        error = LostTryError(
+            f"the host was killed, the lease expired, or the connection was lost, in the step (try {tries} of {max_lost})"
+        )
         if tries < max_lost:
             pointer.extension_attributes[LOST_TRIES] = tries
             report(executor, pointer, error)

@@ -82,6 +82,7 @@ class WorkflowHost(WorkflowClient):
         )
         super().__init__(provider, Definitions(definitions), clock, hints)
         self._given_up = threading.Event()
+        outage = Outage(self._given_up)
         self._environment = Environment(
             provider=provider,
             definitions=self.definitions,
@@ -92,8 +93,8 @@ class WorkflowHost(WorkflowClient):
             poll_interval=seconds(poll_interval),
             clock=clock,
             hints=hints,
-            leases=Leases(provider, seconds(lease), clock),
-            outage=Outage(self._given_up),
+            leases=Leases(provider, seconds(lease), clock, outage),
+            outage=outage,
         )
         self._scheduler = Scheduler(self._environment, self._work, page=max(_PAGE, 4 * threads))
         self._threads = Threads(self._environment, self._scheduler, self._work, threads, queue)

@@ -5,10 +5,11 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from wfe_postgres.contract.errors import ConcurrencyError, WfeError, WorkflowNotFoundError
+from wfe_postgres.contract.errors import ConcurrencyError, OutcomeUnknownError, WfeError, WorkflowNotFoundError
 from wfe_postgres.contract.interfaces import PersistenceProvider
 from wfe_postgres.contract.models import ExecutionPointer, WorkflowInstance
 from wfe_postgres.host.context import LOG
+from wfe_postgres.host.outage import Outage
 from wfe_postgres.host.pointers import milliseconds
 
 
@@ -26,6 +27,8 @@ class Claim:
         self._expires = self.began + leases.seconds
         self._lock = threading.Lock()
         self._released = threading.Event()
+        self._unanswered: set[int] = set()
+        """The values of `next_execution` in renewals of which it is not known whether they were committed."""
 
     @property
     def elapsed(self) -> float:
@@ -46,32 +49,56 @@ class Claim:
             self._released.wait(self._leases.seconds / 3)
 
     def release(self) -> None:
-        """End the renewal. A running one is awaited; after a long step, a last one covers the save that follows."""
+        """End the renewal. A running one is awaited; after a long step, a last one covers the save that follows.
+
+        Raises `HostStoppedError`.
+        """
         self._leases.forget(self)
+        if self._released.is_set():
+            return
         self._released.set()
         with self._lock:
             if not self.is_lost and time.monotonic() > self._expires - self._leases.seconds * 2 / 3:
                 self._renew()
+            if self._unanswered and not self.is_lost:
+                self._leases.outage.outlast(self._look)
 
     def _renew(self) -> None:
         assert self.instance.revision is not None, "a claimed workflow was saved"
         until = milliseconds(self._leases.now() + timedelta(seconds=self._leases.seconds))
         began = time.monotonic()
         try:
-            self.revision = self._leases.provider.renew_workflow(self.instance.id, self.instance.revision, until)
-            self.instance.revision = self.revision
-            self._expires = began + self._leases.seconds
-        except (ConcurrencyError, WorkflowNotFoundError):
-            self.is_lost = True
-            warn_lost(self.instance, self.pointer, self.elapsed)
+            try:
+                revision = self._leases.provider.renew_workflow(self.instance.id, self.instance.revision, until)
+            except (ConcurrencyError, WorkflowNotFoundError):
+                self._look()
+            else:
+                self.revision = self.instance.revision = revision
+                self._expires = began + self._leases.seconds
         except WfeError as error:
+            if isinstance(error, OutcomeUnknownError):
+                self._unanswered.add(until)
             LOG.info("the lease of workflow %r was not renewed: %s", self.instance.id, error)
+
+    def _look(self) -> None:
+        """Whether it was a renewal of this claim that changed the workflow, or somebody else. Raises `WfeError`."""
+        for stored in self._leases.provider.get_workflow_instances([self.instance.id]):
+            is_own = stored.next_execution in self._unanswered and stored.status is self.instance.status
+            if is_own or stored.revision == self.revision:
+                self._unanswered.clear()
+                self.revision = self.instance.revision = stored.revision
+                return
+        self.is_lost = True
+        warn_lost(self.instance, self.pointer, self.elapsed)
 
 
 class Leases:
     """All claims of a host. One thread watches for steps that take long; each of these is renewed by a thread."""
 
-    def __init__(self, provider: PersistenceProvider, seconds: float, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, provider: PersistenceProvider, seconds: float, now: Callable[[], datetime], outage: Outage
+    ) -> None:
+        self.outage = outage
         self.provider = provider
         self.seconds = seconds
         self.now = now

@@ -73,11 +73,7 @@ class _WorkflowRun:
         if suspend_failed(self._executor):
             LOG.error("workflow %r is suspended: it has a failed step that was not resumed", instance.id)
             return self._save(None)
-        lost = lose(self._executor, _MAX_LOST)
-        for pointer in lost:
-            text = "workflow %r, step %r: its host was killed or its lease expired, it is run again"
-            LOG.warning(text, instance.id, pointer.step_name)
-        self._looks_for_events = bool(lost)
+        self._looks_for_events = self._lose()
         return self._save(self._next(looks=True))
 
     def _next(self, *, looks: bool = False) -> ExecutionPointer | None:
@@ -125,7 +121,7 @@ class _WorkflowRun:
         executor = self._executor = Executor(instance, self._definition, self._env.clock())
         self._looks_for_events = True
         if error is None:
-            lose(executor, _MAX_LOST)
+            self._lose()
         else:
             LOG.error(
                 "workflow %r, step %r failed (try %d)",
@@ -136,6 +132,18 @@ class _WorkflowRun:
             )
             fail(executor, next(it for it in instance.execution_pointers if it.id == pointer.id), error)
         return self._save(self._next())
+
+    def _lose(self) -> bool:
+        """Count the tries that were lost. False: there is none."""
+        lost = lose(self._executor, _MAX_LOST)
+        for pointer in lost:
+            LOG.warning(
+                "workflow %r, step %r: a try was lost (the host was killed, the lease expired, or the connection of the "
+                "transaction was lost)",
+                self._executor.instance.id,
+                pointer.step_name,
+            )
+        return bool(lost)
 
     # Saves
 
