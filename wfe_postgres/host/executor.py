@@ -61,10 +61,10 @@ class Executor:
     """Changes one instance. `now`: the time of all changes."""
 
     def __init__(self, instance: WorkflowInstance, definition: WorkflowDefinition, now: datetime) -> None:
-        self.instance = instance
-        self.definition = definition
-        self.now = now
-        self.changes = Changes()
+        self.instance: WorkflowInstance = instance
+        self.definition: WorkflowDefinition = definition
+        self.now: datetime = now
+        self.changes: Changes = Changes()
 
     # What a step returned
 
@@ -106,14 +106,22 @@ class Executor:
                 pointer.status, pointer.active, pointer.end_time = PointerStatus.CANCELLED, False, self.now
 
     def _keep(self, pointer: ExecutionPointer, result: ExecutionResult) -> None:
-        """The step is run again: after a time, with an event, after its branches, or at once."""
+        """The step is run again: after a time, with an event, after its branches, or at once.
+
+        A step that polls for months has its retries anew after each success. One that begins a wait or a branch has
+        not: it fails by what comes of that.
+        """
+        if result.wait is None and not result.items:
+            pointer.retry_count = 0
         if result.wait is not None:
             self._subscribe(pointer, result.wait)
+        elif result.items:
+            pointer.status = PointerStatus.RUNNING
         elif result.sleep_time is not None or result.wake_time is not None:
             pointer.status = PointerStatus.SLEEPING
             pointer.sleep_until = result.wake_time or self.now + timedelta(seconds=result.sleep_time or 0)
         else:
-            pointer.status = PointerStatus.RUNNING if result.items else PointerStatus.PENDING
+            pointer.status = PointerStatus.PENDING
 
     def _begin_branches(self, pointer: ExecutionPointer, result: ExecutionResult) -> None:
         branches = self.definition.step(pointer).branches
