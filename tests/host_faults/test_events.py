@@ -1,6 +1,5 @@
 """Events: each waiter gets its own, whatever becomes of the others and of the events before."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -8,12 +7,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import Sql
-from tests.host_faults.conftest import Settled
 from tests.host_faults.kit.effects import Effects
 from tests.host_faults.kit.local import host_of, subscriptions_of
 from wfe_postgres import (
     Event,
-    EventSubscription,
     PointerStatus,
     PostgresPersistenceProvider,
     WorkflowStatus,
@@ -72,113 +69,6 @@ def started(host: WorkflowHost, definition: str, number: int = 1) -> list[str]:
     ids = [host.start_workflow(definition) for _ in range(number)]
     host.run_until_idle()
     return ids
-
-
-def subscribe(provider: PostgresPersistenceProvider, workflow: str, pointer: str = "p") -> None:
-    """Store a subscription that is older than any other."""
-    provider.create_event_subscription(EventSubscription(workflow, 0, pointer, "bell", "k", now() - DAY))
-
-
-def purged_waiter(host: WorkflowHost, provider: PostgresPersistenceProvider, sql: Sql) -> None:
-    """The workflow is gone, its subscription is not."""
-    subscribe(provider, "gone")
-
-
-def waiter_without_pointer(host: WorkflowHost, provider: PostgresPersistenceProvider, sql: Sql) -> None:
-    """The pointer is gone."""
-    [id] = started(host, "waiting")
-    subscribe(provider, id, "gone")
-
-
-def unreadable_waiter(host: WorkflowHost, provider: PostgresPersistenceProvider, sql: Sql) -> None:
-    """A row that cannot be read."""
-    [id] = started(host, "waiting")
-    sql("UPDATE wfc.execution_pointers SET children = '7' WHERE workflow_id = %s", [id])
-    sql("UPDATE wfc.event_subscriptions SET subscribe_as_of = now() - interval '1 day' WHERE workflow_id = %s", [id])
-
-
-def unreadable_subscription(host: WorkflowHost, provider: PostgresPersistenceProvider, sql: Sql) -> None:
-    """A subscription that cannot be read."""
-    subscribe(provider, "gone")
-    sql("UPDATE wfc.event_subscriptions SET subscribe_as_of = '-infinity'")
-
-
-def ended_waiter(host: WorkflowHost, provider: PostgresPersistenceProvider, sql: Sql) -> None:
-    """The workflow was terminated by a host that removes no subscription."""
-    [id] = started(host, "waiting")
-    sql("UPDATE wfc.workflows SET status = 'Terminated' WHERE id = %s", [id])
-
-
-def complete_pointer(host: WorkflowHost, provider: PostgresPersistenceProvider, sql: Sql) -> None:
-    """The pointer has ended."""
-    [id] = started(host, "waiting")
-    sql("UPDATE wfc.execution_pointers SET status = 'Cancelled' WHERE workflow_id = %s", [id])
-
-
-def waiter_of_unknown_definition(host: WorkflowHost, provider: PostgresPersistenceProvider, sql: Sql) -> None:
-    """No host here knows its definition."""
-    other = host_of(provider, WorkflowBuilder("unknown").wait_for("bell", key="k", into=keep).build())
-    started(other, "unknown")
-
-
-def refusing_waiter(host: WorkflowHost, provider: PostgresPersistenceProvider, sql: Sql) -> None:
-    """A row whose every update is refused."""
-    [id] = started(host, "waiting")
-    sql(
-        "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN RAISE 'no' USING ERRCODE = '23514'; END $$"
-    )
-    sql(
-        "CREATE TRIGGER refuse BEFORE UPDATE ON wfc.workflows FOR EACH ROW"
-        f" WHEN (OLD.id = '{id}') EXECUTE FUNCTION public.refuse()"
-    )
-
-
-SPOILED: dict[str, Callable[[WorkflowHost, PostgresPersistenceProvider, Sql], None]] = {
-    it.__name__: it
-    for it in (
-        purged_waiter,
-        waiter_without_pointer,
-        unreadable_waiter,
-        unreadable_subscription,
-        ended_waiter,
-        complete_pointer,
-        waiter_of_unknown_definition,
-        refusing_waiter,
-    )
-}
-
-
-@pytest.mark.parametrize("kind", SPOILED)
-def test_waiter_that_cannot_get_an_event_stops_no_other(
-    provider: PostgresPersistenceProvider, sql: Sql, effects: Effects, settled: Settled, kind: str
-) -> None:
-    """The spoiled subscription is the oldest, and the events of the next minute come through as well."""
-    host = host_of(provider, WAITING)
-    SPOILED[kind](host, provider, sql)
-    ids = started(host, "waiting", 3)
-    with host_of(provider, WAITING, lease=0.5) as host:
-        host.publish_event("bell", "k", 1)
-        assert [it.data for it in settled(ids)] == [{"got": [1]}] * 3
-    assert sql(UNPROCESSED) == [(0,)]
-
-
-def test_hundred_events_for_dead_waiters_stop_no_others_in_the_poll(
-    provider: PostgresPersistenceProvider, sql: Sql, effects: Effects, settled: Settled
-) -> None:
-    client = host_of(provider, WAITING)
-    [live] = started(client, "waiting")
-    for number in range(120):
-        provider.create_event_subscription(EventSubscription("gone", 0, "p", "bell", f"dead {number}", now() - DAY))
-        provider.create_event(Event("bell", f"dead {number}", event_time=now() - DAY))
-    started(client, "waiting", 1)
-    sql("UPDATE wfc.execution_pointers SET children = '7' WHERE workflow_id <> %s", [live])
-    for _ in range(120):
-        provider.create_event(Event("bell", "k", "for the unreadable", event_time=now() - 2 * DAY))
-    with host_of(provider, WAITING) as host:
-        host.publish_event("bell", "k", 1)
-        [workflow] = settled([live])
-    assert workflow.status is WorkflowStatus.COMPLETE
 
 
 def test_event_before_the_wait_is_found(provider: PostgresPersistenceProvider, effects: Effects, sql: Sql) -> None:

@@ -187,7 +187,7 @@ def test_step_that_ended_during_an_outage_is_not_saved_over_another_host(
         effects.open("outage")
         [workflow] = settled([id])
         proxy.fault = PASS
-        eventually(lambda: [line for line in cut_off.log("WARNING") if id in line.message])
+        eventually(lambda: [it for it in cut_off.log("WARNING") if it.name == "wfe_postgres.host" and id in it.message])
         time.sleep(0.3)
     assert workflow.data == {"result": 2}
     assert effects.counts(id) == {"began": 2, "ended": 2, "after": 1}

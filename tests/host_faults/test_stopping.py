@@ -161,6 +161,23 @@ def test_host_can_be_stopped_twice_and_before_it_was_started(
     host.stop()
 
 
+def test_idle_host_stops_while_the_database_is_unavailable(
+    provider: PostgresPersistenceProvider,
+    effects: Effects,
+    start_host: StartHost,
+    settled: Settled,
+    database_url: str,
+) -> None:
+    with TcpProxy(database_url) as proxy:
+        host = start_host(four_steps, url=proxy.url, provider_options={"retry_budget": 0.1})
+        settled([host_of(provider, four_steps()).start_workflow("four")])
+        proxy.fault = Refuse()
+        proxy.cut()
+        time.sleep(0.5)
+        host.terminate()
+        assert host.wait() == 0
+
+
 def test_host_stops_while_the_database_is_unavailable(
     provider: PostgresPersistenceProvider, effects: Effects, start_host: StartHost, database_url: str
 ) -> None:

@@ -8,7 +8,6 @@ from wfe_postgres.contract.errors import (
     ConcurrencyError,
     EventNotFoundError,
     SubscriptionNotFoundError,
-    WfeError,
     WorkflowNotFoundError,
 )
 from wfe_postgres.contract.models import (
@@ -27,7 +26,7 @@ from wfe_postgres.host.definitions import WorkflowDefinition
 from wfe_postgres.host.environment import LOG, Environment
 from wfe_postgres.host.errors import Retry
 from wfe_postgres.host.executor import SUBSCRIPTION, Executor
-from wfe_postgres.host.outage import is_transient
+from wfe_postgres.host.outage import HostStoppedError, is_transient
 from wfe_postgres.host.pointers import milliseconds, running
 from wfe_postgres.host.saving import store
 
@@ -107,7 +106,9 @@ class Delivery:
                 return self._env.outage.outlast(lambda: self._give(event, waiter))
             except ConcurrencyError:
                 continue
-            except WfeError as error:
+            except HostStoppedError:
+                raise
+            except Exception as error:  # also of attributes in which the application keeps something else
                 if is_transient(error):
                     raise
                 if waiter.workflow_id not in self._unreadable:

@@ -63,7 +63,7 @@ def lose(executor: Executor, max_lost: int) -> list[ExecutionPointer]:
         tries = pointer.extension_attributes.get(LOST_TRIES, 0) + 1
         pointer.status = PointerStatus.PENDING
         error = LostTryError(
-            f"the host was killed, the lease expired, or the connection was lost, in the step (try {tries} of {max_lost})"
+            f"the host was killed, or its lease or its connection was lost, in the step (try {tries} of {max_lost})"
         )
         if tries < max_lost:
             pointer.extension_attributes[LOST_TRIES] = tries

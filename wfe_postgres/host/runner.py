@@ -138,8 +138,7 @@ class _WorkflowRun:
         lost = lose(self._executor, _MAX_LOST)
         for pointer in lost:
             LOG.warning(
-                "workflow %r, step %r: a try was lost (the host was killed, the lease expired, or the connection of the "
-                "transaction was lost)",
+                "workflow %r, step %r: a try was lost (the host was killed, or its lease or its connection was lost)",
                 self._executor.instance.id,
                 pointer.step_name,
             )
