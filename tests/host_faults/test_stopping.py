@@ -119,7 +119,7 @@ def test_second_signal_ends_the_host_at_once(
     host.terminate()
     assert host.wait(0.5) is None
     host.terminate()
-    assert host.wait() is not None
+    assert host.wait() not in (None, 0)
     assert effects.order() == ["begin"]
 
 

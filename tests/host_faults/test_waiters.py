@@ -137,22 +137,26 @@ def test_waiter_that_cannot_get_an_event_stops_no_other(
     assert sql(UNPROCESSED) == [(0,)]
 
 
-def test_hundred_events_for_dead_waiters_stop_no_others_in_the_poll(
+def test_hundred_events_for_dead_and_unreadable_waiters_stop_no_others_in_the_poll(
     provider: PostgresPersistenceProvider, sql: Sql, effects: Effects, settled: Settled
 ) -> None:
-    client = host_of(provider, WAITING)
+    spoiled = WorkflowBuilder("spoiled").wait_for("bell", key="spoiled").build()
+    client = host_of(provider, WAITING, spoiled)
+    [unreadable] = started(client, "spoiled")
     [live] = started(client, "waiting")
-    for number in range(120):
-        provider.create_event_subscription(EventSubscription("gone", 0, "p", "bell", f"dead {number}", now() - DAY))
-        provider.create_event(Event("bell", f"dead {number}", event_time=now() - DAY))
-    started(client, "waiting", 1)
-    sql("UPDATE wfc.execution_pointers SET children = '7' WHERE workflow_id <> %s", [live])
-    for _ in range(120):
-        provider.create_event(Event("bell", "k", "for the unreadable", event_time=now() - 2 * DAY))
-    with host_of(provider, WAITING) as host:
+    sql("UPDATE wfc.execution_pointers SET children = '7' WHERE workflow_id = %s", [unreadable])
+    with provider.transaction() as tx:
+        for number in range(120):
+            tx.create_event_subscription(EventSubscription("gone", 0, "p", "bell", f"dead {number}", now() - DAY))
+            tx.create_event(Event("bell", f"dead {number}", event_time=now() - DAY))
+            tx.create_event(Event("bell", "spoiled"))
+    with host_of(provider, WAITING, spoiled) as host:
         host.publish_event("bell", "k", 1)
         [workflow] = settled([live])
-    assert workflow.status is WorkflowStatus.COMPLETE
+        while sql(UNPROCESSED) != [(0,)]:
+            time.sleep(0.01)
+    assert workflow.data == {"got": [1]}
+    assert sql("SELECT count(*) FROM wfc.scheduled_commands") == [(120,)]
 
 
 @pytest.mark.parametrize("definition", [WAITING, OTHER], ids=lambda it: it.id)
