@@ -65,6 +65,7 @@ class Builder:
         def effect(context: StepContext) -> None:
             self._before()
             if fails(context):
+                context.data["log"].append("what a failed step has begun to change")
                 raise ScriptedError(token_of(kind, node, context))
             self._record(context, token_of(kind, node, context))
 

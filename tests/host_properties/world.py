@@ -38,17 +38,19 @@ class Runaway(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class Case:
-    """A program, when events are published (key and moment, in this order), and the ticks at which a host dies.
+    """A program, when events are published (key and moment, in this order), and the ticks at which hosts die.
 
-    A tick is the begin or end of a write or of a transaction, or the begin of a step.
+    A tick is the begin or end of a write or of a transaction, or the begin of a step. `rivals`: the ticks at which
+    another host does whatever it finds to do.
     """
 
     program: Branch
     events: tuple[tuple[str, str | int], ...] = ()
     deaths: tuple[int, ...] = ()
+    rivals: tuple[int, ...] = ()
 
 
-def cases(programs: some.SearchStrategy[Branch], deaths: int = 4) -> some.SearchStrategy[Case]:
+def cases(programs: some.SearchStrategy[Branch], deaths: int = 4, rivals: int = 0) -> some.SearchStrategy[Case]:
     """Cases of these programs. A host loses one step less often than the host gives up (five times)."""
     early = some.sampled_from([OLDER, FRESH])
     late = some.one_of(early, some.sampled_from([RESTED, LATE]), some.integers(1, 60))
@@ -59,6 +61,7 @@ def cases(programs: some.SearchStrategy[Branch], deaths: int = 4) -> some.Search
         programs,
         some.lists(event, min_size=1, max_size=8).map(tuple),
         some.lists(some.integers(1, 80), max_size=deaths, unique=True).map(tuple),
+        some.lists(some.integers(1, 80), max_size=rivals, unique=True).map(tuple),
     )
 
 
@@ -70,6 +73,7 @@ class Life:
     at_tick: Callable[[int], None]
     ticks: int = 0
     is_dead: bool = False
+    is_paused: bool = False
     in_transaction: int = 0
     created: list[str] = field(default_factory=list)
     """The ids of the sub-workflows that were created, or would have been, had the transaction been committed."""
@@ -78,7 +82,7 @@ class Life:
     def tick(self) -> None:
         """Go on, or die."""
         self.check()
-        if get_ident() != self.thread:
+        if self.is_paused or get_ident() != self.thread:
             return
         self.ticks += 1
         if self.ticks > MOST_TICKS:
@@ -171,7 +175,7 @@ class World:
         self.events: list[Published] = []
         self.died = 0
         self.tag = uuid4().hex[:8]
-        self.life = Life(case.deaths, self._publish_at)
+        self.life = Life(case.deaths, self._meanwhile)
         self._transaction, self._record = transaction, record
         self._builder = Builder(self.tag, self.life.tick, self._took_effect)
         self._builder.build(case.program)
@@ -209,6 +213,7 @@ class World:
     def runs(self, *, skips: bool = False) -> Iterator[tuple[Branch, Observed]]:
         """For the workflow and each sub-workflow: its program, and what the interpreter is asked about."""
         instances = self.instances()
+        in_any_order = bool(self.died or self.case.rivals)
         for it in instances:
             children: dict[tuple[int, str], list[WorkflowStatus]] = {}
             for child in instances:
@@ -216,7 +221,15 @@ class World:
                     children.setdefault((_node(child), child.data["path"]), []).append(child.status)
             log, path = tuple(it.data["log"]), it.data["path"]
             program = self._builder.programs[_node(it)]
-            yield program, Observed(log, it.status, tuple(self.events), children, path, skips, self.died > 0)
+            yield program, Observed(log, it.status, tuple(self.events), children, path, skips, in_any_order)
+
+    def _meanwhile(self, tick: int) -> None:
+        """What others do while the host is at this tick."""
+        self._publish_at(tick)
+        if tick in self.case.rivals:
+            self.life.is_paused = True
+            self._host(MortalProvider(self.provider, self.life)).run_until_idle()
+            self.life.is_paused = False
 
     def _publish_at(self, moment: str | int) -> None:
         """Publish the events of this moment, or of this tick and those before."""
