@@ -222,6 +222,25 @@ def test_wait_that_is_ended_otherwise_leaves_no_subscription(
     assert PointerStatus.WAITING_FOR_EVENT not in {it.status for it in workflow.execution_pointers}
 
 
+LONG = 1000.0
+GOING_ON = {
+    "timeout with a branch": WorkflowBuilder("waits").wait_for(
+        "bell", key="k", timeout=0, on_timeout=lambda branch: branch.delay(LONG)
+    ),
+    "timeout to be retried": WorkflowBuilder("waits", on_error=Retry(LONG)).wait_for("bell", key="k", timeout=0),
+}
+
+
+@pytest.mark.parametrize("kind", GOING_ON)
+def test_wait_that_timed_out_leaves_no_subscription_while_the_workflow_goes_on(
+    provider: PostgresPersistenceProvider, sql: Sql, effects: Effects, kind: str
+) -> None:
+    workflow = run(provider, GOING_ON[kind].build())
+    assert workflow.status is WorkflowStatus.RUNNABLE
+    assert PointerStatus.SLEEPING in {it.status for it in workflow.execution_pointers}
+    assert subscriptions_of(sql, workflow) == 0
+
+
 def test_result_of_a_step_of_one_version_is_never_that_of_another(
     provider: PostgresPersistenceProvider, sql: Sql, effects: Effects, caplog: pytest.LogCaptureFixture
 ) -> None:

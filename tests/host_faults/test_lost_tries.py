@@ -186,6 +186,8 @@ def test_step_that_ended_during_an_outage_is_not_saved_over_another_host(
         effects.wait_for("began", 2)
         effects.open("outage")
         [workflow] = settled([id])
+        effects.wait_for("ended", 2)
+        time.sleep(1.0)  # its save is tried while the host is cut off
         proxy.fault = PASS
         eventually(lambda: [it for it in cut_off.log("WARNING") if it.name == "wfe_postgres.host" and id in it.message])
         time.sleep(0.3)
