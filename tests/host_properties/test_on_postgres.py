@@ -20,7 +20,7 @@ from wfe_postgres.testing import ManualClock
 
 SAMPLE = settings(
     deadline=None,
-    max_examples=runs(15, 500),
+    max_examples=runs(10, 200),
     # Each case has keys and definitions of its own, so that one database is enough for all.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

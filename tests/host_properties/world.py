@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import accumulate
 from threading import get_ident
 from typing import Any
 from uuid import uuid4
@@ -60,7 +61,7 @@ def cases(programs: some.SearchStrategy[Branch], deaths: int = 4, rivals: int = 
         Case,
         programs,
         some.lists(event, min_size=1, max_size=8).map(tuple),
-        some.lists(some.integers(1, 80), max_size=deaths, unique=True).map(tuple),
+        some.lists(some.integers(1, 25), max_size=deaths).map(lambda gaps: tuple(accumulate(gaps))),
         some.lists(some.integers(1, 80), max_size=rivals, unique=True).map(tuple),
     )
 
