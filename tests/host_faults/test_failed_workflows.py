@@ -119,18 +119,18 @@ def test_workflow_resumed_without_its_failed_steps_goes_on_after_them(
         assert [it.status for it in workflow.execution_pointers].count(PointerStatus.SKIPPED) == 1, id
 
 
-@pytest.mark.parametrize("id", ["parallel", "fan out", "last"])
 def test_workflow_that_a_foreign_host_made_runnable_with_a_failed_step_does_not_go_on_without_it(
-    provider: PostgresPersistenceProvider, effects: Effects, id: str
+    provider: PostgresPersistenceProvider, effects: Effects
 ) -> None:
     """A save that sets the status alone, as hosts of other versions do."""
-    host, workflow = suspended(provider, id)
-    before = effects.order(workflow.id)
-    workflow.status, workflow.next_execution = WorkflowStatus.RUNNABLE, 0
-    provider.persist_workflow(workflow)
-    host.run_until_idle()
-    assert provider.get_workflow_instance(workflow.id).status is WorkflowStatus.SUSPENDED
-    assert effects.order(workflow.id) == before
+    for id in DEFINITIONS:
+        host, workflow = suspended(provider, id)
+        before = effects.order(workflow.id)
+        workflow.status, workflow.next_execution = WorkflowStatus.RUNNABLE, 0
+        provider.persist_workflow(workflow)
+        host.run_until_idle()
+        assert provider.get_workflow_instance(workflow.id).status is WorkflowStatus.SUSPENDED, id
+        assert effects.order(workflow.id) == before
 
 
 def test_step_fails_again_after_resume_and_the_workflow_is_suspended_again(

@@ -15,6 +15,7 @@ from wfe_postgres import PointerStatus, PostgresPersistenceProvider, WorkflowSta
 from wfe_postgres.host import Retry, StepContext, WorkflowBuilder, WorkflowDefinition
 
 MAX_LOST = 5
+RETRIES = runs(0, 1)
 LEASE = 0.6
 INNOCENT = runs(6, 30)
 
@@ -45,12 +46,7 @@ def work(context: StepContext) -> None:
 
 def deadly() -> WorkflowDefinition:
     """Kills every process that runs it."""
-    return WorkflowBuilder("deadly", on_error=Retry(0, max_retries=0)).start_with(die).then(after).build()
-
-
-def deadly_and_retried() -> WorkflowDefinition:
-    """As deadly; after the limit of lost tries it is retried once."""
-    return WorkflowBuilder("retried", on_error=Retry(0, max_retries=1)).start_with(die).then(after).build()
+    return WorkflowBuilder("deadly", on_error=Retry(0, max_retries=RETRIES)).start_with(die).then(after).build()
 
 
 def deadly_twice() -> WorkflowDefinition:
@@ -87,22 +83,14 @@ def run_until(
 def test_step_that_kills_its_process_fails_after_five_lost_tries(
     provider: PostgresPersistenceProvider, sql: Sql, effects: Effects, start_host: StartHost
 ) -> None:
+    """Each retry has five tries again."""
     id = host_of(provider, deadly()).start_workflow("deadly")
     run_until(start_host, provider, id, deadly)
     workflow = provider.get_workflow_instance(id)
-    assert effects.order(id) == ["die"] * MAX_LOST
+    assert effects.order(id) == ["die"] * MAX_LOST * (1 + RETRIES)
     assert workflow.status is WorkflowStatus.SUSPENDED
     assert pointer_of(workflow, "die").status is PointerStatus.FAILED
     assert len(errors_of(sql, workflow)) >= MAX_LOST
-
-
-def test_retry_of_a_step_that_kills_its_process_has_five_tries_again(
-    provider: PostgresPersistenceProvider, sql: Sql, effects: Effects, start_host: StartHost
-) -> None:
-    id = host_of(provider, deadly_and_retried()).start_workflow("retried")
-    run_until(start_host, provider, id, deadly_and_retried)
-    assert effects.order(id) == ["die"] * (2 * MAX_LOST)
-    assert provider.get_workflow_instance(id).status is WorkflowStatus.SUSPENDED
 
 
 def test_lost_try_is_repeated_without_use_of_a_retry(
@@ -127,7 +115,7 @@ def test_neighbours_of_a_step_that_kills_its_process_use_no_retry(
     start_host(innocent, lease=LEASE)
     for workflow in settled(ids):
         assert {pointer.retry_count for pointer in workflow.execution_pointers} == {0}
-    assert effects.counts(id) == {"die": MAX_LOST}
+    assert effects.counts(id) == {"die": MAX_LOST * (1 + RETRIES)}
 
 
 def end_in_an_outage(context: StepContext) -> None:

@@ -116,7 +116,7 @@ def start_and_report(url: str, pipe: "Pipe[Any, Any]") -> None:
             pipe.send(None)
 
 
-@pytest.mark.parametrize("ahead", [MINUTE, -MINUTE])
+@pytest.mark.parametrize("ahead", runs([MINUTE], [MINUTE, -MINUTE]))
 def test_host_on_a_machine_with_a_wrong_clock_does_not_start(
     provider: PostgresPersistenceProvider, sql: Sql, effects: Effects, tmp_path: Path, database_url: str, ahead: int
 ) -> None:

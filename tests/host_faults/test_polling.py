@@ -73,15 +73,11 @@ def test_alarm_a_century_away_is_kept(provider: PostgresPersistenceProvider, eff
     assert (workflow.next_execution or 0) / 1000 - time.time() > 99 * 365 * 86400
 
 
-@pytest.mark.parametrize(
-    "command",
-    [ScheduledCommand.process_workflow("gone", 0), ScheduledCommand.process_event("gone", 0)],
-    ids=lambda it: it.command_name.value,
-)
-def test_command_for_what_no_longer_exists_is_done(
-    provider: PostgresPersistenceProvider, sql: Sql, effects: Effects, command: ScheduledCommand
+def test_commands_for_what_no_longer_exists_are_done(
+    provider: PostgresPersistenceProvider, sql: Sql, effects: Effects
 ) -> None:
-    provider.schedule_command(command)
+    provider.schedule_command(ScheduledCommand.process_workflow("gone", 0))
+    provider.schedule_command(ScheduledCommand.process_event("gone", 0))
     host_of(provider, SLEEPY).run_until_idle()
     assert sql(COMMANDS) == []
 

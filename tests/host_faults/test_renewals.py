@@ -34,8 +34,7 @@ def long_step() -> WorkflowDefinition:
     return WorkflowBuilder("long").start_with(long).then(after).build()
 
 
-@pytest.mark.parametrize("kind", OUTAGES)
-@pytest.mark.parametrize("ends", ["during", "after"])
+@pytest.mark.parametrize(("kind", "ends"), [*((kind, "during") for kind in OUTAGES), ("answers lost", "after")])
 def test_step_is_saved_when_renewals_were_disturbed_and_nobody_took_the_workflow(
     provider: PostgresPersistenceProvider,
     sql: Sql,

@@ -15,7 +15,7 @@ from tests.host_faults.kit.effects import Effects, eventually, note, wait_at
 from tests.host_faults.kit.local import errors_of, host_of, pointer_of, run
 from wfe_postgres import PostgresPersistenceProvider, WorkflowStatus
 from wfe_postgres.contract.services import LifecycleEvent, QueueType
-from wfe_postgres.host import Retry, StepContext, WorkflowBuilder
+from wfe_postgres.host import Retry, StepContext, WorkflowBuilder, WorkflowDefinition
 
 
 class Locks:
@@ -224,15 +224,10 @@ def test_publisher_and_callback_that_raise_stop_nothing(
     assert provider.get_workflow_instance(workflow.id).status is WorkflowStatus.COMPLETE
 
 
-@pytest.mark.parametrize("body", [fail, leave])
-@pytest.mark.parametrize("place", ["middleware", "key", "into", "condition", "items", "time"])
-def test_callable_of_a_definition_that_raises_fails_its_step(
-    provider: PostgresPersistenceProvider, sql: Sql, effects: Effects, place: str, body: Callable[..., Any]
-) -> None:
-    builder = WorkflowBuilder("broken", on_error=Retry(0, max_retries=1))
-    if place == "middleware":
-        builder.start_with(work)
-    elif place == "key":
+def broken(place: str, body: Callable[..., Any]) -> WorkflowDefinition:
+    """A definition that calls the body in this place."""
+    builder = WorkflowBuilder(f"broken {place}", on_error=Retry(0, max_retries=1))
+    if place == "key":
         builder.wait_for("bell", key=body)
     elif place == "into":
         builder.wait_for("bell", key="k", into=body)
@@ -242,13 +237,30 @@ def test_callable_of_a_definition_that_raises_fails_its_step(
         builder.for_each(body, lambda branch: branch.start_with(work))
     else:
         builder.delay(body)
-    definition = builder.then(gate).build()
-    middleware = [lambda context, call_next: body()] if place == "middleware" else []
-    host = host_of(provider, definition, middleware=middleware)
-    id = host.start_workflow("broken")
+    return builder.then(gate).build()
+
+
+@pytest.mark.parametrize("body", [fail, leave])
+def test_callable_of_a_definition_that_raises_fails_its_step(
+    provider: PostgresPersistenceProvider, sql: Sql, effects: Effects, body: Callable[..., Any]
+) -> None:
+    definitions = [broken(place, body) for place in ("key", "into", "condition", "items", "time")]
+    host = host_of(provider, *definitions)
+    ids = [host.start_workflow(it.id) for it in definitions]
     host.publish_event("bell", "k")
     host.run_until_idle()
-    workflow = provider.get_workflow_instance(id)
+    for workflow in provider.get_workflow_instances(ids):
+        assert workflow.status is WorkflowStatus.SUSPENDED, workflow.workflow_definition_id
+        assert len(errors_of(sql, workflow)) == 2, workflow.workflow_definition_id
+    assert effects.order() == []
+
+
+@pytest.mark.parametrize("body", [fail, leave])
+def test_middleware_that_raises_fails_the_step(
+    provider: PostgresPersistenceProvider, sql: Sql, effects: Effects, body: Callable[..., Any]
+) -> None:
+    definition = WorkflowBuilder("broken", on_error=Retry(0, max_retries=1)).start_with(work).build()
+    workflow = run(provider, definition, middleware=[body])
     assert workflow.status is WorkflowStatus.SUSPENDED
     assert len(errors_of(sql, workflow)) == 2
     assert effects.order() == []

@@ -69,7 +69,7 @@ def assert_nothing_is_claimed(sql: Sql) -> None:
     assert sql(RUNNING) == [(0,)]
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signal_number", runs([signal.SIGTERM], [signal.SIGTERM, signal.SIGINT]))
 def test_host_that_is_stopped_under_load_cuts_no_step_and_leaves_the_rest_due(
     provider: PostgresPersistenceProvider,
     sql: Sql,
@@ -129,7 +129,7 @@ def test_step_that_looks_at_cancelled_learns_that_the_host_is_stopping(
     host_of(provider, attentive_step()).start_workflow("attentive")
     host = start_host(attentive_step, lease=LONG_LEASE)
     effects.wait_for("begin")
-    host.terminate()
+    host.terminate(signal.SIGINT)
     assert host.wait() == 0
     assert effects.order() == ["begin", "cancelled"]
 
