@@ -4,6 +4,9 @@ import os
 import random
 import time
 
+import pytest
+from sqlalchemy.orm import sessionmaker
+
 from tests.conftest import Sql
 from tests.faults.kit.form import runs
 from tests.host_faults.conftest import Settled, StartHost
@@ -98,10 +101,12 @@ def test_step_due_for_four_hosts_is_run_by_one(
     assert [line for host in hosts for line in host.log("WARNING", "ERROR")] == []
 
 
+@pytest.mark.parametrize("transactional", [False, True])
 def test_workflow_of_three_steps_takes_four_saves_and_one_load(
-    provider: PostgresPersistenceProvider, effects: Effects
+    provider: PostgresPersistenceProvider, effects: Effects, transactional: bool
 ) -> None:
-    host = host_of(provider, three_steps())
+    transaction = provider.step_transactions(sessionmaker(provider.engine)) if transactional else None
+    host = host_of(provider, three_steps(), transaction=transaction)
     id = host.start_workflow("three")
     with statements_of(provider.engine) as sent:
         host.run_until_idle()

@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import Sql
 from tests.host_faults.conftest import Settled
-from tests.host_faults.kit.effects import Effects
+from tests.host_faults.kit.effects import Effects, eventually
 from tests.host_faults.kit.local import host_of
 from wfe_postgres import Event, EventSubscription, PostgresPersistenceProvider, WorkflowStatus
 from wfe_postgres.contract.models import now
@@ -157,6 +157,27 @@ def test_hundred_events_for_dead_and_unreadable_waiters_stop_no_others_in_the_po
             time.sleep(0.01)
     assert workflow.data == {"got": [1]}
     assert sql("SELECT count(*) FROM wfc.scheduled_commands") == [(120,)]
+
+
+def test_events_that_cannot_be_read_are_logged_once_and_stop_no_others(
+    provider: PostgresPersistenceProvider,
+    sql: Sql,
+    effects: Effects,
+    settled: Settled,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    [live] = started(host_of(provider, WAITING), "waiting")
+    with provider.transaction() as tx:
+        for number in range(120):
+            tx.create_event(Event("bell", "spoiled", id=f"spoiled-{number}", event_time=now() - DAY))
+    sql("UPDATE wfc.events SET event_data = '{\"price\": 1e5000}'")
+    with host_of(provider, WAITING) as host:
+        host.publish_event("bell", "k", 1)
+        settled([live])
+        eventually(lambda: all(f"'spoiled-{number}'" in caplog.text for number in range(120)))
+        time.sleep(0.3)
+    logged = [it.getMessage() for it in caplog.records if it.name == "wfe_postgres.host"]
+    assert [sum(f"event 'spoiled-{number}'" in it for it in logged) for number in range(120)] == [1] * 120
 
 
 @pytest.mark.parametrize("definition", [WAITING, OTHER], ids=lambda it: it.id)
