@@ -42,6 +42,7 @@ SMALL = {
     "late event": case(WaitFor("k0"), Step(), events=(("k0", LATE),)),
     "early events": case(WaitFor("k0", True), WaitFor("k0"), events=(("k0", OLDER), ("k0", FRESH))),
     "event while it runs": case(Step(), WaitFor("k0"), Step(), events=(("k0", 7),)),
+    "event for a branch beside a step": case(Parallel((WAIT, (Step(),) * 6)), events=(("k0", 12),)),
     "event for two": case(Parallel((WAIT, WAIT)), Step(), events=(("k0", LATE),)),
     "event between others": case(*WAIT, *WAIT, events=(("k0", 3), ("k0", 12))),
     "timeout": case(WaitFor("t0", timed=True)),
