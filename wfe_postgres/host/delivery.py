@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from wfe_postgres.contract.errors import (
     ConcurrencyError,
@@ -42,8 +42,6 @@ class Delivery:
     def __init__(self, environment: Environment) -> None:
         self._env = environment
         self._unreadable: set[str] = set()
-        self.alarms: list[datetime] = []
-        """When commands that were scheduled here are due."""
 
     def process_event(self, id: str) -> bool:
         """Give the event to all who wait for it. For those who cannot take it now it is scheduled again.
@@ -87,7 +85,6 @@ class Delivery:
                 tx.schedule_command(command)
 
         self._env.outage.outlast(schedule)
-        self.alarms = [*(it for it in self.alarms if it > now), later]
 
     def _waiters(self, event: Event) -> Sequence[EventSubscription]:
         provider = self._env.provider

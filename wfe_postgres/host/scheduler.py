@@ -1,8 +1,10 @@
 """Finds what is due, and has it done by threads; each id by one thread at a time."""
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from wfe_postgres.contract.errors import WfeError
+from wfe_postgres.contract.models import ScheduledCommand
 from wfe_postgres.host.delivery import Delivery
 from wfe_postgres.host.environment import LOG, Environment
 from wfe_postgres.host.outage import HostStoppedError, is_transient
@@ -62,13 +64,26 @@ class Scheduler:
             self._work.done(item)
 
     def next_alarm(self) -> datetime | None:
-        """When something that this host can do is due next; a command only if this host has scheduled it."""
+        """When something that this host can do is due next."""
         provider = self._env.provider
-        times = [time for time in self._delivery.alarms if time > self._env.clock()]
+        times = self._command_times()
         for id in provider.get_runnable_instances(_END, 1, definitions=self._env.definitions.keys()):
             times.append(EPOCH + timedelta(milliseconds=provider.get_workflow_instance(id).next_execution or 0))
         times += [provider.get_event(id).event_time for id in provider.get_runnable_events(_END, 1)]
         return min((time for time in times if time > self._env.clock()), default=None)
+
+    def _command_times(self) -> list[datetime]:
+        """When the commands are due; they stay in place, because the handler raises."""
+        times: list[datetime] = []
+
+        def look(command: ScheduledCommand) -> None:
+            times.append(EPOCH + timedelta(milliseconds=command.execute_time))
+            raise LookupError("the command is left in place")
+
+        with suppress(ExceptionGroup):
+            if self._env.provider.supports_scheduled_commands:
+                self._env.provider.process_commands(_END, look)
+        return times
 
     def _process_commands(self, now: datetime) -> int:
         if not self._env.provider.supports_scheduled_commands:
