@@ -13,6 +13,7 @@ from tests.mutation.breaks import (
     change_migrations,
     change_statements,
     delete_all_due_commands,
+    forget_events,
     handle_in_open_transaction,
     host_time,
     ignore_connect_args,
@@ -24,10 +25,12 @@ from tests.mutation.breaks import (
     retry_operational_errors,
     retry_without_check,
     save_in_several_transactions,
+    save_over_others,
     save_pointers_first,
     set_token_after_read,
 )
 from wfe_postgres.connections import PooledRunner, failures, pooled
+from wfe_postgres.host import renewal, runner, saving
 from wfe_postgres.repositories import guarded_writes
 from wfe_postgres.repositories import workflows as workflow_repository
 
@@ -186,6 +189,30 @@ MUTANTS = _by_name(
             "pipeline mode is not rejected",
             allow_pipeline_mode,
             ["tests/provider/test_pipeline_mode.py::test_every_call_is_rejected_in_pipeline_mode"],
+        ),
+        Mutant(
+            "M-v",
+            "a host saves over the changes of others",
+            replace(saving, "store", save_over_others),
+            ["tests/host_faults/test_failed_workflows.py::test_intervention_during_a_step_wins_over_its_save"],
+        ),
+        Mutant(
+            "M-w",
+            "one event counts for two waits",
+            forget_events,
+            ["tests/host_faults/test_events.py::test_one_event_is_not_counted_twice"],
+        ),
+        Mutant(
+            "M-x",
+            "lost tries have no limit",
+            replace(runner, "_MAX_LOST", 10**9),
+            ["tests/host_faults/test_lost_tries.py::test_step_that_kills_its_process_fails_after_five_lost_tries"],
+        ),
+        Mutant(
+            "M-y",
+            "leases are not renewed",
+            replace(renewal.Claim, "_renew", lambda _: None),
+            ["tests/host_faults/test_claims.py::test_step_of_four_leases_runs_once_among_three_hosts"],
         ),
     ]
 )
