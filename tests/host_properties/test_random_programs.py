@@ -67,27 +67,27 @@ def check_subscriptions(world: World) -> None:
 
 
 @given(cases(programs(), deaths=0))
-@settings(deadline=None, max_examples=runs(40, 5_000))
+@settings(deadline=None, max_examples=runs(40, 3_000))
 def test_program_ends_as_the_interpreter_says_whenever_events_come(case: Case) -> None:
     world = lived(case)
     check_world(world)
 
 
 @given(cases(programs()))
-@settings(deadline=None, max_examples=runs(40, 5_000))
+@settings(deadline=None, max_examples=runs(40, 3_000))
 def test_program_ends_as_the_interpreter_says_whenever_hosts_die(case: Case) -> None:
     world = lived(case)
     check_world(world)
 
 
 @given(cases(programs(), deaths=2, rivals=10))
-@settings(deadline=None, max_examples=runs(40, 5_000))
+@settings(deadline=None, max_examples=runs(40, 3_000))
 def test_hosts_that_work_at_the_same_time_never_run_the_same_step(case: Case) -> None:
     check_world(lived(case))
 
 
 @given(cases(programs(sagas=False), deaths=0))
-@settings(deadline=None, max_examples=runs(25, 2_000))
+@settings(deadline=None, max_examples=runs(25, 1_500))
 def test_resumed_workflow_fails_again_and_never_completes_without_its_failed_steps(case: Case) -> None:
     world = lived(case)
     world.resume(skip_failed=False)
@@ -95,7 +95,7 @@ def test_resumed_workflow_fails_again_and_never_completes_without_its_failed_ste
 
 
 @given(cases(programs(sagas=False), deaths=0))
-@settings(deadline=None, max_examples=runs(25, 2_000))
+@settings(deadline=None, max_examples=runs(25, 1_500))
 def test_workflow_resumed_without_its_failed_steps_goes_on_after_them(case: Case) -> None:
     world = lived(case)
     while world.resume(skip_failed=True):
