@@ -9,9 +9,10 @@ from typing import Any
 import psycopg
 from sqlalchemy import text
 
+from tests.faults.kit.form import runs
 from wfe_postgres.host import StepContext
 
-TIMEOUT = 30.0  # for busy machines
+TIMEOUT = runs(30.0, 300.0)  # for busy machines
 
 # Saves are counted by a trigger, so that those of all processes count, and none that was rolled back. What does not
 # name the pointers is a renewal.
