@@ -11,13 +11,14 @@ import typer
 from psycopg.conninfo import conninfo_to_dict
 
 import wfe_postgres
+import wfe_postgres.host
 from tests.conftest import Sql
 from tests.docs.filled import fill
 from tests.docs.pages import PAGES, ROOT, SNIPPET, blocks, pages_with, program, session
 from wfe_postgres.cli import app
 from wfe_postgres.embedded import find_binaries
 
-TESTED_SEPARATELY = {"tutorial.md", "operations.md"}
+TESTED_SEPARATELY = {"tutorial.md", "how-to/write-a-host.md", "operations.md"}
 """Pages with separate tests, which also check the output of their programs."""
 
 APPLICATIONS = {"how-to/django.md", "how-to/flask.md", "how-to/one-transaction.md", "how-to/orm.md"}
@@ -138,6 +139,11 @@ def test_reference_lists_every_public_name() -> None:
     """The reference page lists exactly the names in `wfe_postgres.__all__`."""
     described = re.findall(r"^::: wfe_postgres\.(\w+)$", PAGES["reference.md"], re.MULTILINE)
     assert sorted(described) == sorted(wfe_postgres.__all__)
+
+
+def test_reference_lists_every_public_name_of_the_host() -> None:
+    described = re.findall(r"^::: wfe_postgres\.host\.(\w+)$", PAGES["reference.md"], re.MULTILINE)
+    assert sorted(described) == sorted(wfe_postgres.host.__all__)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from tests.docs.filled import fill
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+FIRST, OUTPUT = re.findall(r"^```(?:python|text)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)[:2]
 PROGRAMS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 
@@ -33,8 +34,19 @@ def test_programs_run_twice_on_a_database_in_use(empty_database_url: str) -> Non
         run(program, empty_database_url)
 
 
-def run(program: str, url: str) -> None:
-    """Run the program with this `WFE_DATABASE_URL`."""
+def test_first_program_prints_the_shown_output_each_time(empty_database_url: str) -> None:
+    fill(empty_database_url)
+    assert [run(FIRST, empty_database_url) for _ in range(2)] == [OUTPUT, OUTPUT]
+
+
+def test_first_screen_is_a_short_program() -> None:
+    assert FIRST == PROGRAMS[0]
+    assert README.index(OUTPUT) < README.index("\n## ")
+    assert len([line for line in FIRST.splitlines() if line and not line.startswith(("from ", "#"))]) <= 17
+
+
+def run(program: str, url: str) -> str:
+    """Run the program with this `WFE_DATABASE_URL`; returns what it prints."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         env=os.environ | {"WFE_DATABASE_URL": url},
@@ -42,6 +54,7 @@ def run(program: str, url: str) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\((?!http)([^)#]+)", README))))

@@ -45,7 +45,8 @@ def walk(url: str, *, long: bool) -> Iterator[Section]:
     for number, block in enumerate(blocks_in(readme, "python"), 1):
         yield Section(f"README: program {number}", python(block.text))
     yield Section("README: the command", script(command, long=long))
-    yield Section("docs/tutorial.md", python(program(blocks_in(PAGES["tutorial.md"], "python"))))
+    for page in ("tutorial.md", "how-to/write-a-host.md"):
+        yield Section(f"docs/{page}", python(program(blocks_in(PAGES[page], "python"))))
     for page, text in PAGES.items():
         if typed := session(blocks_in(text, "console"))[0]:
             yield Section(f"docs/{page}", script(typed, long=long), {"WFE_DATABASE_URL": url})

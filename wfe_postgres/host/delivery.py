@@ -27,7 +27,7 @@ from wfe_postgres.host.environment import LOG, Environment
 from wfe_postgres.host.errors import Retry
 from wfe_postgres.host.executor import SUBSCRIPTION, Executor
 from wfe_postgres.host.outage import HostStoppedError, is_transient
-from wfe_postgres.host.pointers import milliseconds, running
+from wfe_postgres.host.pointers import due_at_once, milliseconds, running
 from wfe_postgres.host.saving import store
 
 _UNKNOWN = WorkflowDefinition(id="", version=0, description=None, on_error=Retry(), steps=())
@@ -153,7 +153,7 @@ class Delivery:
             instance = provider.get_workflow_instance(id)
         except WorkflowNotFoundError:
             return
-        now = milliseconds(self._env.clock())
+        now = due_at_once(self._env.clock())
         due = instance.next_execution
         if self._is_claimed(instance):
             provider.schedule_command(ScheduledCommand.process_workflow(id, due or now))

@@ -24,10 +24,11 @@ from wfe_postgres.host.pointers import (
     COMPENSATES,
     EPOCH,
     EVENTS,
-    alarm,
     descendants,
+    due_at_once,
     is_finished,
     milliseconds,
+    next_due,
     next_ready,
     parents,
     received_before,
@@ -188,7 +189,7 @@ class Executor:
         given = pointer.extension_attributes.setdefault(EVENTS, [])
         given.append({"id": event.id, "time": event.event_time.isoformat()})
         if self.instance.status is WorkflowStatus.RUNNABLE:
-            self.instance.next_execution = milliseconds(self.now)
+            self.instance.next_execution = due_at_once(self.now)
 
     def end_wait(self, pointer: ExecutionPointer) -> None:
         """The pointer's subscription, if it has one, is removed with the next save."""
@@ -223,9 +224,7 @@ class Executor:
         if all(map(is_finished, self.instance.execution_pointers)):
             self.end(WorkflowStatus.COMPLETE)
             return
-        pending = next_ready(self.instance, self.now) is not None
-        due = self.now if pending else alarm(self.instance)
-        self.instance.next_execution = None if due is None else milliseconds(due)
+        self.instance.next_execution = next_due(self.instance, self.now)
 
     def end(self, status: WorkflowStatus) -> None:
         """The workflow is Complete or Terminated. A child's parent is told."""

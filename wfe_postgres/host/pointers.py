@@ -19,6 +19,11 @@ def milliseconds(time: datetime) -> int:
     return -((EPOCH - time) // timedelta(milliseconds=1))
 
 
+def due_at_once(now: datetime) -> int:
+    """The time in milliseconds since the Unix epoch, rounded down: what is due then is due in a poll at this time."""
+    return (now - EPOCH) // timedelta(milliseconds=1)
+
+
 def is_finished(pointer: ExecutionPointer) -> bool:
     """True unless there is something to do: an active Skipped pointer is one after which the workflow goes on."""
     skipped = pointer.status is PointerStatus.SKIPPED and pointer.active
@@ -48,6 +53,14 @@ def alarm(instance: WorkflowInstance) -> datetime | None:
     waiting = parents(instance)
     times = [it.sleep_until for it in instance.execution_pointers if it.id not in waiting and _has_alarm(it)]
     return min((time for time in times if time is not None), default=None)
+
+
+def next_due(instance: WorkflowInstance, now: datetime) -> int | None:
+    """When the workflow is due, in milliseconds since the Unix epoch: at once, if a pointer is ready, or later."""
+    if next_ready(instance, now) is not None:
+        return due_at_once(now)
+    due = alarm(instance)
+    return None if due is None else milliseconds(due)
 
 
 def descendants(instance: WorkflowInstance, pointer: ExecutionPointer) -> list[ExecutionPointer]:

@@ -1,0 +1,36 @@
+"""A host does at once what is due at once, also on a clock that stands still between two milliseconds."""
+
+from datetime import UTC, datetime
+
+from wfe_postgres import ScheduledCommand, WorkflowStatus
+from wfe_postgres.host import WorkflowBuilder, WorkflowHost
+from wfe_postgres.testing import InMemoryPersistenceProvider, ManualClock
+
+BETWEEN_TWO = datetime(2026, 1, 1, microsecond=500, tzinfo=UTC)
+
+
+def waiting_host() -> tuple[WorkflowHost, str]:
+    """A host whose workflow waits for an event; its id."""
+    clock = ManualClock(BETWEEN_TWO)
+    definition = WorkflowBuilder("order").wait_for("paid", key="4711").build()
+    host = WorkflowHost(InMemoryPersistenceProvider(clock=clock), [definition], clock=clock)
+    id = host.start_workflow("order")
+    host.run_until_idle()
+    return host, id
+
+
+def test_workflow_that_was_given_an_event_is_run_without_advancing_the_clock() -> None:
+    host, id = waiting_host()
+    host.publish_event("paid", "4711")
+    host.run_until_idle()
+    assert host.provider.get_workflow_instance(id).status is WorkflowStatus.COMPLETE
+
+
+def test_workflow_that_a_command_wakes_is_due_without_advancing_the_clock() -> None:
+    host, id = waiting_host()
+    host.provider.schedule_command(ScheduledCommand.process_workflow(id, 0))
+    host.run_until_idle()
+    assert host.provider.get_runnable_instances(host.clock()) == []
+    host.provider.schedule_command(ScheduledCommand.process_workflow(id, 0))
+    WorkflowHost(host.provider, clock=host.clock).run_until_idle()  # it does not know the definition
+    assert host.provider.get_runnable_instances(host.clock()) == [id]
