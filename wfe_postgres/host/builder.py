@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from wfe_postgres.host import primitives
 from wfe_postgres.host.context import StepContext
-from wfe_postgres.host.definitions import Step, StepBody, StepFunction, WorkflowDefinition
+from wfe_postgres.host.definitions import AnyStep, Step, StepFunction, WorkflowDefinition, name_of, run_of
 from wfe_postgres.host.errors import ErrorBehavior, Retry, require_behavior
 from wfe_postgres.host.primitives import Condition, Into
 from wfe_postgres.host.results import Time, seconds
@@ -15,7 +15,6 @@ from wfe_postgres.host.results import Time, seconds
 Branch = Callable[["WorkflowBuilder"], object]
 """A part of a workflow: it is given an empty builder and adds its steps."""
 
-AnyStep = StepFunction | StepBody
 Duration = Time | Callable[[StepContext], Time]
 
 
@@ -47,7 +46,7 @@ class WorkflowBuilder:
     def start_with(self, step: AnyStep, **options: Any) -> Self:
         """The first step: as `then`. Raises `ValueError` if there is a step already."""
         if self._first is not None:
-            raise ValueError(f"{_name_of(step)}: start_with is for the first step, then for the others")
+            raise ValueError(f"{name_of(step)}: start_with is for the first step, then for the others")
         return self.then(step, **options)
 
     def then(
@@ -67,8 +66,8 @@ class WorkflowBuilder:
         the step returns `ExecutionResult.branch`.
         """
         return self._add(
-            name or _name_of(step),
-            _run_of(step),
+            name or name_of(step),
+            run_of(step),
             branches,
             on_error=on_error,
             compensate_with=compensate_with,
@@ -210,7 +209,7 @@ class WorkflowBuilder:
             require_behavior(options["on_error"], f"step {name!r}")
         number = self._append(Step(id=len(self._steps), name=name, run=run, **options))
         if compensate_with is not None:
-            undo = self._append(Step(id=len(self._steps), name=_name_of(compensate_with), run=_run_of(compensate_with)))
+            undo = self._append(Step(id=len(self._steps), name=name_of(compensate_with), run=run_of(compensate_with)))
             self._change(number, compensate_with=undo)
         self._change(number, branches=tuple(self._begin(branch, name) for branch in branches))
         if self._last is None:
@@ -238,19 +237,6 @@ class WorkflowBuilder:
 
     def _change(self, number: int, **fields: Any) -> None:
         self._steps[number] = replace(self._steps[number], **fields)
-
-
-def _run_of(step: AnyStep) -> StepFunction:
-    run = getattr(step, "run", None)
-    if callable(run) and not isinstance(step, type):
-        return run  # type: ignore[no-any-return]
-    if callable(step) and not isinstance(step, type):
-        return step
-    raise ValueError(f"step {_name_of(step)!r} is neither callable nor an object with run()")
-
-
-def _name_of(step: object) -> str:
-    return getattr(step, "__name__", None) or type(step).__name__
 
 
 def _checked(time: Any, name: str) -> Any:

@@ -21,6 +21,10 @@ class StepBody(Protocol):
         ...
 
 
+AnyStep = StepFunction | StepBody
+"""What a definition takes as a step."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """One step of a definition. Its number is the `step_id` of its pointers."""
@@ -105,3 +109,18 @@ class Definitions(Mapping[tuple[str, int], WorkflowDefinition]):
 
     def __len__(self) -> int:
         return len(self._known)
+
+
+def run_of(step: AnyStep) -> StepFunction:
+    """What runs the step. ValueError: it is neither callable nor an object with `run`."""
+    run = getattr(step, "run", None)
+    if callable(run) and not isinstance(step, type):
+        return run  # type: ignore[no-any-return]
+    if callable(step) and not isinstance(step, type):
+        return step
+    raise ValueError(f"step {name_of(step)!r} is neither callable nor an object with run()")
+
+
+def name_of(step: object) -> str:
+    """The name of the function, or of the object's class."""
+    return getattr(step, "__name__", None) or type(step).__name__

@@ -4,14 +4,12 @@ The executor knows no store. It changes the instance that it is given, and says 
 in the same transaction.
 """
 
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from wfe_postgres.contract.models import (
     Event,
     EventSubscription,
-    ExecutionError,
     ExecutionPointer,
     PointerStatus,
     WorkflowInstance,
@@ -19,6 +17,7 @@ from wfe_postgres.contract.models import (
 )
 from wfe_postgres.contract.services import LifecycleEvent, LifecycleEventType
 from wfe_postgres.contract.status_changes import COMPLETED_EVENT, completion_event
+from wfe_postgres.host.changes import Changes
 from wfe_postgres.host.definitions import WorkflowDefinition
 from wfe_postgres.host.pointers import (
     COMPENSATES,
@@ -39,23 +38,6 @@ SUBSCRIPTION = "subscription_id"
 """In `extension_attributes`: the subscription by which the pointer waits."""
 LOST_TRIES = "lost_tries"
 """In `extension_attributes`: how often in a row the process that ran the step was killed, or lost its lease."""
-
-
-@dataclass
-class Changes:
-    """What is stored in the transaction that saves the instance, and published after it."""
-
-    subscriptions: list[EventSubscription] = field(default_factory=list)
-    ended_subscriptions: list[str] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-    errors: list[ExecutionError] = field(default_factory=list)
-    children: list[WorkflowInstance] = field(default_factory=list)
-    lifecycle: list[LifecycleEvent] = field(default_factory=list)
-
-    @property
-    def are_simple(self) -> bool:
-        """True: the instance and new subscriptions are all there is to store."""
-        return not (self.ended_subscriptions or self.events or self.errors or self.children)
 
 
 class Executor:
@@ -112,13 +94,14 @@ class Executor:
         A step that polls for months has its retries anew after each success. One that begins a wait or a branch has
         not: it fails by what comes of that.
         """
-        if result.wait is None and not result.items:
-            pointer.retry_count = 0
         if result.wait is not None:
             self._subscribe(pointer, result.wait)
-        elif result.items:
+            return
+        if result.items:
             pointer.status = PointerStatus.RUNNING
-        elif result.sleep_time is not None or result.wake_time is not None:
+            return
+        pointer.retry_count = 0
+        if result.sleep_time is not None or result.wake_time is not None:
             pointer.status = PointerStatus.SLEEPING
             pointer.sleep_until = result.wake_time or self.now + timedelta(seconds=result.sleep_time or 0)
         else:

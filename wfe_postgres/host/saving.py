@@ -11,7 +11,7 @@ from wfe_postgres.contract.errors import (
 )
 from wfe_postgres.contract.interfaces import PersistenceProvider
 from wfe_postgres.contract.models import WorkflowInstance
-from wfe_postgres.host.executor import Changes
+from wfe_postgres.host.changes import Changes
 from wfe_postgres.host.outage import Outage, is_transient
 
 
