@@ -13,8 +13,8 @@ Time = float | timedelta
 
 def seconds(time: Time) -> float:
     """The time in seconds. ValueError: it is negative or no number."""
-    length = time.total_seconds() if isinstance(time, timedelta) else float(time)
-    if not length >= 0:
+    length = time.total_seconds() if isinstance(time, timedelta) else time
+    if not (isinstance(length, (int, float)) and length >= 0):
         raise ValueError("a time is a number of seconds from 0 up, or such a timedelta")
     return length
 

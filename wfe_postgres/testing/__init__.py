@@ -6,5 +6,12 @@ hypothesis.
 
 from wfe_postgres.testing.clock import ManualClock
 from wfe_postgres.testing.memory import InMemoryPersistenceProvider
+from wfe_postgres.testing.services import InMemoryLifecyclePublisher, InMemoryLockProvider, InMemoryQueueProvider
 
-__all__ = ["InMemoryPersistenceProvider", "ManualClock"]
+__all__ = [
+    "InMemoryLifecyclePublisher",
+    "InMemoryLockProvider",
+    "InMemoryPersistenceProvider",
+    "InMemoryQueueProvider",
+    "ManualClock",
+]

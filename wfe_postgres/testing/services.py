@@ -1,0 +1,96 @@
+"""A queue, a lock service and a lifecycle publisher in memory, for tests and for hosts of one process."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from wfe_postgres.contract.services import (
+    DistributedLockProvider,
+    LifecycleEvent,
+    LifecyclePublisher,
+    QueueProvider,
+    QueueType,
+)
+
+_GUARD = threading.Lock()
+
+
+class InMemoryQueueProvider(QueueProvider):
+    """A queue of this process; it can be shared by hosts."""
+
+    def __init__(self) -> None:
+        self._ids: defaultdict[QueueType, dict[str, None]] = defaultdict(dict)
+        self._changed = threading.Condition()
+
+    @property
+    def is_dequeue_blocking(self) -> bool:
+        return True
+
+    def queue_work(self, id: str, queue: QueueType) -> None:
+        with self._changed:
+            self._ids[queue].setdefault(id)
+            self._changed.notify_all()
+
+    def dequeue_work(self, queue: QueueType, *, timeout: float | None = None) -> str | None:
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._ids[queue], timeout or 0):
+                return None
+            id = next(iter(self._ids[queue]))
+            del self._ids[queue][id]
+            return id
+
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+
+class InMemoryLockProvider(DistributedLockProvider):
+    """Locks of this process. Providers that are given the same `holders` exclude each other."""
+
+    def __init__(self, holders: "dict[str, InMemoryLockProvider] | None" = None) -> None:
+        self.holders: dict[str, InMemoryLockProvider] = {} if holders is None else holders
+
+    def acquire_lock(self, resource: str) -> bool:
+        with _GUARD:
+            is_free = resource not in self.holders
+            return is_free and self.holders.setdefault(resource, self) is self
+
+    def release_lock(self, resource: str) -> None:
+        if self.is_held(resource):
+            del self.holders[resource]
+
+    def is_held(self, resource: str) -> bool:
+        return self.holders.get(resource) is self
+
+    @contextmanager
+    def lock(self, resource: str) -> Iterator[bool]:
+        acquired = self.acquire_lock(resource)
+        try:
+            yield acquired
+        finally:
+            if acquired:
+                self.release_lock(resource)
+
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        for resource in [resource for resource, holder in self.holders.items() if holder is self]:
+            self.release_lock(resource)
+
+
+class InMemoryLifecyclePublisher(LifecyclePublisher):
+    """Tells the subscribers of this process, in the thread that publishes."""
+
+    def __init__(self) -> None:
+        self._callbacks: list[Callable[[LifecycleEvent], object]] = []
+
+    def publish(self, event: LifecycleEvent) -> None:
+        for callback in list(self._callbacks):
+            callback(event)
+
+    def subscribe(self, callback: Callable[[LifecycleEvent], object]) -> None:
+        self._callbacks.append(callback)
