@@ -1,5 +1,6 @@
 """The database goes away and comes back, and hosts whose clock is wrong."""
 
+import itertools
 import multiprocessing
 import time
 from multiprocessing.connection import Connection as Pipe
@@ -102,6 +103,17 @@ def test_host_does_not_start_when_its_clock_is_off_by_more_than_a_third_of_the_l
     host.stop()
     assert effects.order() == []
     with host_of(provider, two_steps(), lease=34.0):
+        effects.wait_for("work", 2)
+
+
+def test_host_starts_when_only_the_first_measurement_of_its_clock_was_disturbed(
+    provider: PostgresPersistenceProvider, effects: Effects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the time that the first connection took."""
+    offsets = itertools.chain([-11.0], itertools.repeat(0.1))
+    monkeypatch.setattr(provider, "get_clock_offset", lambda: next(offsets))
+    host_of(provider, two_steps()).start_workflow("two")
+    with host_of(provider, two_steps(), lease=30.0):
         effects.wait_for("work", 2)
 
 
