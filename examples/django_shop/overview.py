@@ -10,13 +10,13 @@ SELECT shop_order.*, workflow.status AS workflow_status, pointer.step, pointer.w
   FROM django_shop_order AS shop_order
   JOIN wfc.workflows AS workflow ON workflow.id = shop_order.workflow_id
  CROSS JOIN LATERAL (
-    SELECT (array_agg(step_name ORDER BY position DESC))[1] AS step,
+    SELECT (array_agg(coalesce('await ' || event_name, step_name) ORDER BY position DESC))[1] AS step,
            array_agg(event_name) FILTER (WHERE status = 'WaitingForEvent') AS waits_for
       FROM wfc.execution_pointers WHERE workflow_id = workflow.id) AS pointer
  CROSS JOIN LATERAL (
     SELECT json_object_agg(message, times) AS messages
-      FROM (SELECT message, count(*) AS times FROM wfc.execution_errors
-             WHERE workflow_id = workflow.id GROUP BY message) AS counted) AS error
+      FROM (SELECT split_part(message, E'\\n', 1) AS message, count(*) AS times FROM wfc.execution_errors
+             WHERE workflow_id = workflow.id GROUP BY 1) AS counted) AS error
  ORDER BY shop_order.number DESC LIMIT %s
 """
 """Joins the shop's tables with the store's tables."""
@@ -33,7 +33,7 @@ class Line:
     waits_for: list[str]
     """The names of the awaited events."""
     errors: dict[str, int]
-    """The error messages of its steps, with their counts."""
+    """The error messages of its steps without their traceback, with their counts."""
 
     @property
     def state(self) -> str:

@@ -7,7 +7,7 @@ An order and its workflow are committed in one transaction, as are a payment and
 import json
 from uuid import uuid4
 
-from django.db import DataError, IntegrityError, transaction
+from django.db import DataError, IntegrityError, connection, transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.csrf import csrf_exempt
@@ -15,9 +15,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from examples.django_shop.models import Order, Payment, Product
 from examples.django_shop.overview import newest_orders
-from examples.django_shop.store import joined
-from examples.django_shop.workflow import PAYMENT, new_order
-from wfe_postgres import Event
+from examples.django_shop.workflow import ORDER, PAYMENT, host
 
 INVALID_ORDER = "Please choose a product and a quantity of at least 1."
 
@@ -43,9 +41,8 @@ def place_order(request: HttpRequest) -> HttpResponse:
     try:
         quantity = int(request.POST["quantity"])
         with transaction.atomic():
-            workflow = new_order(sku, quantity)
-            joined().create_new_workflow(workflow)
-            Order.objects.create(workflow_id=workflow.id, product_id=sku, quantity=quantity)
+            id = host.using(connection.connection).start_workflow(ORDER.id, {"sku": sku, "quantity": quantity})
+            Order.objects.create(workflow_id=id, product_id=sku, quantity=quantity)
     except (ValueError, DataError, IntegrityError):  # the foreign key of an unknown product is checked at the commit
         return page(request, INVALID_ORDER, status=422)
     return redirect("orders")
@@ -72,6 +69,6 @@ def record_payment(id: str, order: Order) -> None:
     try:
         with transaction.atomic():
             Payment.objects.create(id=id, order=order)
-            joined().create_event(Event(PAYMENT, order.workflow_id, {"payment": id}))
+            host.using(connection.connection).publish_event(PAYMENT, order.workflow_id, {"payment": id})
     except IntegrityError:
         pass

@@ -7,71 +7,60 @@ once, even if a host dies during a step.
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from django.db import close_old_connections, transaction
+from django.conf import settings
+from django.db import close_old_connections, connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
 from examples.django_shop.models import Order, Product
-from examples.django_shop.store import joined, wfe
-from wfe_postgres import ExecutionPointer, PersistenceProvider, WorkflowInstance
-from wfe_postgres.demo.definitions import Context, Definition, Next, Outcome, WaitFor
-from wfe_postgres.demo.host import Host
+from wfe_postgres import Event, PersistenceProvider, PostgresPersistenceProvider
+from wfe_postgres.host import Retry, StepContext, WorkflowBuilder, WorkflowHost
+
+wfe = PostgresPersistenceProvider(settings.STORE_URL)
+"""Uses its own connection pool; connections are opened on demand."""
 
 PAYMENT = "payment"
 """The name of the payment event; its key is the id of the order's workflow."""
 
-LEASE = 5.0
-"""Seconds until the lease of a host expires; must be longer than any step takes."""
-
 
 class OutOfStockError(Exception):
-    """Not enough in stock. The step is retried a few times, then the workflow is suspended."""
+    """Not enough in stock. The step is retried twice, then the workflow is suspended."""
 
 
-def reserve_stock(context: Context) -> Outcome:
+def reserve_stock(context: StepContext) -> None:
     """Reduces the stock."""
     sku, quantity = context.data["sku"], context.data["quantity"]
     enough = Product.objects.filter(sku=sku, stock__gte=quantity)
     if not enough.update(stock=F("stock") - quantity):
         raise OutOfStockError(f"fewer than {quantity} of {sku} in stock")
-    return Next()
 
 
-def await_payment(context: Context) -> Outcome:
-    """Waits for the payment event, which may already have been published."""
-    if not context.pointer.event_published:
-        return WaitFor(PAYMENT, context.workflow.id)
-    context.data["payment"] = context.pointer.event_data["payment"]
-    return Next()
+def take_payment(context: StepContext, event: Event) -> None:
+    """Notes which payment it was."""
+    context.data["payment"] = event.event_data["payment"]
 
 
-def ship(context: Context) -> Outcome:
+def ship(context: StepContext) -> None:
     """Marks the order as shipped; the last step."""
     Order.objects.filter(workflow_id=context.workflow.id).update(shipped_at=timezone.now())
-    return Next()
 
 
-ORDER = Definition("order", 1, steps=(reserve_stock, await_payment, ship))
+ORDER = (
+    WorkflowBuilder("order", on_error=Retry(interval=0.2, max_retries=2))
+    .start_with(reserve_stock)
+    .wait_for(PAYMENT, key=lambda context: context.workflow.id, into=take_payment)
+    .then(ship)
+    .build()
+)
 
 
-def new_order(sku: str, quantity: int) -> WorkflowInstance:
-    """Create a workflow at its first step, without storing it."""
-    workflow = WorkflowInstance(ORDER.id, ORDER.version, {"sku": sku, "quantity": quantity})
-    workflow.execution_pointers.append(ORDER.pointer(0))
-    return workflow
+@contextmanager
+def step_transaction() -> Iterator[tuple[PersistenceProvider, None]]:
+    """One transaction for the rows of a step and the save of its workflow."""
+    close_old_connections()  # as Django does between requests
+    with transaction.atomic():
+        yield wfe.using(connection.connection), None
 
 
-class ShopHost(Host):
-    """A host whose steps use Django models."""
-
-    def __init__(self) -> None:
-        super().__init__(wfe, [ORDER], lease=LEASE, retry_delay=0.2, max_retries=2)
-
-    @contextmanager
-    def transaction(
-        self, workflow: WorkflowInstance, pointer: ExecutionPointer
-    ) -> Iterator[tuple[PersistenceProvider, None]]:
-        """One transaction for the rows of the step and the save of its workflow."""
-        close_old_connections()  # as Django does between requests
-        with transaction.atomic():
-            yield joined(), None
+host = WorkflowHost(wfe, [ORDER], transaction=step_transaction, lease=5, poll_interval=0.2)
+"""Runs workflows in `python -m django work`. The views, where it is not started, start them and publish events."""

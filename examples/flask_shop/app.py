@@ -4,8 +4,6 @@ An order and its workflow are committed in one transaction, as are a payment and
 """
 
 import os
-import signal
-import threading
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,13 +11,15 @@ from flask import Flask, redirect, render_template, request, url_for
 from flask_migrate import Migrate
 from sqlalchemy import make_url, select
 from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.orm import sessionmaker
 from werkzeug.wrappers import Response
 
 from examples.flask_shop.models import Order, Payment, Product, db
 from examples.flask_shop.overview import newest_orders
-from examples.flask_shop.workflow import PAYMENT, ShopHost, new_order
-from wfe_postgres import Event, PostgresPersistenceProvider
+from examples.flask_shop.workflow import ORDER, PAYMENT
+from wfe_postgres import PostgresPersistenceProvider
 from wfe_postgres.autogenerate import exclude_store_tables
+from wfe_postgres.host import WorkflowHost
 
 app = Flask(__name__)
 url = make_url(os.environ["WFE_DATABASE_URL"])
@@ -32,6 +32,10 @@ with app.app_context():
     # If the store is up to date, this only reads, so the application's role needs no DDL privileges. With
     # `gunicorn --preload` it runs before the fork; each worker opens its own connections.
     wfe.ensure_store_exists()
+    transaction = wfe.step_transactions(sessionmaker(db.engine))
+
+host = WorkflowHost(wfe, [ORDER], transaction=transaction, lease=5, poll_interval=0.2)
+"""Runs workflows in `flask work`. The web application, where it is not started, starts them and publishes events."""
 
 
 @app.get("/")
@@ -45,9 +49,8 @@ def orders(refusal: str = "") -> str:
 def place_order() -> Response | tuple[str, int]:
     """Create the order and its workflow in one transaction."""
     sku, quantity = request.form["sku"], request.form.get("quantity", type=int)
-    workflow = new_order(sku, quantity or 0)
-    wfe.using(db.session).create_new_workflow(workflow)
-    db.session.add(Order(workflow_id=workflow.id, sku=sku, quantity=quantity or 0))
+    id = host.using(db.session).start_workflow(ORDER.id, {"sku": sku, "quantity": quantity or 0})
+    db.session.add(Order(workflow_id=id, sku=sku, quantity=quantity or 0))
     try:
         db.session.commit()
     except (DataError, IntegrityError):
@@ -76,7 +79,7 @@ def record_payment(id: str, order: Order) -> None:
     """Store the payment and its event in one transaction; does nothing if the payment is already stored."""
     db.session.add(Payment(id=id, order_number=order.number))
     try:
-        wfe.using(db.session).create_event(Event(PAYMENT, order.workflow_id, {"payment": id}))
+        host.using(db.session).publish_event(PAYMENT, order.workflow_id, {"payment": id})
         db.session.commit()
     except IntegrityError:  # raised by the flush of the payment, which precedes the event
         db.session.rollback()
@@ -85,7 +88,4 @@ def record_payment(id: str, order: Order) -> None:
 @app.cli.command("work")
 def work() -> None:
     """Run the order workflows until SIGTERM or SIGINT. Several processes may run concurrently."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    ShopHost(wfe).run(stop, interval=0.2)
+    host.run()

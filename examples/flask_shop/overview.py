@@ -28,7 +28,8 @@ class Line:
     @property
     def step(self) -> str:
         """The step that was started last."""
-        return (self.workflow.pointers[-1].step_name or "").replace("_", " ")
+        last = self.workflow.pointers[-1]
+        return f"await {last.event_name}" if last.event_name else (last.step_name or "").replace("_", " ")
 
     @property
     def waits_for(self) -> list[str]:
@@ -37,8 +38,8 @@ class Line:
 
     @property
     def errors(self) -> dict[str, int]:
-        """The error messages of its steps, with their counts."""
-        return Counter(it.message for it in self.workflow.errors)
+        """The error messages of its steps without their traceback, with their counts."""
+        return Counter(it.message.splitlines()[0] for it in self.workflow.errors)
 
     @property
     def moves(self) -> bool:

@@ -226,7 +226,7 @@ def test_missing_cli_extra_says_what_to_install(missing: str, arguments: list[st
 
 
 def test_importing_the_library_does_not_import_typer_or_rich() -> None:
-    program = "import sys, wfe_postgres, wfe_postgres.demo.host; print({'typer', 'rich', 'alembic'} & set(sys.modules))"
+    program = "import sys, wfe_postgres, wfe_postgres.host; print({'typer', 'rich', 'alembic'} & set(sys.modules))"
     assert in_python("-c", program).stdout == "set()\n"
 
 

@@ -9,7 +9,6 @@ from sqlalchemy.orm import Session
 
 from wfe_postgres import PostgresPersistenceProvider, WorkflowStatus
 from wfe_postgres.demo.audit import differences
-from wfe_postgres.demo.host import Host
 from wfe_postgres.demo.ledger import Effects, Ledger
 from wfe_postgres.demo.narration import Narration
 from wfe_postgres.demo.orders import ORDER, expected_effects, order_data
@@ -17,6 +16,7 @@ from wfe_postgres.demo.run import WORKERS, consequences, verdict
 from wfe_postgres.demo.scenario import Fault
 from wfe_postgres.demo.show import Show
 from wfe_postgres.demo.workers import Workers
+from wfe_postgres.host import WorkflowHost
 
 VERDICT = "No effect was lost or duplicated."
 
@@ -50,7 +50,7 @@ def judged(provider: PostgresPersistenceProvider, status: WorkflowStatus, crashe
     narration = Narration(provider, cast(Workers, None), show)
     data = order_data("order-1", ["tea"], busy=0)
     effects = expected_effects(data)
-    id = Host(provider, [ORDER]).start(ORDER, data | {"effects": list(effects)})
+    id = WorkflowHost(provider, [ORDER]).start_workflow(ORDER.id, data | {"effects": list(effects)})
     workflow = provider.get_workflow_instance(id)
     workflow.status = status
     provider.persist_workflow(workflow)

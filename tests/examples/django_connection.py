@@ -4,7 +4,7 @@ import os
 from datetime import datetime
 from typing import Any
 
-from wfe_postgres import WorkflowExistsError, WorkflowInstance
+from wfe_postgres import PostgresRepositories, WorkflowExistsError, WorkflowInstance
 
 TYPES = ("text", "int8", "json", "jsonb", "timestamptz", "numeric")
 
@@ -45,11 +45,21 @@ def state() -> dict[str, Any]:
     }
 
 
+def joined() -> PostgresRepositories:
+    """The repositories on Django's connection."""
+    from django.db import connection
+
+    from examples.django_shop.workflow import wfe
+
+    connection.ensure_connection()
+    return wfe.using(connection.connection)
+
+
 def borrow() -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """Django's state before and after every kind of use of its connection, and what on_commit has seen."""
     from django.db import transaction
 
-    from examples.django_shop.store import joined, wfe
+    from examples.django_shop.workflow import wfe
 
     hooks: list[str] = []
     with transaction.atomic(), transaction.atomic():
@@ -73,7 +83,7 @@ def savepoints() -> list[str]:
     """Three workflows in savepoints that are rolled back, one beside them; who is left."""
     from django.db import connection, transaction
 
-    from examples.django_shop.store import joined, wfe
+    from examples.django_shop.workflow import wfe
 
     def create(name: str) -> None:
         joined().create_new_workflow(WorkflowInstance("order", 1, name=name))

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,19 +25,12 @@ import pytest
 from psycopg import sql as compose
 from sqlalchemy import make_url
 
+from tests.examples.browser import in_chromium
+from wfe_postgres import PostgresPersistenceProvider
+
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 30.0
 COLUMNS = ("number", "product", "quantity", "state", "step", "waits for", "errors")
-CHROMIUM = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 ORDERS, KILLS = 60, 3
 UNRESERVED = "SELECT count(*) FROM wfc.workflows WHERE status = 'Runnable' AND next_execution IS NOT NULL"
@@ -134,7 +126,7 @@ TABLES = ("order", "payment", "product")
 
 @contextmanager
 def running(module: str, server: str, log: Path) -> Iterator[Shop]:
-    """The shop, started as its README says, on a new database; when it ends, nothing of it may have failed."""
+    """The shop, started as its README says, on a new database; when it ends, nothing but steps may have failed."""
     with _database(server) as url:
         environment = os.environ | {
             "WFE_DATABASE_URL": url,
@@ -152,7 +144,9 @@ def running(module: str, server: str, log: Path) -> Iterator[Shop]:
             for each in (*more_hosts, process):
                 each.terminate()
                 code = each.wait(TIMEOUT)
-    assert (code, "Traceback" in log.read_text()) == (0, False), log.read_text()
+    tracebacks = log.read_text().count("Traceback (most recent call last)")
+    of_steps = re.findall(r"^examples\.\w+\.workflow\.OutOfStockError: ", log.read_text(), re.MULTILINE)
+    assert (code, tracebacks) == (0, len(of_steps)), log.read_text()
 
 
 def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
@@ -184,18 +178,6 @@ def rows_of(page: str) -> dict[int, Row]:
         texts = (" ".join(unescape(re.sub("<.*?>", " ", cell)).split()) for cell in cells)
         found[int(number)] = dict(zip(COLUMNS, texts, strict=True))
     return found
-
-
-def in_chromium(address: str, profile: Path) -> str:
-    """The elements of the page as a browser has them after loading; text that it took for a style is none."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        if os.environ.get("WFE_FAULTS_STRICT") == "1":
-            pytest.fail("Chromium is not installed, and WFE_FAULTS_STRICT=1 lets nothing be left out")
-        pytest.skip("Chromium is not installed")
-    command = [program, *CHROMIUM, f"--user-data-dir={profile}", "--dump-dom", address]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True).stdout
-    return re.sub("<(style|script)>.*?</\\1>", "", dom, flags=re.DOTALL)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -230,6 +212,18 @@ class ShopTests:
         row = shop.row_when(number, lambda row: row["state"] == "Suspended")
         assert row["errors"] == "OutOfStockError: fewer than 20 of vase in stock (3 times)"
         assert shop.rows("SELECT stock FROM {products} WHERE sku = 'vase'") == [(3,)]
+
+    def test_a_failed_order_that_is_resumed_runs_its_failed_step_again(self, shop: Shop) -> None:
+        """It takes its goods from the stock that has come since, before it waits for its payment."""
+        [(stock,)] = shop.rows("SELECT stock FROM {products} WHERE sku = 'lamp'")
+        number = shop.order("lamp", 1000)
+        shop.row_when(number, lambda row: row["state"] == "Suspended")
+        shop.rows("UPDATE {products} SET stock = stock + 1000 WHERE sku = 'lamp' RETURNING sku")
+        [(id,)] = shop.rows(f"SELECT workflow_id FROM {{orders}} WHERE number = {number}")
+        with PostgresPersistenceProvider(shop.database_url) as provider:
+            assert provider.resume_workflow(id)
+        shop.row_when(number, lambda row: row["state"] == "Waiting")
+        assert shop.rows("SELECT stock FROM {products} WHERE sku = 'lamp'") == [(stock,)]
 
     @pytest.mark.parametrize(("sku", "quantity"), [("mug", 0), ("mug", 2**40), ("nothing", 1)])
     def test_an_order_that_is_rolled_back_takes_its_workflow_with_it(self, shop: Shop, sku: str, quantity: int) -> None:

@@ -24,12 +24,12 @@ def name_of(module: Module) -> str:
 
 @pytest.mark.parametrize("module", PACKAGE, ids=name_of)
 def test_package_module_is_short(module: Module) -> None:
-    assert module.lines <= LIMITS["longer-modules"].get(module.name, LIMITS["module"])
+    assert module.lines <= LIMITS["module"]
 
 
 @pytest.mark.parametrize("module", TESTS, ids=name_of)
 def test_test_module_is_short(module: Module) -> None:
-    assert module.lines <= LIMITS["longer-modules"].get(module.name, LIMITS["test-module"])
+    assert module.lines <= LIMITS["test-module"]
 
 
 def test_functions_are_short() -> None:
@@ -43,12 +43,6 @@ def test_functions_are_short() -> None:
 
 def test_core_is_small() -> None:
     assert sum(module.code for module in PACKAGE if module.is_core) <= LIMITS["core"]
-
-
-def test_exceptions_are_needed() -> None:
-    lengths = {module.name: module.lines for module in [*PACKAGE, *TESTS]}
-    for name, limit in LIMITS["longer-modules"].items():
-        assert LIMITS["test-module" if name.startswith("tests/") else "module"] < lengths[name] <= limit
 
 
 Prepare = Callable[[PostgresPersistenceProvider], Callable[[], object]]

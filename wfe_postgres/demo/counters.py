@@ -8,7 +8,7 @@ KINDS = {
     "events": "CASE WHEN is_processed THEN 'processed' ELSE 'not processed' END",
     "event_subscriptions": "event_name",
     "scheduled_commands": "command_name",
-    "execution_errors": "message",
+    "execution_errors": "split_part(message, ':', 1)",
     "definition_sequences": "'definition: ' || definition_id || ' is at ' || next_num",
 }
 """Each table, and the SQL expression that groups its rows."""

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 from wfe_postgres import PostgresPersistenceProvider, WorkflowStatus
-from wfe_postgres.demo.host import Host
 from wfe_postgres.demo.ledger import Effects
 from wfe_postgres.demo.orders import ORDER, PAYMENT, expected_effects, order_data
 from wfe_postgres.demo.scenario import KILL, PARTS, PAUSE, Fault, NewOrder, Part
 from wfe_postgres.demo.show import DEMO, Show
 from wfe_postgres.demo.worker import Report
 from wfe_postgres.demo.workers import Workers
+from wfe_postgres.host import WorkflowHost
 
 TIMEOUT = 10.0
 """Seconds until the demo stops waiting for the orders of a part."""
@@ -24,9 +24,12 @@ OUTCOMES = {
     "done": "done",
     "branches": "fans out: one branch per line",
     "waits": "waits for the payment",
-    "sleeps": "done; the next step is scheduled",
+    "sleeps": "the next step is scheduled",
 }
 """The text for a saved step, by outcome."""
+
+CONTROLS = ("pick lines", "await courier")
+"""The steps that run no code of the demo."""
 
 
 class Narration:
@@ -42,7 +45,7 @@ class Narration:
         self.faults: list[Fault] = []
         self.crashed: list[str] = []
         self._provider = provider
-        self._host = Host(provider, [ORDER])
+        self._host = WorkflowHost(provider, [ORDER])
         self._workers = workers
         self._show = show
         self._inject = {KILL: self._kill, PAUSE: self._pause}
@@ -80,14 +83,14 @@ class Narration:
         else:
             self._unpaid.add(name)
         data = order_data(name, list(order.lines), busy=order.busy)
-        id = self._host.start(ORDER, data, name=name)
+        id = self._host.start_workflow(ORDER.id, data, name=name)
         self.orders[id] = name
         self.expected.update({(id, effect): count for effect, count in expected_effects(data).items()})
         what = "is paid and placed: " if order.paid_in_advance else "is placed: "
         self._show.event(DEMO, name, "", what + ", ".join(order.lines))
 
     def _publish_payment(self, name: str) -> None:
-        self._host.publish(PAYMENT, name, {"from": "the demo"})
+        self._host.publish_event(PAYMENT, name, {"from": "the demo"})
 
     def _handle(self, report: Report) -> None:
         match report.what:
@@ -106,6 +109,8 @@ class Narration:
                 self._on_refused(report)
             case "waits" if report.order not in self._unpaid:
                 pass  # the payment is there and is delivered next
+            case "done" if report.step in CONTROLS:
+                pass  # its beginning was printed
             case outcome:
                 self._print(report, OUTCOMES[outcome])
                 self._on_saved(report)

@@ -1,4 +1,4 @@
-"""The order workflow of the demo: a retry, a fan-out, a wait for an event, a delay.
+"""The order workflow of the demo: a retry, a branch for each line, a wait for an event, a delay.
 
 Every step records its effect twice: in the workflow's data, and as a row of an application table, written in the
 transaction that saves the step. `expected_effects` returns the effects that both must contain in the end.
@@ -6,9 +6,11 @@ transaction that saves the step. `expected_effects` returns the effects that bot
 
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Any
 
-from wfe_postgres.demo.definitions import Branch, Context, Definition, Delay, Next, Outcome, WaitFor
+from wfe_postgres import Event
+from wfe_postgres.host import Retry, StepContext, WorkflowBuilder
 
 PAYMENT = "payment"
 
@@ -35,56 +37,53 @@ def expected_effects(data: dict[str, Any]) -> Counter[str]:
     return Counter(["stock reserved", *picked, "payment booked", "courier booked", "shipped"])
 
 
-def record_effect(context: Context, effect: str, seconds: float = PACE) -> None:
-    """Record the effect in the workflow's data and, within the host's transaction, in the table; then work."""
+def record_effect(context: StepContext, effect: str, seconds: float = PACE) -> None:
+    """Record the effect in the workflow's data and, in the step's transaction, in the table; then work."""
     context.data["effects"].append(effect)
-    context.resources(effect)
+    context.session.info["record"](context.session, effect)
     time.sleep(seconds)
 
 
-def reserve_stock(context: Context) -> Outcome:
+def reserve_stock(context: StepContext) -> None:
     """Fails after recording its effect: data and row must both be rolled back before the retry."""
     record_effect(context, "stock reserved")
-    if context.pointer.retry_count < context.data["busy"]:
+    if context.attempt <= context.data["busy"]:
         raise WarehouseBusyError("warehouse busy")
-    return Next()
 
 
-def pick_lines(context: Context) -> Outcome:
-    """Fans out with one branch for each line of the order."""
-    return Branch(pick_line, context.data["lines"])
-
-
-def pick_line(context: Context) -> Outcome:
-    """One branch of the fan-out; its item is one line of the order."""
+def pick_line(context: StepContext) -> None:
+    """Picks one line of the order."""
     record_effect(context, f"{context.item} picked", FRAGILE.get(context.item, PACE))
-    return Next()
 
 
-def await_payment(context: Context) -> Outcome:
-    """Waits for the event, which may have been published before the order was created."""
-    if not context.pointer.event_published:
-        return WaitFor(PAYMENT, context.data["order"])
+def book_payment(context: StepContext, payment: Event) -> None:
+    """Takes the event, which may have been published before the order was created."""
     record_effect(context, "payment booked")
-    context.data["paid"] = context.pointer.event_data
-    return Next()
+    context.data["paid"] = payment.event_data
 
 
-def book_courier(context: Context) -> Outcome:
-    """Books the courier and continues after a delay."""
+def book_courier(context: StepContext) -> None:
+    """Books the courier, who needs a while."""
     record_effect(context, "courier booked")
-    return Delay(0.3)
 
 
-def ship(context: Context) -> Outcome:
+def ship(context: StepContext) -> None:
     """Ships the order; the last step."""
     record_effect(context, "shipped")
-    return Next()
 
 
-ORDER = Definition(
-    "order",
-    1,
-    steps=(reserve_stock, pick_lines, await_payment, book_courier, ship),
-    branch_steps=(pick_line,),
+ORDER = (
+    WorkflowBuilder("order", on_error=Retry(interval=0.2, max_retries=5))
+    .start_with(reserve_stock)
+    .for_each(lambda context: context.data["lines"], lambda line: line.start_with(pick_line))
+    .wait_for(
+        PAYMENT,
+        key=lambda context: context.data["order"],
+        as_of=datetime(1970, 1, 1, tzinfo=UTC),
+        into=book_payment,
+    )
+    .then(book_courier)
+    .delay(0.3)
+    .then(ship)
+    .build()
 )

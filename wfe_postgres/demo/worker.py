@@ -6,6 +6,7 @@ standard output.
 """
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -13,9 +14,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import partial
 
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 
 from wfe_postgres import (
     ConcurrencyError,
@@ -23,11 +23,10 @@ from wfe_postgres import (
     PersistenceProvider,
     PointerStatus,
     PostgresPersistenceProvider,
-    WorkflowInstance,
 )
-from wfe_postgres.demo.host import Host
 from wfe_postgres.demo.ledger import Ledger
 from wfe_postgres.demo.orders import ORDER
+from wfe_postgres.host import ExecutionResult, StepContext, WorkflowHost
 
 
 @dataclass(frozen=True)
@@ -63,51 +62,60 @@ OUTCOMES = {
 """The report for a saved step, by the status of its pointer."""
 
 
-class ReportingHost(Host):
-    """A host whose steps write to the ledger in the transaction that saves them, and that reports what it does."""
+class Reporter:
+    """Lets the steps of a host write to the ledger, in the transaction that saves them, and reports what they do.
+
+    The host has one thread.
+    """
 
     def __init__(
-        self,
-        provider: PostgresPersistenceProvider,
-        ledger: Ledger,
-        name: str,
-        send: Callable[[Report], None],
-        *,
-        lease: float,
+        self, provider: PostgresPersistenceProvider, ledger: Ledger, name: str, send: Callable[[Report], None]
     ) -> None:
-        super().__init__(provider, [ORDER], lease=lease, retry_delay=0.2)
-        self._postgres = provider
+        self._transactions = provider.step_transactions(sessionmaker(provider.engine, info={"record": self._record}))
         self._ledger = ledger
         self._name = name
         self._send = send
+        self._context: StepContext
 
     @contextmanager
-    def transaction(
-        self, workflow: WorkflowInstance, pointer: ExecutionPointer
-    ) -> Iterator[tuple[PersistenceProvider, Callable[[str], None]]]:
-        """One transaction for the rows of the step and the save of its workflow."""
-        report = partial(Report, self._name, order=workflow.name, step=title(pointer))
-        self._send(report("starts"))
+    def transaction(self) -> Iterator[tuple[PersistenceProvider, Session]]:
+        """One transaction for the rows of a step and the save of its workflow."""
         try:
-            with Session(self._ledger.engine) as session, session.begin():
-
-                def record(effect: str) -> None:
-                    self._ledger.write(session, workflow.id, effect, self._name)
-                    self._send(report("works", note=effect))
-
-                yield self._postgres.using(session), record
+            with self._transactions() as (provider, session):
+                yield provider, session
         except ConcurrencyError:
-            self._send(report("refused"))
+            self._report("refused")
             raise
+        self._report(OUTCOMES[self._context.pointer.status])
+
+    def around(
+        self, context: StepContext, call_next: Callable[[StepContext], ExecutionResult | None]
+    ) -> ExecutionResult | None:
+        """Middleware of the host."""
+        self._context = context
+        self._report("starts")
+        try:
+            return call_next(context)
         except Exception as error:
-            self._send(report("failed", note=str(error)))
+            self._report("failed", str(error))
             raise
-        self._send(report(OUTCOMES[pointer.status]))
+
+    def _record(self, session: Session, effect: str) -> None:
+        self._ledger.write(session, self._context.workflow.id, effect, self._name)
+        self._report("works", effect)
+
+    def _report(self, what: str, note: str = "") -> None:
+        workflow, pointer = self._context.workflow, self._context.pointer
+        self._send(Report(self._name, what, workflow.name, title(pointer), note))
+
+
+TITLES = {"ForEach": "pick lines", "WaitFor": "await payment", "Delay": "await courier"}
 
 
 def title(pointer: ExecutionPointer) -> str:
     """The step's name in the output."""
-    return " ".join([str(pointer.step_name).replace("_", " "), pointer.context_item or ""]).strip()
+    name = str(pointer.step_name)
+    return " ".join([TITLES.get(name, name.replace("_", " ")), pointer.context_item or ""]).strip()
 
 
 def main() -> None:
@@ -116,13 +124,24 @@ def main() -> None:
     if not line:
         return
     assignment = Assignment(**json.loads(line))
+    logging.getLogger("wfe_postgres.host").addHandler(logging.NullHandler())  # the demo prints the reports
     stop = threading.Event()
     threading.Thread(target=stop_at_end_of_input, args=[stop], daemon=True).start()
     provider = PostgresPersistenceProvider(assignment.url, schema=assignment.schema)
     ledger = Ledger(provider.engine, assignment.schema)
-    host = ReportingHost(provider, ledger, assignment.name, send, lease=assignment.lease)
+    reporter = Reporter(provider, ledger, assignment.name, send)
+    host = WorkflowHost(
+        provider,
+        [ORDER],
+        transaction=reporter.transaction,
+        middleware=[reporter.around],
+        threads=1,
+        lease=assignment.lease,
+        poll_interval=0.05,
+    )
     send(Report(assignment.name, "ready"))
-    host.run(stop, interval=0.05)
+    with host:
+        stop.wait()
 
 
 def stop_at_end_of_input(stop: threading.Event) -> None:
