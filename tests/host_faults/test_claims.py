@@ -129,11 +129,11 @@ def test_step_of_four_leases_runs_once_among_three_hosts(
 def test_frozen_host_learns_that_its_lease_is_lost_and_its_save_is_refused(
     provider: PostgresPersistenceProvider, effects: Effects, start_host: StartHost, settled: Settled
 ) -> None:
-    frozen = start_host(wait_for_the_lease)
+    frozen = start_host(wait_for_the_lease, lease=2.0)
     [id] = start(provider, wait_for_the_lease(), 1)
     effects.wait_for("began")
     frozen.freeze()
-    other = start_host(wait_for_the_lease)
+    other = start_host(wait_for_the_lease, lease=5.0)
     [workflow] = settled([id])
     frozen.thaw()
     effects.wait_for("cancelled")
