@@ -157,6 +157,8 @@ class PostgresPersistenceProvider(PostgresRepositories, TransactionalProvider):
             ensure_store=partial(_ensure_store, runner, engine),
         )
         self._pooled = runner
+        self.schema: str = runner.schema
+        """The schema of the tables."""
         self.engine: Engine = engine
         """The engine that the provider works on, the application's or its own: the place for event listeners."""
 

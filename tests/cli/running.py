@@ -16,7 +16,7 @@ ARGUMENTS = {
     "publish": ("paid", "4711"),
     **dict.fromkeys(("purge", "purge-events", "purge-errors", "purge-orphans"), ("--older-than", "30d")),
 }
-"""Every command except `demo`, with its required arguments."""
+"""Every command except `demo` and `work`, with its required arguments."""
 
 
 class Result:

@@ -157,7 +157,7 @@ def test_demo_rejects_existing_schema(command: Command, database_url: str, sql: 
     assert sql("SELECT count(*) FROM pg_class WHERE relnamespace = 'wfc'::regnamespace") == before
 
 
-@pytest.mark.parametrize("name", ["", *ARGUMENTS, "demo"])
+@pytest.mark.parametrize("name", ["", *ARGUMENTS, "demo", "work"])
 def test_help_fits_60_columns(command: Command, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     lines = command(*name.split(), "--help").output.splitlines()
@@ -166,7 +166,7 @@ def test_help_fits_60_columns(command: Command, monkeypatch: pytest.MonkeyPatch,
     assert name == "" or not any(line.endswith("postgresql:") for line in lines)  # broken within the URL
 
 
-@pytest.mark.parametrize("name", [*ARGUMENTS, "demo"])
+@pytest.mark.parametrize("name", [*ARGUMENTS, "demo", "work"])
 def test_command_help_shows_example_and_exit_codes(command: Command, name: str) -> None:
     result = command(name, "--help")
     assert result.code == 0
@@ -178,7 +178,7 @@ def test_command_help_shows_example_and_exit_codes(command: Command, name: str) 
 def test_help_lists_every_command(command: Command) -> None:
     result = command("--help")
     assert result.code == 0
-    for name in [*ARGUMENTS, "demo"]:
+    for name in [*ARGUMENTS, "demo", "work"]:
         assert f"\n  {name} " in result.output
 
 

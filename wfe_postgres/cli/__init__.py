@@ -21,6 +21,7 @@ from wfe_postgres.cli.purging import purge, purge_errors, purge_events, purge_or
 from wfe_postgres.cli.screen import discard_output
 from wfe_postgres.cli.showing import show
 from wfe_postgres.cli.store import check, demo, upgrade
+from wfe_postgres.cli.working import work
 
 app: typer.Typer = typer.Typer(
     help="The PostgreSQL store of the WFE workflow engine.",
@@ -68,6 +69,7 @@ def common(
 app.command()(demo)
 app.command()(upgrade)
 app.command()(check)
+app.command()(work)
 app.command()(status)
 app.command("list")(list_workflows)
 app.command()(show)

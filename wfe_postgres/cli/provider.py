@@ -70,9 +70,19 @@ def find(provider: PostgresPersistenceProvider, id_or_name: str) -> WorkflowInst
 
 @contextmanager
 def reported_errors(url: str | None) -> Iterator[None]:
-    """Turn expected exceptions into a one-line message and an exit code."""
+    """As `exit_codes`, and print what the library logs as an error."""
     log, log_handler = logging.getLogger("wfe_postgres"), _ErrorLogHandler(logging.ERROR)
     log.addHandler(log_handler)
+    try:
+        with exit_codes(url):
+            yield
+    finally:
+        log.removeHandler(log_handler)
+
+
+@contextmanager
+def exit_codes(url: str | None) -> Iterator[None]:
+    """Turn expected exceptions into a one-line message and an exit code."""
     try:
         yield
     except StoreNotReadyError as error:
@@ -89,8 +99,6 @@ def reported_errors(url: str | None) -> Iterator[None]:
         fail(str(error), ExitCode.NO_DATABASE)
     except ValueError as error:
         fail(str(error), ExitCode.USAGE)
-    finally:
-        log.removeHandler(log_handler)
 
 
 class _ErrorLogHandler(logging.Handler):

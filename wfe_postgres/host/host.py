@@ -103,6 +103,17 @@ class WorkflowHost(WorkflowClient):
         """Add a definition. Raises `ValueError` if another one of its id and version is known."""
         self.definitions.add(definition)
 
+    @property
+    def threads(self) -> int:
+        """How many workflows are run at a time. It can be set before the host is started."""
+        return self._threads.count
+
+    @threads.setter
+    def threads(self, count: int) -> None:
+        if count < 1:
+            raise ValueError("threads is positive")
+        self._threads.count = count
+
     def on(self, callback: Callable[[LifecycleEvent], object]) -> None:
         """Call it with everything that happens to workflows in this host, after the save that makes it true."""
         self._lifecycle.on(callback)
@@ -156,16 +167,27 @@ class WorkflowHost(WorkflowClient):
                 os._exit(128 + number)
             numbers.append(number)
 
+        def is_over() -> bool:
+            if numbers:
+                LOG.info("stopping: %s", signal.Signals(numbers[0]).name)
+            return bool(numbers)
+
         before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            while not numbers:
-                self._start_if_available()
-                clocks.sleep(_SIGNAL_CHECK)
-            LOG.info("stopping: %s", signal.Signals(numbers[0]).name)
-            self.stop(timeout)
+            self.run_until(is_over, timeout)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def run_until(self, is_over: Callable[[], bool], timeout: Time | None = None) -> None:
+        """Run until the callable, which is called often, returns True; then `stop(timeout)`.
+
+        For an application that has handlers for signals of its own, or another way to be stopped.
+        """
+        while not is_over():
+            self._start_if_available()
+            clocks.sleep(_SIGNAL_CHECK)
+        self.stop(timeout)
 
     def _start_if_available(self) -> None:
         """Start; while the database is unavailable, log that once and wait a while instead."""

@@ -25,7 +25,7 @@ class Threads:
         self._env = environment
         self._scheduler = scheduler
         self._work = work
-        self._count = count
+        self.count: int = count
         self._queue = queue
         self._threads: list[threading.Thread] = []
         self._wake = threading.Event()
@@ -43,7 +43,7 @@ class Threads:
             if service is not None:
                 service.start()
         targets: list[tuple[str, Callable[..., None], tuple[Any, ...]]] = [("poll", self._poll, ())]
-        targets += [(f"worker-{it}", self._run, ()) for it in range(self._count)]
+        targets += [(f"worker-{it}", self._run, ()) for it in range(self.count)]
         if self._queue is not None:
             targets += [
                 ("workflow-queue", self._listen, (self._queue, QueueType.WORKFLOW, Kind.WORKFLOW)),
@@ -77,7 +77,7 @@ class Threads:
         while not self._env.stopping.is_set():
             self._wake.clear()
             try:
-                if len(self._work) < self._count:
+                if len(self._work) < self.count:
                     self._has_more = self._scheduler.poll()
                     self._env.outage.end()
             except PersistenceError as error:
@@ -89,7 +89,7 @@ class Threads:
             except Exception:
                 self._has_more = False
                 LOG.exception("the poll failed")
-            if not (self._has_more and len(self._work) < self._count):
+            if not (self._has_more and len(self._work) < self.count):
                 self._wake.wait(self._env.poll_interval)
 
     def _run(self) -> None:
@@ -100,7 +100,7 @@ class Threads:
                     self._scheduler.do(item)
                 except BaseException:
                     LOG.exception("%s %r failed", item[0].value, item[1])
-            if self._has_more and len(self._work) < self._count:
+            if self._has_more and len(self._work) < self.count:
                 self._wake.set()
 
     def _listen(self, queue: QueueProvider, type: QueueType, kind: Kind) -> None:
