@@ -31,6 +31,7 @@ class Plan:
     steps: int = 20
     """The number of steps of the durable workflow."""
     threads: int = 8
+    processes: int = 4
     slice: float = 1.0
     """The duration of one turn of the threads with one implementation."""
     slices: int = 5

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
 
+from benchmarks.engines import Engine
 from benchmarks.harness import Call
-from benchmarks.peers.dbos_peer import dbos_workflow
+from benchmarks.peers.dbos_peer import dbos_engine, dbos_workflow
 from benchmarks.peers.langgraph_peer import langgraph_workflow
 
 Peer = Callable[[str, int], AbstractContextManager[Call]]
@@ -23,3 +24,8 @@ _PEERS: dict[str, tuple[str, Peer]] = {
 def installed_peers() -> dict[str, Peer]:
     """The installed peers by name."""
     return {name: peer for name, (module, peer) in _PEERS.items() if find_spec(module)}
+
+
+def installed_engines() -> dict[str, Engine]:
+    """The installed peers that run workflows themselves."""
+    return {"DBOS": dbos_engine} if "DBOS" in installed_peers() else {}

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from benchmarks.scenario import Scenario
-from benchmarks.sections import calls, crowd, growth, imports, lists, loads, memory, purge, saves, steps, threads
+from benchmarks.sections import calls, crowd, growth, hosts, imports, lists, loads, memory, purge, saves, steps, threads
 
 SECTIONS: dict[str, Callable[[Scenario], None]] = {
     "saves": saves.run,
@@ -12,6 +12,7 @@ SECTIONS: dict[str, Callable[[Scenario], None]] = {
     "calls": calls.run,
     "lists": lists.run,
     "steps": steps.run,
+    "hosts": hosts.run,
     "threads": threads.run,
     "crowd": crowd.run,
     "purge": purge.run,

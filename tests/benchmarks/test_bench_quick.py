@@ -5,7 +5,7 @@ import json
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -14,10 +14,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from benchmarks.harness import race
+from benchmarks.engines import in_one_process, in_processes
+from benchmarks.harness import Call, race
 from benchmarks.implementations import orm, rust
 from benchmarks.implementations.baseline import Baseline, KnownChangesBaseline
 from benchmarks.implementations.baseline_calls import BaselineCalls
+from benchmarks.implementations.host import host_engine
 from benchmarks.implementations.orm import Orm
 from benchmarks.implementations.ours import Ours
 from benchmarks.implementations.rust import Rust
@@ -48,6 +50,7 @@ TINY = replace(
     errors=5,
     steps=3,
     threads=2,
+    processes=2,
     slice=0.05,
     slices=1,
     remembered=20,
@@ -167,6 +170,24 @@ def test_small_calls_of_the_baseline_store_the_same(database_url: str, sql: Sql)
     stored = sql(alike)
     assert len(stored) == 6
     assert stored[:3] == stored[3:]
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [
+        lambda url: in_one_process(host_engine, url, steps=3, threads=2, workflows=4),
+        lambda url: in_processes(host_engine, url, steps=3, processes=2, workflows=2),
+    ],
+)
+def test_a_call_of_the_hosts_ends_when_all_its_workflows_have_ended(
+    opened: Callable[[str], AbstractContextManager[Call]], database_url: str, sql: Sql
+) -> None:
+    """In one process and in two."""
+    with opened(database_url) as call:
+        for calls in (1, 2):
+            call()
+            assert sql("SELECT status, count(*) FROM wfc.workflows GROUP BY status") == [("Complete", 4 * calls)]
+    assert sql("SELECT status, count(*) FROM wfc.execution_pointers GROUP BY status") == [("Complete", 24)]
 
 
 def test_a_slow_way_takes_no_rounds_away() -> None:
