@@ -26,7 +26,7 @@ from wfe_postgres.connections import Execute, PooledRunner, checkout, execution,
 from wfe_postgres.connections.failures import Kind
 from wfe_postgres.contract.errors import PersistenceError
 from wfe_postgres.host import executor, saving, waits
-from wfe_postgres.host.executor import Changes
+from wfe_postgres.host.changes import Changes
 from wfe_postgres.repositories.guarded_writes import write_guarded
 from wfe_postgres.repositories.workflows import _instance_of
 from wfe_postgres.statements import workflows as statements

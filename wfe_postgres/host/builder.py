@@ -10,13 +10,12 @@ from wfe_postgres.host.context import StepContext
 from wfe_postgres.host.definitions import AnyStep, Step, StepFunction, WorkflowDefinition, name_of, run_of
 from wfe_postgres.host.errors import ErrorBehavior, Retry, require_behavior
 from wfe_postgres.host.primitives import Condition, Into
-from wfe_postgres.host.results import Time, seconds
+from wfe_postgres.host.results import Time, checked
 
 Branch = Callable[["WorkflowBuilder"], object]
 """A part of a workflow: it is given an empty builder and adds its steps."""
 
 Duration = Time | Callable[[StepContext], Time]
-
 
 _DEFAULT = Retry()
 
@@ -26,6 +25,9 @@ class WorkflowBuilder:
 
     Steps are numbered in the order in which they are met, depth first; workflows that run are stored with these
     numbers and the names of the steps. `on_error`: what happens when a step without an `on_error` of its own fails.
+
+    A branch is a callable that is given an empty builder. Times are seconds, a `timedelta`, or (except the interval of
+    `recur`) a callable of the context that gives one of these.
 
     Every method raises `ValueError`, with the name of the step, for an empty branch, a step that is neither callable
     nor has `run`, an unknown error behavior, and a negative time.
@@ -59,7 +61,8 @@ class WorkflowBuilder:
         transaction: bool = True,
         branches: Sequence[Branch] = (),
     ) -> Self:
-        """Run the step, then go on.
+        """Run the step, then go on. A step is a callable of the `StepContext`, or a `StepBody`; it returns an
+        `ExecutionResult`, or `None` for `ExecutionResult.next()`.
 
         `name`: by default that of the function or class. `compensate_with` undoes the step when a saga around it fails.
         `transaction=False`: without the host's transaction, for a step that takes long. `branches`: what begins when
@@ -86,18 +89,19 @@ class WorkflowBuilder:
     ) -> Self:
         """Wait for an event of this name and key, published at `as_of` or later (by default: since the workflow began).
 
-        `into` takes the event's data: a key of the workflow's data, or a callable of the context and the event. After
-        `timeout` the branch `on_timeout` is run; without one the step fails with `WaitTimeoutError`.
+        `key`, `as_of`: a value or a callable of the context. `into` takes the event's data: a key of the workflow's
+        data, or a callable of the context and the event. After `timeout` the branch `on_timeout` is run; without one
+        the step fails with `WaitTimeoutError`.
         """
         handled = () if on_timeout is None else (on_timeout,)
         wait = primitives.wait_for(
-            event_name, key, as_of, into, _checked(timeout, "wait_for"), handles_timeout=bool(handled)
+            event_name, key, as_of, into, checked(timeout, "wait_for"), handles_timeout=bool(handled)
         )
         return self._add("WaitFor", wait, handled)
 
     def delay(self, time: Duration) -> Self:
         """Go on after this time."""
-        return self._add("Delay", primitives.delay(_checked(time, "delay")))
+        return self._add("Delay", primitives.delay(checked(time, "delay")))
 
     def decide(
         self,
@@ -105,24 +109,27 @@ class WorkflowBuilder:
         cases: Mapping[Any, Branch] | Iterable[tuple[Any, Branch]],
         otherwise: Branch | None = None,
     ) -> Self:
-        """Run the branch of the case that equals the value, else `otherwise`, else none."""
+        """Run the branch of the case that equals the value, which a callable of the context gives; else `otherwise`."""
         pairs = primitives.cases_of(cases)
         branches = [branch for _, branch in pairs] + ([] if otherwise is None else [otherwise])
         body = primitives.decide(value, [case for case, _ in pairs], otherwise=otherwise is not None)
         return self._add("Decide", body, branches)
 
     def if_do(self, condition: Condition, branch: Branch) -> Self:
-        """Run the branch if the condition holds."""
+        """Run the branch if the condition, a callable of the context, holds."""
         return self._add("If", primitives.if_do(condition), [branch])
 
     def while_do(self, condition: Condition, branch: Branch) -> Self:
-        """Run the branch as long as the condition holds."""
+        """Run the branch as long as the condition, a callable of the context, holds."""
         return self._add("While", primitives.while_do(condition), [branch], is_sequential=True)
 
     def for_each(
         self, items: Iterable[Any] | Callable[[StepContext], Iterable[Any]], branch: Branch, *, parallel: bool = True
     ) -> Self:
-        """Run the branch once for each item, which is `context.item` there: all at once, or one after the other."""
+        """Run the branch once for each item, which is `context.item` there: all at once, or one after the other.
+
+        `items`: JSON values, or a callable of the context that gives them, once, when the workflow comes here.
+        """
         body = primitives.for_each(items) if parallel else primitives.for_each_in_turn(items)
         return self._add("ForEach", body, [branch], is_sequential=not parallel)
 
@@ -143,7 +150,7 @@ class WorkflowBuilder:
 
     def schedule(self, time: Duration, branch: Branch) -> Self:
         """Go on at once, and run the branch after this time. The workflow ends when both have ended."""
-        delay = primitives.delay(_checked(time, "schedule"))
+        delay = primitives.delay(checked(time, "schedule"))
 
         def begin(builder: WorkflowBuilder) -> None:
             builder._add("Delay", delay)
@@ -153,7 +160,7 @@ class WorkflowBuilder:
 
     def recur(self, interval: Time, branch: Branch, *, until: Condition) -> Self:
         """Go on at once, and run the branch each time the interval has passed, until the condition holds."""
-        body = primitives.recur(_checked(interval, "recur"), until)
+        body = primitives.recur(checked(interval, "recur"), until)
 
         def begin(builder: WorkflowBuilder) -> None:
             builder._add("Repeat", body, [branch], is_sequential=True)
@@ -178,7 +185,7 @@ class WorkflowBuilder:
         `parameters`: a value or a callable of the context. `into` takes the result. A failure fails the step with
         `ActivityFailedError`, the end of the timeout with `WaitTimeoutError`.
         """
-        return self._add("Activity", primitives.activity(name, parameters, into, _checked(timeout, "activity")))
+        return self._add("Activity", primitives.activity(name, parameters, into, checked(timeout, "activity")))
 
     def end_workflow(self) -> Self:
         """The workflow is Complete here, and its other branches are Cancelled."""
@@ -237,13 +244,3 @@ class WorkflowBuilder:
 
     def _change(self, number: int, **fields: Any) -> None:
         self._steps[number] = replace(self._steps[number], **fields)
-
-
-def _checked(time: Any, name: str) -> Any:
-    """The time as it is. ValueError: it is negative."""
-    try:
-        if time is not None and not callable(time):
-            seconds(time)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"step {name!r}: {error}") from None
-    return time

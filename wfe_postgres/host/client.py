@@ -92,9 +92,9 @@ class WorkflowClient:
         return self._changed(id, self.provider.terminate_workflow(id), LifecycleEventType.TERMINATED)
 
     def wait_for_workflow(self, id: str, timeout: Time) -> WorkflowInstance:
-        """The workflow when it is Complete, Terminated or Suspended.
+        """The workflow when it is Complete, Terminated or Suspended; `timeout` is in seconds, or a `timedelta`.
 
-        Raises `TimeoutError`, and `WorkflowNotFoundError`.
+        It polls the store, by the real clock. Raises `TimeoutError`, and `WorkflowNotFoundError`.
         """
         deadline, pause = clocks.monotonic() + seconds(timeout), _FIRST_LOOK
         while (instance := self.provider.get_workflow_instance(id)).status not in _ENDED:
@@ -107,7 +107,7 @@ class WorkflowClient:
     def get_pending_activity(self, name: str, worker_id: str, *, lease: Time = 60.0) -> PendingActivity | None:
         """The activity of this name that has waited longest; nobody else is given it before the lease expires.
 
-        `None`: there is none.
+        `worker_id`: who takes it, for people. `lease`: in seconds, or a `timedelta`. `None`: there is no such activity.
         """
         return self._activities.get_pending(name, worker_id, lease)
 
@@ -120,7 +120,10 @@ class WorkflowClient:
         self._submitted(self._activities.submit(token, succeeded=True, result=result))
 
     def submit_activity_failure(self, token: str, reason: str) -> None:
-        """The activity could not be done: its step fails with `ActivityFailedError`. Raises as above."""
+        """The activity could not be done: its step fails with `ActivityFailedError`, whose text is the reason.
+
+        Raises as `submit_activity_success` does.
+        """
         self._submitted(self._activities.submit(token, succeeded=False, result=reason))
 
     def release_activity(self, token: str) -> None:

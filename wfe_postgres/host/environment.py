@@ -23,7 +23,7 @@ Transaction = Callable[[], AbstractContextManager[tuple[PersistenceProvider, Any
 """Gives a transaction for a step: the provider in it, and the application's session."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Hints:
     """What is told after a save, so that nobody need wait for the next poll."""
 
@@ -32,7 +32,7 @@ class Hints:
     publish: Callable[[Sequence[LifecycleEvent]], None]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass
 class Environment:
     """What the parts of a host share."""
 
@@ -44,10 +44,16 @@ class Environment:
     lease: float
     poll_interval: float
     clock: Callable[[], datetime]
-    leases: Leases
-    outage: Outage
     hints: Hints
     stopping: threading.Event = field(default_factory=threading.Event)
+    given_up: threading.Event = field(default_factory=threading.Event)
+    """Set when `stop` does not wait any longer."""
+    outage: Outage = field(init=False)
+    leases: Leases = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.outage = Outage(self.given_up)
+        self.leases = Leases(self.provider, self.lease, self.clock, self.outage)
 
     def locked(self, id: str) -> AbstractContextManager[bool]:
         """The lock of the workflow, if the host has a lock service. False: it is busy."""

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 import time as clocks
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -21,8 +20,7 @@ from wfe_postgres.host.client import WorkflowClient
 from wfe_postgres.host.definitions import Definitions, WorkflowDefinition
 from wfe_postgres.host.environment import LOG, Environment, Hints, Middleware, Transaction
 from wfe_postgres.host.lifecycle import Lifecycle
-from wfe_postgres.host.outage import Outage, is_transient
-from wfe_postgres.host.renewal import Leases
+from wfe_postgres.host.outage import is_transient
 from wfe_postgres.host.results import Time, seconds
 from wfe_postgres.host.scheduler import Scheduler
 from wfe_postgres.host.threads import Threads
@@ -77,24 +75,11 @@ class WorkflowHost(WorkflowClient):
         self._lifecycle = Lifecycle(lifecycle)
         self._work = Work()
         self._queue = queue
-        hints = Hints(
-            workflow_is_due=self._workflow_is_due, event_is_due=self._event_is_due, publish=self._lifecycle.publish
-        )
+        hints = Hints(self._workflow_is_due, self._event_is_due, self._lifecycle.publish)
         super().__init__(provider, Definitions(definitions), clock, hints)
-        self._given_up = threading.Event()
-        outage = Outage(self._given_up)
+        times = seconds(lease), seconds(poll_interval)
         self._environment = Environment(
-            provider=provider,
-            definitions=self.definitions,
-            transaction=transaction,
-            middleware=tuple(middleware),
-            lock=lock,
-            lease=seconds(lease),
-            poll_interval=seconds(poll_interval),
-            clock=clock,
-            hints=hints,
-            leases=Leases(provider, seconds(lease), clock, outage),
-            outage=outage,
+            provider, self.definitions, transaction, tuple(middleware), lock, *times, clock, hints
         )
         self._scheduler = Scheduler(self._environment, self._work, page=max(_PAGE, 4 * threads))
         self._threads = Threads(self._environment, self._scheduler, self._work, threads, queue)
@@ -135,18 +120,19 @@ class WorkflowHost(WorkflowClient):
         """
         if not self._threads.are_running:
             self._require_common_time()
-            self._given_up.clear()
+            self._environment.given_up.clear()
             self._threads.start()
 
     def stop(self, timeout: Time | None = None) -> None:
         """Take no new work and wait until the steps that are running have ended and been saved.
 
-        After `timeout` (`None`: no limit) the host gives up: their leases expire, and other hosts repeat them.
+        After `timeout` (seconds or `timedelta`; `None`: no limit) the host gives up: their leases expire, and other
+        hosts repeat them.
         """
         left = self._threads.stop(None if timeout is None else seconds(timeout))
         if left:
             LOG.warning("%d steps are still running at the end of the timeout; their leases will expire", left)
-            self._given_up.set()
+            self._environment.given_up.set()
 
     def __enter__(self) -> Self:
         self.start()

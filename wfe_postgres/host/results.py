@@ -19,6 +19,16 @@ def seconds(time: Time) -> float:
     return length
 
 
+def checked(time: Any, name: str) -> Any:
+    """The time as it is. ValueError, with the step's name: it is negative."""
+    try:
+        if time is not None and not callable(time):
+            seconds(time)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"step {name!r}: {error}") from None
+    return time
+
+
 @dataclass(frozen=True, kw_only=True)
 class Wait:
     """Which event the pointer waits for, and for how many seconds."""
