@@ -63,4 +63,4 @@ def step_transaction() -> Iterator[tuple[PersistenceProvider, None]]:
 
 
 host = WorkflowHost(wfe, [ORDER], transaction=step_transaction, lease=5, poll_interval=0.2)
-"""Runs workflows in `python -m django work`. The views, where it is not started, start them and publish events."""
+"""Run by `python -m django work`. The views start workflows and publish events by it."""

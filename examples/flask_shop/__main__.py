@@ -12,7 +12,7 @@ PREPARE = [["flask", "--app", APP, "db", "upgrade"]]
 GUNICORN = ["gunicorn", "--preload", "--workers=2", "--no-control-socket"]
 SERVE = [
     [*GUNICORN, f"--bind=127.0.0.1:{os.environ.get('PORT', '8000')}", f"{APP}:app"],
-    ["flask", "--app", APP, "work"],
+    ["wfe_postgres", "work", f"{APP}:host"],
 ]
 
 

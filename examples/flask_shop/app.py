@@ -35,7 +35,7 @@ with app.app_context():
     transaction = wfe.step_transactions(sessionmaker(db.engine))
 
 host = WorkflowHost(wfe, [ORDER], transaction=transaction, lease=5, poll_interval=0.2)
-"""Runs workflows in `flask work`. The web application, where it is not started, starts them and publishes events."""
+"""Run by `wfe-postgres work`. The web application starts workflows and publishes events by it."""
 
 
 @app.get("/")
@@ -83,9 +83,3 @@ def record_payment(id: str, order: Order) -> None:
         db.session.commit()
     except IntegrityError:  # raised by the flush of the payment, which precedes the event
         db.session.rollback()
-
-
-@app.cli.command("work")
-def work() -> None:
-    """Run the order workflows until SIGTERM or SIGINT. Several processes may run concurrently."""
-    host.run()

@@ -11,7 +11,7 @@ ENDLESS = (
     ".venv/bin/python -m examples.",
     ".venv/bin/gunicorn",
     ".venv/bin/python -m django work",
-    ".venv/bin/flask --app examples.flask_shop.app work",
+    ".venv/bin/wfe-postgres work",
 )
 """Prefixes of commands that run until Ctrl-C."""
 
