@@ -8,7 +8,7 @@ from tests.docs.pages import PAGES, ROOT
 
 LOGGED = re.compile(r'\b(?:logger|LOG)\.(\w+)\(\s*"([^"]+)"')
 LEVELS = {"exception": "ERROR"}
-PLACEHOLDER = re.compile(r"%[+\d.]*[srdf]")
+PLACEHOLDER = re.compile(r"%[+\d.]*[srdfg]")
 MESSAGES = [found for path in ROOT.joinpath("wfe_postgres").rglob("*.py") for found in LOGGED.findall(path.read_text())]
 
 

@@ -8,6 +8,7 @@ from tests.docs.pages import PAGES, ROOT, blocks_in, program, session
 ENDLESS = (
     "make docs",
     "python examples/exporter.py",
+    "wfe-postgres work ",
     ".venv/bin/python -m examples.",
     ".venv/bin/gunicorn",
     ".venv/bin/python -m django work",
@@ -49,7 +50,8 @@ def walk(url: str, *, long: bool) -> Iterator[Section]:
         yield Section(f"docs/{page}", python(program(blocks_in(PAGES[page], "python"))))
     for page, text in PAGES.items():
         if typed := session(blocks_in(text, "console"))[0]:
-            yield Section(f"docs/{page}", script(typed, long=long), {"WFE_DATABASE_URL": url})
+            module = write("shop.py", text) if page == "how-to/worker.md" else ""
+            yield Section(f"docs/{page}", module + script(typed, long=long), {"WFE_DATABASE_URL": url})
     for path in sorted(ROOT.glob("examples/*/README.md")):
         typed, _ = session(blocks_in(path.read_text(), "console"))
         yield Section(str(path.relative_to(ROOT)), script(typed, long=long))
@@ -64,3 +66,8 @@ def script(typed: list[str], *, long: bool) -> str:
 def python(source: str) -> str:
     """A script that writes the program to a file and runs it."""
     return f"cat > program.py <<'THE_END'\n{source}\nTHE_END\npython program.py"
+
+
+def write(name: str, page: str) -> str:
+    """A script that writes the Python blocks of the page to a file."""
+    return f"cat > {name} <<'THE_END'\n{program(blocks_in(page, 'python'))}\nTHE_END\n"
