@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.host.kit import World, branch, note, statuses
+from tests.host.kit import World, branch, fail, note, statuses
 from wfe_postgres import (
     PointerStatus,
     PostgresPersistenceProvider,
@@ -80,6 +80,7 @@ def test_activity_that_nobody_does_fails_after_its_timeout() -> None:
 
 
 def child_world(child: WorkflowBuilder, **options: Any) -> World:
+    """A parent that starts this child."""
     parent = WorkflowBuilder("parent", on_error=Suspend())
     parent.sub_workflow("child", data=lambda c: {"log": [c.data["seed"]]}, into="child", **options).then(note("end"))
     return World(parent.build(), child.build())
@@ -150,11 +151,12 @@ def test_wait_ends_at_its_timeout(handled: bool) -> None:
 def test_middleware_is_called_around_each_step_the_first_one_outermost() -> None:
     def outer(context: StepContext, call_next: Any) -> ExecutionResult | None:
         context.data["log"].append("outer")
-        return call_next(context)
+        result: ExecutionResult | None = call_next(context)
+        return result
 
     def inner(context: StepContext, call_next: Any) -> ExecutionResult | None:
         context.data["log"].append("inner")
-        result = call_next(context)
+        result: ExecutionResult | None = call_next(context)
         context.data["log"].append("after")
         return result
 
@@ -163,7 +165,7 @@ def test_middleware_is_called_around_each_step_the_first_one_outermost() -> None
 
 
 def test_callbacks_are_told_what_is_stored() -> None:
-    world = World(WorkflowBuilder("w", on_error=Suspend()).then(note("a")).then(lambda _: 1 / 0, name="b").build())
+    world = World(WorkflowBuilder("w", on_error=Suspend()).then(note("a")).then(fail(1, "b")).build())
     told: list[tuple[str, str | None]] = []
     world.host.on(lambda event: told.append((event.type, event.step_name)))
     instance = world.run()
