@@ -107,6 +107,10 @@ class Leases:
         self._watcher: threading.Thread | None = None
         self.are_closed: bool = False
 
+    def open(self) -> None:
+        """Renew the leases of steps that take long."""
+        self.are_closed = False
+
     def close(self) -> None:
         """Renew no lease any more."""
         self.are_closed = True

@@ -39,6 +39,7 @@ class Threads:
     def start(self) -> None:
         """Begin."""
         self._env.stopping.clear()
+        self._env.leases.open()
         for service in (self._env.lock, self._queue):
             if service is not None:
                 service.start()
