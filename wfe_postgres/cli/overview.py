@@ -14,11 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from wfe_postgres import PostgresPersistenceProvider, StoreStatistics
+from wfe_postgres.cli.activity import Activity, activity_of
 from wfe_postgres.cli.catalogue import Catalogue, TableSize
 from wfe_postgres.cli.options import Json, Schema, Url
 from wfe_postgres.cli.provider import RETRY_BUDGET, provider_on, reported_errors
 from wfe_postgres.cli.screen import NARROW, STYLES, make_console, make_table, print_json, show
-from wfe_postgres.cli.text import EPOCH, at, span
+from wfe_postgres.cli.text import EPOCH, at, plain, span
 from wfe_postgres.orm import SCHEMA
 
 MAX_CLOCK_OFFSET = 2.0
@@ -30,11 +31,12 @@ MANY_DEAD_ROWS = 1000
 
 @dataclass(frozen=True)
 class Overview:
-    """The statistics of the store and the sizes of its tables."""
+    """The statistics of the store, the work of its hosts, and the sizes of its tables."""
 
     time: datetime
     schema: str
     statistics: StoreStatistics
+    hosts: Activity
     tables: list[TableSize]
 
 
@@ -48,8 +50,10 @@ def status(
     """Show the backlog and the table sizes.
 
     Shows workflows by status, due workflows and commands, unprocessed events and their age, held and expired tokens,
-    and the tables with their dead rows. The command counts rows, which is slow on a store with millions of them. With
-    --watch --json it prints one line of JSON per refresh.
+    and the tables with their dead rows. Also shows how many workflows have a step that a host is running, with the time
+    until the first of their leases ends, and the definitions whose workflows have been due for over a minute: perhaps no
+    host knows them. The command counts rows, which is slow on a store with millions of them. With --watch --json it
+    prints one line of JSON per refresh.
 
     \b
     Example:
@@ -75,8 +79,8 @@ def status(
 
 def overview(provider: PostgresPersistenceProvider, catalogue: Catalogue, schema: str) -> Overview:
     """Read the statistics and table sizes."""
-    statistics = provider.get_statistics()
-    return Overview(datetime.now(UTC), schema, statistics, catalogue.table_sizes())
+    statistics, hosts = provider.get_statistics(), activity_of(catalogue)
+    return Overview(datetime.now(UTC), schema, statistics, hosts, catalogue.table_sizes())
 
 
 def display(take: Callable[[], Overview], every: float, watch: bool) -> None:
@@ -107,10 +111,12 @@ def screen(overview: Overview, console: Console) -> RenderableType:
         (f"   {at(overview.time)} UTC", "dim"),
     )
     beside = Table.grid(padding=(0, 4, 0, 0))
-    both = workflows(statistics, console), backlog(statistics, overview.time, console)
+    both = workflows(statistics, console), backlog(overview, console)
     beside.add_row(*both)
     fits = console.measure(beside).maximum <= console.width
     parts: list[RenderableType] = [title, "", *([beside] if fits else both), "", tables(overview.tables, console)]
+    if overview.hosts.overdue:
+        parts[2:2] = [overdue(overview, console), ""]
     if abs(statistics.clock_offset) > MAX_CLOCK_OFFSET:
         parts[1:1] = [clock(statistics.clock_offset)]
     return Group(*parts)
@@ -133,8 +139,22 @@ def workflows(statistics: StoreStatistics, console: Console) -> Table:
     return table
 
 
-def backlog(statistics: StoreStatistics, now: datetime, console: Console) -> Table:
-    """The work that waits for a host, and its age."""
+def overdue(overview: Overview, console: Console) -> Table:
+    """The definitions that no host seems to run."""
+    table = make_table(console, "due for over a minute")
+    names = table.columns[0]
+    names.no_wrap, names.overflow, names.max_width = True, "ellipsis", console.width - 24
+    for name in ("workflows", "oldest"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for it in overview.hosts.overdue:
+        definition = Text(plain(f"{it.definition_id} v{it.version}"), "yellow")
+        table.add_row(definition, number_of(it.workflows), age(it.oldest, overview.time))
+    return table
+
+
+def backlog(overview: Overview, console: Console) -> Table:
+    """The work that waits for a host, and its age; and the work of hosts."""
+    statistics, now = overview.statistics, overview.time
     table = make_table(console, "backlog")
     table.add_column("", justify="right")
     table.add_column("oldest", justify="right")
@@ -148,6 +168,8 @@ def backlog(statistics: StoreStatistics, now: datetime, console: Console) -> Tab
         ("step errors", statistics.execution_errors, None, "red"),
     ):
         table.add_row(name, number_of(number, style), age(oldest, now))
+    end = overview.hosts.first_lease_end
+    table.add_row("running steps", number_of(overview.hosts.claimed), f"lease {span(end - now)}" if end else "")
     return table
 
 
