@@ -23,7 +23,9 @@ class StepContext:
     """
 
     workflow: WorkflowInstance
+    """What is stored of the workflow: its id, reference, data."""
     pointer: ExecutionPointer
+    """What is stored of the step; its id is the same in each attempt, and can be an idempotency key."""
     now: datetime
     """When the step began, by the host's clock."""
     provider: PersistenceProvider

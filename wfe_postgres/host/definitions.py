@@ -91,8 +91,9 @@ class Definitions(Mapping[tuple[str, int], WorkflowDefinition]):
     def add(self, definition: WorkflowDefinition) -> None:
         """Add one. ValueError: another one with its id and version is known."""
         key = definition.id, definition.version
-        if self._known.setdefault(key, definition) is not definition:
+        if self._known.get(key, definition) is not definition:
             raise ValueError(f"two definitions of {definition.id!r} version {definition.version}")
+        self._known = {**self._known, key: definition}  # a poll may be iterating over the other one
 
     def find(self, id: str, version: int | None = None) -> WorkflowDefinition:
         """The definition, by default of the highest version. LookupError: it is not known."""

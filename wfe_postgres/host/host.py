@@ -85,7 +85,10 @@ class WorkflowHost(WorkflowClient):
         self._threads = Threads(self._environment, self._scheduler, self._work, threads, queue)
 
     def register(self, definition: WorkflowDefinition) -> None:
-        """Add a definition. Raises `ValueError` if another one of its id and version is known."""
+        """Add a definition, also while the host is running.
+
+        Raises `ValueError` if another one of its id and version is known.
+        """
         self.definitions.add(definition)
 
     @property
