@@ -103,7 +103,10 @@ class WorkflowHost(WorkflowClient):
         self._threads.count = count
 
     def on(self, callback: Callable[[LifecycleEvent], object]) -> None:
-        """Call it with everything that happens to workflows in this host, after the save that makes it true."""
+        """Call it with everything that happens to workflows in this host, after the save that makes it true.
+
+        It is called in the host's threads, at most once for each event. One that raises stops nothing; it is logged.
+        """
         self._lifecycle.on(callback)
 
     def using(self, session_or_connection: Any, /) -> WorkflowClient:
@@ -189,7 +192,7 @@ class WorkflowHost(WorkflowClient):
             clocks.sleep(self._environment.poll_interval)
 
     def run_until_idle(self, *, advance: bool = False) -> None:
-        """Run everything that is due, and what becomes due by that, in this thread.
+        """Run everything that is due, and what becomes due by that, in this thread. A step that fails is not raised.
 
         `advance`: then let the clock jump to the next alarm and go on, until there is none. The clock is one with
         `advance_to(time)`, such as `wfe_postgres.testing.ManualClock`; any other is a `TypeError`.
