@@ -9,6 +9,7 @@ from sqlalchemy import make_url
 
 from tests.cli.running import Command, error_line
 from tests.cli.work_kit import WorkProcess
+from tests.host_faults.kit.effects import eventually
 from wfe_postgres.cli.application import load_host
 from wfe_postgres.host import WorkflowHost
 from wfe_postgres.schema import HEAD, REVISIONS
@@ -159,3 +160,11 @@ def test_missing_database_is_reported(
     line = error_line(command("work", "shop_app:host"), 3)
     assert line.startswith("cannot connect to ")
     assert line.endswith("/wfe_nowhere: the database does not exist: create it first")
+
+
+def test_database_that_is_unavailable_is_waited_for_until_a_signal(folder: Path) -> None:
+    work = WorkProcess(folder, "postgresql://wfe:wfe@localhost:1/wfe", "shop_app:host")
+    eventually(lambda: work.lines("WARNING"), found=lambda: work.log)
+    assert work.lines("WARNING")[0].startswith("the database is unavailable, the host waits for it: cannot connect")
+    assert work.process.poll() is None
+    assert work.stop() == 143

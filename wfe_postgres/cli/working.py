@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -82,6 +83,7 @@ def work(
         given = [it for name, value in options.items() if value is not None for it in (name, str(value))]
         configure_logging()
         raise typer.Exit(Supervisor([target, *given], processes).run())
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # the first process of a container has none
     with exit_codes(None):
         host = load_host(target)
         if threads is not None:
