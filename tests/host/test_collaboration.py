@@ -165,7 +165,7 @@ def test_middleware_is_called_around_each_step_the_first_one_outermost() -> None
 
 
 def test_callbacks_are_told_what_is_stored() -> None:
-    world = World(WorkflowBuilder("w", on_error=Suspend()).then(note("a")).then(fail(1, "b")).build())
+    world = World(WorkflowBuilder("w", on_error=Suspend()).then(note("a")).then(fail(1), name="b").build())
     told: list[tuple[str, str | None]] = []
     world.host.on(lambda event: told.append((event.type, event.step_name)))
     instance = world.run()
