@@ -23,9 +23,9 @@ def wait_until_open(gate: threading.Event, id: str) -> WorkflowBuilder:
 
 
 def test_host_that_gave_up_and_was_started_again_renews_its_leases() -> None:
-    first, second = threading.Event(), threading.Event()
+    first, second, provider = threading.Event(), threading.Event(), InMemoryPersistenceProvider()
     definitions = [wait_until_open(first, "w").build(), wait_until_open(second, "v").build()]
-    host = WorkflowHost(InMemoryPersistenceProvider(), definitions, lease=LEASE, poll_interval=0.02)
+    host, other = (WorkflowHost(provider, definitions, lease=LEASE, poll_interval=0.02) for _ in range(2))
     host.start_workflow("w")
     host.start()
     time.sleep(0.2)
@@ -33,11 +33,14 @@ def test_host_that_gave_up_and_was_started_again_renews_its_leases() -> None:
     first.set()
     with host:
         id = host.start_workflow("v")
-        time.sleep(3 * LEASE)
-        second.set()
-        instance = host.wait_for_workflow(id, timeout=10)
+        time.sleep(0.2)
+        with other:
+            time.sleep(3 * LEASE)
+            second.set()
+            instance = host.wait_for_workflow(id, timeout=10)
     assert instance.status is WorkflowStatus.COMPLETE
     assert "lost_tries" not in instance.execution_pointers[0].extension_attributes
+    assert provider.get_execution_errors() == []
 
 
 def test_two_hosts_with_one_queue_and_one_lock_service_share_the_work() -> None:

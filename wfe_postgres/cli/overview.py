@@ -51,8 +51,8 @@ def status(
 
     Shows workflows by status, due workflows and commands, unprocessed events and their age, held and expired tokens,
     and the tables with their dead rows. Also shows how many workflows have a step that a host is running, with the time
-    until the first of their leases ends, and the definitions whose workflows have been due for over a minute: perhaps no
-    host knows them. The command counts rows, which is slow on a store with millions of them. With --watch --json it
+    until the first of their leases ends, and the definitions whose workflows have been due for over a minute: perhaps
+    no host knows them. The command counts rows, which is slow on a store with millions of them. With --watch --json it
     prints one line of JSON per refresh.
 
     \b

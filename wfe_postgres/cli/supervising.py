@@ -28,7 +28,7 @@ class Child:
         with theirs:
             command = [sys.executable, "-m", "wfe_postgres", "work", *arguments, "--supervisor", str(theirs.fileno())]
             # In a group of its own: Ctrl-C in a terminal is passed on by this process alone.
-            self.process = subprocess.Popen(
+            self.process: subprocess.Popen[bytes] = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], process_group=0
             )
         self._ready: float | None = None
