@@ -62,6 +62,10 @@ PROGRAMS: dict[str, tuple[Build, list[str]]] = {
         lambda b: b.recur(60, branch(count), until=lambda c: c.data.get("n", 0) >= 2).then(note("a")),
         ["a", "count 1", "count 2"],
     ),
+    "recur at intervals of the data": (
+        lambda b: b.recur(lambda c: c.data.get("n", 1), branch(count), until=lambda c: c.data.get("n", 0) >= 2),
+        ["count 1", "count 2"],
+    ),
     "end": (
         lambda b: b.parallel(lambda x: x.then(note("a")).end_workflow().then(note("b")), lambda x: x.delay(9)).then(
             note("c")

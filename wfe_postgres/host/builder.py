@@ -158,7 +158,7 @@ class WorkflowBuilder:
 
         return self._add("Schedule", primitives.background, [begin], is_background=True)
 
-    def recur(self, interval: Time, branch: Branch, *, until: Condition) -> Self:
+    def recur(self, interval: Duration, branch: Branch, *, until: Condition) -> Self:
         """Go on at once, and run the branch each time the interval has passed, until the condition holds."""
         body = primitives.recur(checked(interval, "recur"), until)
 

@@ -121,12 +121,12 @@ def background(_: StepContext) -> ExecutionResult:
     return ExecutionResult(proceeds=True, items=(None,))
 
 
-def recur(interval: Time, until: Condition) -> StepFunction:
+def recur(interval: Time | Callable[[StepContext], Time], until: Condition) -> StepFunction:
     """The branch each time the interval has passed, until the condition holds."""
 
     def run(context: StepContext) -> ExecutionResult:
         if not (context.persistence_data or {}).get("slept"):
-            return ExecutionResult.sleep(interval, {"slept": True})
+            return ExecutionResult.sleep(given(interval, context), {"slept": True})
         return ExecutionResult.next() if until(context) else ExecutionResult.branch([None], _ACTIVE)
 
     return run
