@@ -26,8 +26,8 @@ class WorkflowBuilder:
     Steps are numbered in the order in which they are met, depth first; workflows that run are stored with these
     numbers and the names of the steps. `on_error`: what happens when a step without an `on_error` of its own fails.
 
-    A branch is a callable that is given an empty builder. Times are seconds, a `timedelta`, or (except the interval of
-    `recur`) a callable of the context that gives one of these.
+    A branch is a callable that is given an empty builder. Times are seconds, a `timedelta`, or
+    a callable of the context that gives one of these.
 
     Every method raises `ValueError`, with the name of the step, for an empty branch, a step that is neither callable
     nor has `run`, an unknown error behavior, and a negative time.
