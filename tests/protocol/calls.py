@@ -265,8 +265,8 @@ ONE_ROUND_TRIP: dict[str, Prepare] = {
     "get_execution_errors": lambda it: it.get_execution_errors,
     "get_execution_errors of a workflow": lambda it: partial(it.get_execution_errors, "w", since=at(0)),
     "get_statistics": lambda it: it.get_statistics,
+    "get_clock_offset": lambda it: it.get_clock_offset,
 }
-"""Calls that take one statement and one round trip."""
 
 LARGE: dict[str, Prepare] = {
     "create_new_workflow of 1000": lambda it: partial(it.create_new_workflow, sized(1000)),
@@ -296,5 +296,5 @@ OTHERS: dict[str, Counted] = {
 
 ALL = {name: Counted(prepare) for name, prepare in (ONE_ROUND_TRIP | LARGE).items()} | OTHERS
 
-NO_CALLS = {"from_engine", "using", "transaction", "close", "supports_scheduled_commands"}
+NO_CALLS = {"from_engine", "using", "transaction", "step_transactions", "close", "supports_scheduled_commands"}
 """Public names that send no statement themselves (`transaction`: only BEGIN and COMMIT, by the driver)."""
