@@ -68,6 +68,8 @@ def test_transaction_that_a_listener_began_is_used_and_keeps_its_settings(
     assert sql("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%%'") == [(0,)]
 
 
+# Older versions of SQLAlchemy warn the application of its listener.
+@pytest.mark.filterwarnings("ignore:The engine provided as bind produced a connection:sqlalchemy.exc.SAWarning")
 @pytest.mark.parametrize("name", [*EVENTS, "after_begin"])
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
 def test_sessionmaker_calls_use_the_transaction_that_a_listener_began(

@@ -19,7 +19,8 @@ def session_source(make: sessionmaker[Any]) -> Open:
         require_psycopg(session.get_bind(mapper=WorkflowRow).engine)
         try:
             connection = session.connection(bind_arguments=BIND_ARGUMENTS)
-            return Lease(connection, session.get_transaction, session.close, transaction)
+            # Not the session's transaction: in SQLAlchemy 2.0 that does not commit what a listener of the engine began.
+            return Lease(connection, connection.get_transaction, session.close, transaction)
         except TypeError as error:
             session.close()
             raise bytes_for_text(error) from None
