@@ -3,8 +3,7 @@
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import pytest
@@ -16,48 +15,19 @@ from tests.host_faults.kit.local import errors_of, host_of, pointer_of, run
 from wfe_postgres import PostgresPersistenceProvider, WorkflowStatus
 from wfe_postgres.contract.services import LifecycleEvent, QueueType
 from wfe_postgres.host import Retry, StepContext, WorkflowBuilder, WorkflowDefinition
+from wfe_postgres.testing import InMemoryLockProvider
 
 
-class Locks:
+class Locks(InMemoryLockProvider):
     """Locks in memory, which a test can take and break."""
 
-    def __init__(self) -> None:
-        self.held: set[str] = set()
-        self.fails = False
-        self._lock = threading.Lock()
+    fails = False
 
     def acquire_lock(self, resource: str) -> bool:
         """See `DistributedLockProvider`."""
-        with self._lock:
-            if self.fails:
-                raise ConnectionError("the lock service does not answer")
-            is_free = resource not in self.held
-            self.held.add(resource)
-            return is_free
-
-    def release_lock(self, resource: str) -> None:
-        """See `DistributedLockProvider`."""
-        self.held.discard(resource)
-
-    def is_held(self, resource: str) -> bool:
-        """See `DistributedLockProvider`."""
-        return resource in self.held
-
-    @contextmanager
-    def lock(self, resource: str) -> Iterator[bool]:
-        """See `DistributedLockProvider`."""
-        acquired = self.acquire_lock(resource)
-        try:
-            yield acquired
-        finally:
-            if acquired:
-                self.release_lock(resource)
-
-    def start(self) -> None:
-        """See `DistributedLockProvider`."""
-
-    def stop(self) -> None:
-        """See `DistributedLockProvider`."""
+        if self.fails:
+            raise ConnectionError("the lock service does not answer")
+        return super().acquire_lock(resource)
 
 
 class BrokenQueue:
@@ -124,12 +94,12 @@ def test_workflow_whose_lock_is_busy_is_run_when_the_lock_is_free(
         first, second = (host.start_workflow("two", name=name) for name in ("a", "b"))
         settled([first, second])
         busy = provider.get_workflow_instance(host_of(provider, TWO).start_workflow("two")).id
-        locks.held.add(busy)
+        InMemoryLockProvider(locks.holders).acquire_lock(busy)
         settled([host.start_workflow("two")])
-    locks.held.discard(busy)
+    del locks.holders[busy]
     with host_of(provider, TWO, lock=locks):
         settled([busy])
-    assert locks.held == set()
+    assert locks.holders == {}
 
 
 def test_lock_is_held_while_steps_run_and_free_afterwards(
@@ -139,10 +109,10 @@ def test_lock_is_held_while_steps_run_and_free_afterwards(
     with host_of(provider, GATED, lock=locks) as host:
         id = host.start_workflow("gated")
         effects.wait_for("gate")
-        assert locks.held == {id}
+        assert set(locks.holders) == {id}
         effects.open("gate")
         settled([id])
-        eventually(lambda: not locks.held)
+        eventually(lambda: not locks.holders)
 
 
 def test_step_whose_lock_was_lost_is_cancelled_and_its_result_is_not_saved(
@@ -152,7 +122,7 @@ def test_step_whose_lock_was_lost_is_cancelled_and_its_result_is_not_saved(
     with host_of(provider, BLOCKED, lock=locks, lease=60.0) as host:
         id = host.start_workflow("blocked")
         effects.wait_for("block")
-        locks.held.clear()
+        locks.holders.clear()
         eventually(lambda: [it for it in caplog.records if id in it.getMessage() and it.levelno == logging.WARNING])
     assert provider.get_workflow_instance(id).data == {}
     assert effects.counts() == {"block": 1}

@@ -1,8 +1,8 @@
 """What a host can be given beside its store: a queue, a lock service, and a publisher of what happens to workflows."""
 
 from abc import abstractmethod
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -59,9 +59,15 @@ class DistributedLockProvider(Protocol):
     def is_held(self, resource: str) -> bool:
         """Whether this provider holds the lock, and has not lost it."""
 
-    @abstractmethod
-    def lock(self, resource: str) -> AbstractContextManager[bool]:
+    @contextmanager
+    def lock(self, resource: str) -> Iterator[bool]:
         """`with provider.lock(resource) as acquired:`; a lock that was acquired is released at the end."""
+        acquired = self.acquire_lock(resource)
+        try:
+            yield acquired
+        finally:
+            if acquired:
+                self.release_lock(resource)
 
     @abstractmethod
     def start(self) -> None:

@@ -37,7 +37,8 @@ class Scheduler:
         workflows = self._env.provider.get_runnable_instances(now, limit, definitions=self._env.definitions.keys())
         items = [(Kind.EVENT, id) for id in events] + [(Kind.WORKFLOW, id) for id in workflows]
         if max(len(events), len(workflows)) < limit:
-            self._failed &= set(items)  # what is not due any more
+            for gone in set(self._failed).difference(items):
+                self._failed.discard(gone)
         added = [self._work.add(item, again=False) for item in items]
         return bool(handled) or (any(added) and max(len(events), len(workflows)) >= limit)
 

@@ -2,8 +2,7 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from wfe_postgres.contract.services import (
     DistributedLockProvider,
@@ -55,8 +54,10 @@ class InMemoryLockProvider(DistributedLockProvider):
 
     def acquire_lock(self, resource: str) -> bool:
         with _GUARD:
-            is_free = resource not in self.holders
-            return is_free and self.holders.setdefault(resource, self) is self
+            if resource in self.holders:
+                return False
+            self.holders[resource] = self
+            return True
 
     def release_lock(self, resource: str) -> None:
         if self.is_held(resource):
@@ -64,15 +65,6 @@ class InMemoryLockProvider(DistributedLockProvider):
 
     def is_held(self, resource: str) -> bool:
         return self.holders.get(resource) is self
-
-    @contextmanager
-    def lock(self, resource: str) -> Iterator[bool]:
-        acquired = self.acquire_lock(resource)
-        try:
-            yield acquired
-        finally:
-            if acquired:
-                self.release_lock(resource)
 
     def start(self) -> None:
         pass
