@@ -18,6 +18,12 @@ Node = dict[str, Any]
 
 _PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 
+_ROWS_READ = """
+    SELECT sum(pg_stat_get_xact_tuples_fetched(oid)
+               + CASE relkind WHEN 'r' THEN pg_stat_get_xact_tuples_returned(oid) ELSE 0 END)
+      FROM pg_class WHERE relnamespace = 'wfc'::regnamespace AND relkind IN ('r', 'i')
+"""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -44,10 +50,12 @@ def explain(connection: psycopg.Connection, statement: Executable, values: Mappi
     literals = sql.SQL(", ").join(sql.Literal(params[name]) for name in names)
     arguments = sql.SQL("({})").format(literals) if names else sql.SQL("")
     with connection.transaction(force_rollback=True):
+        before = _counted(connection)
         connection.execute(sql.SQL("SET LOCAL plan_cache_mode = {}").format(sql.SQL(mode)))
         connection.execute(sql.SQL("PREPARE explained_statement AS {}").format(sql.SQL(cast(Any, prepared))))
         explained = sql.SQL("EXPLAIN (ANALYZE, WAL, FORMAT JSON) EXECUTE explained_statement {}").format(arguments)
         row = connection.execute(explained).fetchone()
+        counted = _counted(connection) - before
     connection.execute("DEALLOCATE explained_statement")
     assert row is not None
     [found] = row[0]
@@ -56,7 +64,9 @@ def explain(connection: psycopg.Connection, statement: Executable, values: Mappi
         text=json.dumps(found["Plan"], indent=1),
         scanned=frozenset(node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"),
         indexes=frozenset(index for node in nodes for index in _indexes(node)),
-        rows=sum(_rows_read(node) for node in nodes),
+        # Before PostgreSQL 18 the rows of a node that is executed often are an average, rounded to a whole number. What
+        # the server counts is exact, but contains the rows that the planner and foreign keys have read.
+        rows=min(counted, sum(_rows_read(node) for node in nodes)),
         written=sum(node["WAL Bytes"] for node in nodes if node["Node Type"] == "ModifyTable"),
         milliseconds=found["Execution Time"],
     )
@@ -80,3 +90,10 @@ def _rows_read(node: Node) -> int:
     filtered_out: float = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
     found: float = node["Actual Rows"]
     return round((found + filtered_out) * int(node["Actual Loops"]))
+
+
+def _counted(connection: psycopg.Connection) -> int:
+    """How many rows of the store's tables this transaction has read so far."""
+    row = connection.execute(_ROWS_READ).fetchone()
+    assert row is not None
+    return int(row[0])

@@ -41,7 +41,7 @@ PURGE_CASES = [
             purge,
             index,
             f"{purge.table.name}_pkey",
-            rows=3000,
+            rows=3010,
         )
     ),
     *(

@@ -15,6 +15,7 @@ from tests.query_plans.cases import CASES
 from tests.query_plans.explain import Mode, Plan, explain
 from tests.query_plans.filling import TABLES, filled_database
 from tests.query_plans.finds import Case
+from tests.query_plans.unexpected import MANY_ROWS, UNEXPECTED_CASES
 from wfe_postgres.statements import (
     commands,
     errors,
@@ -77,24 +78,17 @@ def test_cost_of_save_does_not_grow_with_number_of_pointers(store: psycopg.Conne
     assert 0 < with_many.written < 1.5 * with_few.written
 
 
-MANY_EVENTS = """
-    INSERT INTO wfc.events (id, event_name, event_key, event_time)
-    SELECT 'many ' || i, 'tick', 'tock', '2025-01-01Z'::timestamptz + i * interval '1 second'
-      FROM generate_series(1, 30000) i
-"""
-
-
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("statement", "name"), [(events.MATCHING_UNTIL, "as_of"), (events.MATCHING_SINCE, "since")])
-def test_events_of_one_name_and_key_are_read_by_time(
-    store: psycopg.Connection, statement: Executable, name: str, mode: Mode
+@pytest.mark.parametrize("case", UNEXPECTED_CASES, ids=lambda case: case.name)
+def test_rows_that_the_planner_does_not_expect_are_not_all_read(
+    store: psycopg.Connection, case: Case, mode: Mode
 ) -> None:
-    """Of 30,000 events only as many are read as the limit says."""
+    """Of 30,000 rows since the last ANALYZE only as many are read as the limit says."""
     with store.transaction(force_rollback=True):
-        store.execute(MANY_EVENTS)
-        values = {"event_name": "tick", "event_key": "tock", name: "2025-01-01T05:00:00+00:00", "limit": 10}
-        plan = explain(store, statement, values, mode)
-    assert plan.rows <= 20, plan.text
+        store.execute(MANY_ROWS)
+        plan = explain(store, case.statement, case.values, mode)
+    assert case.indexes <= plan.indexes, plan.text
+    assert plan.rows <= case.rows, plan.text
 
 
 LARGE_FAMILY = """

@@ -1,6 +1,6 @@
 """Events: each call is one statement."""
 
-from sqlalchemy import Table, select, text, update
+from sqlalchemy import ColumnElement, Select, Table, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from wfe_postgres.codec.fields import EVENT_FIELDS, columns_of
@@ -9,6 +9,7 @@ from wfe_postgres.orm import EventRow
 from wfe_postgres.statements.expressions import (
     bigint_parameter,
     equal_row,
+    first_rows,
     json_row,
     moment_parameter,
     parameters,
@@ -42,9 +43,16 @@ RUNNABLE = (
     .order_by(*_oldest_first)
     .limit(bigint_parameter("limit"))
 )
-_ids = select(events.c.id).where(_matching).order_by(*_oldest_first).limit(bigint_parameter("limit"))
-MATCHING_UNTIL = _ids.where(events.c.event_time <= moment_parameter("as_of"))
-MATCHING_SINCE = _ids.where(events.c.event_time >= moment_parameter("since"))
+
+
+def _matching_ids(condition: ColumnElement[bool]) -> Select[tuple[str]]:
+    found = select(events.c.id, events.c.event_time).where(_matching, condition)
+    first = first_rows(found, lambda it: (it.event_time, it.id), bigint_parameter("limit"))
+    return first.with_only_columns(first.selected_columns.id)
+
+
+MATCHING_UNTIL = _matching_ids(events.c.event_time <= moment_parameter("as_of"))
+MATCHING_SINCE = _matching_ids(events.c.event_time >= moment_parameter("since"))
 
 MARK_PROCESSED = update(events).where(_by_id).values(is_processed=True).returning(events.c.id, FORCE_SYNCHRONOUS_COMMIT)
 MARK_UNPROCESSED = (

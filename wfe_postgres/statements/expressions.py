@@ -4,7 +4,7 @@ A parameter always carries its type, so that no statement depends on a connectio
 functions are PostgreSQL's own (`builtin`), independent of the search_path.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 from sqlalchemy import (
@@ -18,6 +18,7 @@ from sqlalchemy import (
     Executable,
     FunctionElement,
     Integer,
+    Select,
     Table,
     TableValuedAlias,
     Text,
@@ -103,6 +104,19 @@ def equal_row(row: type[Base], *without: str) -> Executable:
     columns = table_of(row).c
     equal = (columns[name].is_not_distinct_from(value) for name, value in parameters(row, "id", *without).items())
     return select(columns.id).where(columns.id == text_parameter("id"), *equal)
+
+
+def first_rows(
+    query: Select[Any], order: Callable[[Any], Sequence[ColumnElement[Any]]], limit: ColumnElement[int]
+) -> Select[Any]:
+    """The first rows of the query in an order of its columns, of which an index has all but the last.
+
+    Read with ties by that index, and only those sorted: the planner would sort all rows where it expects few.
+    """
+    most = func.coalesce(limit, literal_column(str(2**63 - 1)))
+    columns = order(query.selected_columns)
+    found = query.order_by(*columns[:-1] or columns).fetch(most, with_ties=True).subquery("found")
+    return select(*found.c).order_by(*order(found.c)).limit(limit)
 
 
 def json_row(columns: Columns) -> ColumnElement[str]:

@@ -35,6 +35,7 @@ from wfe_postgres.statements.expressions import (
     bigint_parameter,
     bigints_parameter,
     builtin,
+    first_rows,
     moment_parameter,
     parameter_for,
     table_of,
@@ -126,13 +127,8 @@ def batch(purge: Purge, unreferenced: tuple[str, ...] = ()) -> Executable:
     """
     table, place = purge.table, tuple_(*purge.order)
     after = tuple_(*(parameter_for(it) for it in purge.order))
-    looked_at = (
-        select(table.c.id, *(it.label(f"at_{it.key}") for it in purge.order))
-        .where(purge.old, place > after)
-        .order_by(*purge.order)
-        .limit(bigint_parameter("batch_size"))
-        .cte("looked_at")
-    )
+    old = select(table.c.id, *(it.label(f"at_{it.key}") for it in purge.order)).where(purge.old, place > after)
+    looked_at = first_rows(old, lambda columns: [*columns][1:], bigint_parameter("batch_size")).cte("looked_at")
     _, *places = looked_at.c
     is_free = literal_column(" AND ".join(("true", *unreferenced)), Boolean())
     locked = (

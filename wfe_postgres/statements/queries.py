@@ -1,6 +1,6 @@
 """Lists and counts beyond the engine's interfaces."""
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from sqlalchemy import (
@@ -33,6 +33,7 @@ from wfe_postgres.orm import SCHEMA, CommandRow, ErrorRow, EventRow, Subscriptio
 from wfe_postgres.statements.expressions import (
     bigint_parameter,
     builtin,
+    first_rows,
     json_row,
     moment_parameter,
     table_of,
@@ -141,8 +142,10 @@ def _page(
         place = tuple_(workflows.c.create_time, workflows.c.id)
         page = page.where(place < _BEFORE if newest_first else place > _BEFORE)
     order = _order(workflows.c, newest_first)
+    if by == TIME:
+        return page.where(_BY_TIME_ALONE).order_by(*order).limit(window)
     if by != "status":
-        return page.where(_BY_TIME_ALONE if by == TIME else _OWN[by]).order_by(*order).limit(window)
+        return first_rows(page.where(_OWN[by]), partial(_order, newest_first=newest_first), window)
     # Each of the statuses has an index scan of its own, and what these find is merged.
     wanted = func.unnest(texts_parameter("status")).table_valued("status", name="wanted").render_derived()
     own = page.where(workflows.c.status == wanted.c.status).order_by(*order).limit(window).lateral("own")
