@@ -1,9 +1,11 @@
 """A queue, a lock service and a lifecycle publisher in memory, for tests and for hosts of one process."""
 
+import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable
 
+from wfe_postgres.codec.validation import key
 from wfe_postgres.contract.services import (
     DistributedLockProvider,
     LifecycleEvent,
@@ -13,6 +15,7 @@ from wfe_postgres.contract.services import (
 )
 
 _GUARD = threading.Lock()
+_LOG = logging.getLogger("wfe_postgres")
 
 
 class InMemoryQueueProvider(QueueProvider):
@@ -53,15 +56,17 @@ class InMemoryLockProvider(DistributedLockProvider):
         self.holders: dict[str, InMemoryLockProvider] = {} if holders is None else holders
 
     def acquire_lock(self, resource: str) -> bool:
+        name = key(resource, "resource")
         with _GUARD:
-            if resource in self.holders:
+            if name in self.holders:
                 return False
-            self.holders[resource] = self
+            self.holders[name] = self
             return True
 
     def release_lock(self, resource: str) -> None:
-        if self.is_held(resource):
-            del self.holders[resource]
+        with _GUARD:
+            if self.is_held(resource):
+                del self.holders[resource]
 
     def is_held(self, resource: str) -> bool:
         return self.holders.get(resource) is self
@@ -70,19 +75,27 @@ class InMemoryLockProvider(DistributedLockProvider):
         pass
 
     def stop(self) -> None:
-        for resource in [resource for resource, holder in self.holders.items() if holder is self]:
+        for resource in list(self.holders):
             self.release_lock(resource)
 
 
 class InMemoryLifecyclePublisher(LifecyclePublisher):
-    """Tells the subscribers of this process, in the thread that publishes."""
+    """Tells the subscribers of this process, in the thread that publishes. One that raises stops nothing.
 
-    def __init__(self) -> None:
-        self._callbacks: list[Callable[[LifecycleEvent], object]] = []
+    Publishers that are given the same `callbacks` tell each other's subscribers.
+    """
+
+    def __init__(self, callbacks: list[Callable[[LifecycleEvent], object]] | None = None) -> None:
+        self._callbacks: list[Callable[[LifecycleEvent], object]] = [] if callbacks is None else callbacks
 
     def publish(self, event: LifecycleEvent) -> None:
         for callback in list(self._callbacks):
-            callback(event)
+            try:
+                callback(event)
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # a SystemExit would end the thread of a host
+                _LOG.exception("a lifecycle callback failed on %s of workflow %r", event.type, event.workflow_id)
 
     def subscribe(self, callback: Callable[[LifecycleEvent], object]) -> None:
         self._callbacks.append(callback)

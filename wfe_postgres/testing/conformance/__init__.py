@@ -7,6 +7,8 @@
 
 `configure` can also be overridden; see `Conformance`. The parts can be inherited separately, for example to repeat some
 of them with another configuration. `SequentialConformance` can also run inside a single transaction.
+
+`LockConformance` and `LifecycleConformance` are the suites for lock services and lifecycle publishers.
 """
 
 from pkgutil import iter_modules
@@ -26,6 +28,8 @@ from wfe_postgres.testing.conformance.commands import CommandConformance, StoreC
 from wfe_postgres.testing.conformance.creating import CreatingConformance  # noqa: E402
 from wfe_postgres.testing.conformance.events import EventConformance  # noqa: E402
 from wfe_postgres.testing.conformance.leases import LeaseConformance  # noqa: E402
+from wfe_postgres.testing.conformance.lifecycle import LifecycleConformance  # noqa: E402
+from wfe_postgres.testing.conformance.locks import LockConformance  # noqa: E402
 from wfe_postgres.testing.conformance.properties import PropertyConformance  # noqa: E402
 from wfe_postgres.testing.conformance.races import RaceConformance  # noqa: E402
 from wfe_postgres.testing.conformance.refusals import RefusalConformance  # noqa: E402
@@ -67,6 +71,8 @@ __all__ = [
     "Configure",
     "Conformance",
     "LeaseConformance",
+    "LifecycleConformance",
+    "LockConformance",
     "PersistenceConformance",
     "PropertyConformance",
     "RaceConformance",
