@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import pytest
+from sqlalchemy.orm import sessionmaker
 
 from tests.conftest import Sql
 from tests.host_faults.conftest import Settled
@@ -75,6 +76,12 @@ def block(context: StepContext) -> None:
     eventually(lambda: context.cancelled)
 
 
+def break_off(context: StepContext) -> None:
+    """A step that fails when it is cancelled."""
+    block(context)
+    raise RuntimeError("cancelled")
+
+
 def gate(context: StepContext) -> None:
     """A step that lasts until the test opens the gate."""
     note(context, "gate")
@@ -83,6 +90,7 @@ def gate(context: StepContext) -> None:
 
 TWO = WorkflowBuilder("two").start_with(work).then(work).build()
 BLOCKED = WorkflowBuilder("blocked").start_with(block).then(work).build()
+BROKEN_OFF = WorkflowBuilder("broken off", on_error=Retry(0)).start_with(break_off).then(work).build()
 GATED = WorkflowBuilder("gated").start_with(gate).then(work).build()
 
 
@@ -115,16 +123,27 @@ def test_lock_is_held_while_steps_run_and_free_afterwards(
         eventually(lambda: not locks.holders)
 
 
-def test_step_whose_lock_was_lost_is_cancelled_and_its_result_is_not_saved(
-    provider: PostgresPersistenceProvider, effects: Effects, settled: Settled, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("transactional", [False, True])
+@pytest.mark.parametrize("definition", [BLOCKED, BROKEN_OFF], ids=["returns", "raises"])
+def test_step_whose_lock_was_lost_is_cancelled_and_nothing_of_it_is_saved(
+    provider: PostgresPersistenceProvider,
+    sql: Sql,
+    effects: Effects,
+    caplog: pytest.LogCaptureFixture,
+    definition: WorkflowDefinition,
+    transactional: bool,
 ) -> None:
     locks = Locks()
-    with host_of(provider, BLOCKED, lock=locks, lease=60.0) as host:
-        id = host.start_workflow("blocked")
+    transaction = provider.step_transactions(sessionmaker(provider.engine)) if transactional else None
+    with host_of(provider, definition, lock=locks, lease=60.0, transaction=transaction) as host:
+        id = host.start_workflow(definition.id)
         effects.wait_for("block")
+        claimed = provider.get_workflow_instance(id)
         locks.holders.clear()
         eventually(lambda: [it for it in caplog.records if id in it.getMessage() and it.levelno == logging.WARNING])
-    assert provider.get_workflow_instance(id).data == {}
+    workflow = provider.get_workflow_instance(id)
+    assert (workflow, workflow.revision) == (claimed, claimed.revision)
+    assert errors_of(sql, workflow) == []
     assert effects.counts() == {"block": 1}
 
 

@@ -149,8 +149,8 @@ class Leases:
 def warn_lost(instance: WorkflowInstance, pointer: ExecutionPointer | None, elapsed: float) -> None:
     """Log that the result of a step cannot be saved."""
     LOG.warning(
-        "workflow %r, step %r: changed by somebody else after %.1f s (the lease was lost, or it was suspended or "
-        "terminated); the result of the step is not saved",
+        "workflow %r, step %r: changed by somebody else after %.1f s (the lease or the lock was lost, or it was "
+        "suspended or terminated); the result of the step is not saved",
         instance.id,
         pointer.step_name if pointer else None,
         elapsed,

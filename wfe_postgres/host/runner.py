@@ -117,6 +117,9 @@ class _WorkflowRun:
     def _recover(self, claim: Claim, error: BaseException | None) -> ExecutionPointer | None:
         """Store the failure, with the workflow as it was claimed; without an error the try was lost."""
         claim.instance.revision, pointer = claim.revision, claim.pointer
+        if not self._env.holds(claim.instance.id):
+            warn_lost(claim.instance, pointer, claim.elapsed)
+            raise LeaseLostError
         instance = reload(self._env.provider, claim.instance, self._env.outage)
         executor = self._executor = Executor(instance, self._definition, self._env.clock())
         self._looks_for_events = True
@@ -147,7 +150,7 @@ class _WorkflowRun:
     # Saves
 
     def _save(self, following: ExecutionPointer | None) -> ExecutionPointer | None:
-        store_surely(self._env.provider, self._executor.instance, self._executor.changes, self._env.outage)
+        store_surely(self._env, self._executor.instance, self._executor.changes)
         return self._saved(following)
 
     def _saved(self, following: ExecutionPointer | None) -> ExecutionPointer | None:

@@ -12,11 +12,12 @@ from wfe_postgres.contract.errors import (
 from wfe_postgres.contract.interfaces import PersistenceProvider
 from wfe_postgres.contract.models import WorkflowInstance
 from wfe_postgres.host.changes import Changes
+from wfe_postgres.host.environment import Environment
 from wfe_postgres.host.outage import Outage, is_transient
 
 
 class LeaseLostError(Exception):
-    """Somebody else has changed the workflow: another host, or who suspended or terminated it."""
+    """Somebody else has changed the workflow (a host, or who suspended or terminated it), or has its lock."""
 
 
 def store(provider: PersistenceProvider, instance: WorkflowInstance, changes: Changes) -> None:
@@ -67,13 +68,17 @@ def reload(provider: PersistenceProvider, instance: WorkflowInstance, outage: Ou
     return stored
 
 
-def store_surely(provider: PersistenceProvider, instance: WorkflowInstance, changes: Changes, outage: Outage) -> None:
+def store_surely(environment: Environment, instance: WorkflowInstance, changes: Changes) -> None:
     """As `store`, however long the database is unavailable: the save is repeated if the revision still stands.
 
-    Raises `LeaseLostError` if somebody else has changed the workflow, and what the store refuses for good.
+    Raises `LeaseLostError` if somebody else has changed the workflow or its lock was lost, and what the store refuses
+    for good.
     """
+    provider, outage = environment.provider, environment.outage
     claimed = instance.revision
     while True:
+        if not environment.holds(instance.id):  # whoever has the lock now may overwrite without looking
+            raise LeaseLostError
         try:
             store(provider, instance, changes)
         except (ConcurrencyError, WorkflowNotFoundError):

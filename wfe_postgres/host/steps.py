@@ -41,7 +41,7 @@ class StepRun:
         if self._env.transaction is not None and step.transaction:
             return self._run_in(self._env.transaction, step, claim_next)
         following = self._result(step, self._context(), claim_next)
-        store_surely(self._env.provider, self._executor.instance, self._executor.changes, self._env.outage)
+        store_surely(self._env, self._executor.instance, self._executor.changes)
         return following
 
     def _run_in(self, transaction: Transaction, step: Step, claim_next: Next) -> ExecutionPointer | None:
