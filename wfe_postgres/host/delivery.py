@@ -29,6 +29,7 @@ from wfe_postgres.host.executor import SUBSCRIPTION, Executor
 from wfe_postgres.host.outage import HostStoppedError, is_transient
 from wfe_postgres.host.pointers import due_at_once, milliseconds, running
 from wfe_postgres.host.saving import store
+from wfe_postgres.host.waits import earliest_event, events_since
 
 _UNKNOWN = WorkflowDefinition(id="", version=0, description=None, on_error=Retry(), steps=())
 """For workflows of other hosts: their events are handed over, and nothing else is done with them."""
@@ -42,6 +43,8 @@ class Delivery:
     def __init__(self, environment: Environment) -> None:
         self._env = environment
         self._unreadable: set[str] = set()
+        self._stuck: set[str] = set()
+        """The events that are left for workflows which cannot be read, and for no other."""
 
     def process_event(self, id: str) -> bool:
         """Give the event to all who wait for it. For those who cannot take it now it is scheduled again.
@@ -53,12 +56,20 @@ class Delivery:
             event = self._env.outage.outlast(lambda: provider.get_event(id))
         except EventNotFoundError:
             return False
-        left = [waiter for waiter in self._waiters(event) if not self._hand_over(event, waiter)]
+        waiters = self._waiters(event)
+        is_first = self._is_first(event, waiters)
+        left = [waiter for waiter in waiters if not self._hand_over(event, waiter, is_first)]
         if left:
+            if all(waiter.workflow_id in self._unreadable for waiter in left):
+                self._stuck.add(id)
             self._schedule_again(event)
         elif not event.is_processed:
             self._mark_processed(event)
         return True
+
+    def is_stuck(self, command: ScheduledCommand) -> bool:
+        """Whether time alone does not help with what the command asks for."""
+        return command.command_name is CommandName.PROCESS_EVENT and command.data in self._stuck
 
     def carry_out(self, command: ScheduledCommand) -> None:
         """What the command asks for. One for what no longer exists is done."""
@@ -96,11 +107,16 @@ class Delivery:
             lambda: provider.get_subscriptions(event.event_name, event.event_key, event.event_time)
         )
 
-    def _hand_over(self, event: Event, waiter: EventSubscription) -> bool:
+    def _is_first(self, event: Event, waiters: Sequence[EventSubscription]) -> bool:
+        """Whether no waiter can wait for an earlier event: one that was not given to it while it could not take it."""
+        provider = self._env.provider
+        return not waiters or self._env.outage.outlast(lambda: events_since(waiters, provider, 1)) == [event.id]
+
+    def _hand_over(self, event: Event, waiter: EventSubscription, is_first: bool) -> bool:
         """False: the waiter cannot take it now. Whatever is wrong with one waiter stops no other."""
         for _ in range(_MOST_CONFLICTS):
             try:
-                return self._env.outage.outlast(lambda: self._give(event, waiter))
+                return self._env.outage.outlast(lambda: self._give(event, waiter, is_first))
             except ConcurrencyError:
                 continue
             except HostStoppedError:
@@ -114,7 +130,7 @@ class Delivery:
                 return False
         return False
 
-    def _give(self, event: Event, waiter: EventSubscription) -> bool:
+    def _give(self, event: Event, waiter: EventSubscription, is_first: bool) -> bool:
         with self._env.locked(waiter.workflow_id) as acquired:
             if not acquired:
                 return False
@@ -127,19 +143,26 @@ class Delivery:
                 return self._remove(waiter)
             if self._is_claimed(instance):
                 return False
-            return self._save_given(event, waiter, instance, pointer)
+            self._save_given(event, waiter, instance, pointer, is_first)
+            return True
 
     def _save_given(
-        self, event: Event, waiter: EventSubscription, instance: WorkflowInstance, pointer: ExecutionPointer
-    ) -> bool:
+        self,
+        event: Event,
+        waiter: EventSubscription,
+        instance: WorkflowInstance,
+        pointer: ExecutionPointer,
+        is_first: bool,
+    ) -> None:
         definition = self._env.definitions.get((instance.workflow_definition_id, instance.version), _UNKNOWN)
         executor = Executor(instance, definition, self._env.clock())
         if executor.accepts(pointer, event):
             pointer.extension_attributes.setdefault(SUBSCRIPTION, waiter.id)  # one that another host has made
+            if not is_first and definition is not _UNKNOWN:  # without it nobody can say which are from before
+                event = earliest_event(self._env.provider, executor, pointer, waiter) or event
             executor.deliver(pointer, event)
             store(self._env.provider, instance, executor.changes)
             self._env.hints.workflow_is_due(instance.id)
-        return True
 
     def _remove(self, waiter: EventSubscription) -> bool:
         """Nobody waits by this subscription any more."""

@@ -1,5 +1,6 @@
 """Finds what is due, and has it done by threads; each id by one thread at a time."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -67,20 +68,23 @@ class Scheduler:
             self._work.done(item)
 
     def next_alarm(self) -> datetime | None:
-        """When something that this host can do is due next."""
-        provider = self._env.provider
-        times = self._command_times()
-        for id in provider.get_runnable_instances(_END, 1, definitions=self._env.definitions.keys()):
-            times.append(EPOCH + timedelta(milliseconds=provider.get_workflow_instance(id).next_execution or 0))
-        times += [provider.get_event(id).event_time for id in provider.get_runnable_events(_END, 1)]
-        return min((time for time in times if time > self._env.clock()), default=None)
+        """When something that this host can do is due next. What is due already, and stays, is not."""
+        provider, now, known = self._env.provider, self._env.clock(), self._env.definitions.keys()
+        times = [time for time in self._command_times() if time > now]
+        times += _next_time(now, lambda to: provider.get_runnable_instances(to, definitions=known), self._due_time)
+        times += _next_time(now, provider.get_runnable_events, lambda it: provider.get_event(it).event_time)
+        return min(times, default=None)
+
+    def _due_time(self, id: str) -> datetime:
+        return _time(self._env.provider.get_workflow_instance(id).next_execution or 0)
 
     def _command_times(self) -> list[datetime]:
         """When the commands are due; they stay in place, because the handler raises."""
         times: list[datetime] = []
 
         def look(command: ScheduledCommand) -> None:
-            times.append(EPOCH + timedelta(milliseconds=command.execute_time))
+            if not self._delivery.is_stuck(command):
+                times.append(_time(command.execute_time))
             raise LookupError("the command is left in place")
 
         with suppress(ExceptionGroup):
@@ -98,6 +102,22 @@ class Scheduler:
                 if not is_transient(error):
                     LOG.error("a command is left until the next poll: %s", error, exc_info=_unexpected(error))
             return 0
+
+
+def _time(milliseconds: int) -> datetime:
+    return EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def _next_time(
+    now: datetime, due: Callable[[datetime], list[str]], time_of: Callable[[str], datetime]
+) -> list[datetime]:
+    """The time of the first that is due after now and can be read."""
+    before = set(due(now))
+    for id in due(_END):
+        if id not in before:
+            with suppress(WfeError):
+                return [time_of(id)]
+    return []
 
 
 def _unexpected(error: BaseException) -> BaseException | None:
