@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 from sqlalchemy import make_url
@@ -93,3 +94,21 @@ def test_write_takes_place_once_when_the_first_host_hangs_after_it(database_url:
             assert provider.get_runnable_events(at(0)) == [id]
             assert second.connections
             first.cut()
+
+
+@pytest.mark.parametrize("is_in_environment", [True, False])
+def test_last_host_of_a_service_file_is_reached_when_the_others_are_silent(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_in_environment: bool
+) -> None:
+    with silent_hosts(4) as ports, TcpProxy(database_url) as proxy:
+        ports.append(port_of(proxy))
+        hosts = f"host={','.join('127.0.0.1' for _ in ports)}\nport={','.join(map(str, ports))}"
+        (tmp_path / "services").write_text(f"[several]\n{hosts}\n")
+        monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+        service = {"service": "several", "sslmode": "disable"}
+        if is_in_environment:
+            monkeypatch.setenv("PGSERVICE", service.pop("service"))
+        url = make_url(database_url).set(host=None, port=None, query=service)
+        with Provider(url, call_timeout=TIMEOUT) as provider:
+            id = provider.create_event(published())
+            assert provider.get_event(id).id == id

@@ -198,7 +198,7 @@ def test_commit_that_is_refused_fails_the_step(
     assert len(errors_of(sql, workflow)) == 2
 
 
-@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE", "AUTOCOMMIT"])
 def test_transaction_that_is_not_read_committed_is_refused_before_the_step_runs(
     provider: PostgresPersistenceProvider,
     sql: Sql,

@@ -7,14 +7,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Executable
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from wfe_postgres import statements
-from wfe_postgres.connections.execution import compiled
+from wfe_postgres.connections.execution import DIALECT, compiled
 from wfe_postgres.orm import SCHEMA
 from wfe_postgres.statements import queries, workflows
-
-DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call]
 
 
 def all_statements() -> Iterator[tuple[str, Executable]]:

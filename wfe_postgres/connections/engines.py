@@ -19,6 +19,7 @@ _DRIVERS = {"postgres", "postgresql", "postgresql+psycopg"}
 _TLS_FOR_CERTAIN = {"require", "verify-ca", "verify-full"}
 _LONGEST_CONNECT = 10.0  # seconds
 _REQUIRE_AUTH_SINCE = 160000  # libpq's version
+_ADDRESSES = {"host", "hostaddr", "port"}
 _MAKES_CONNECTIONS = {"creator", "pool", "module"}
 """Options of `create_engine` by which an application makes the connections itself."""
 
@@ -36,7 +37,8 @@ def make_engine(url: str | URL, call_timeout: float | None, options: dict[str, A
     ours |= options
     given = ours.get("connect_args", {})
     longest = _longest_connect(call_timeout)
-    defaults = _connect_arguments(parsed.query | given, longest)
+    address = {name: value for name in ("host", "port") if (value := getattr(parsed, name))}
+    defaults = _connect_arguments(address | parsed.query | given, longest)
     ours["connect_args"] = defaults | given
     if call_timeout is None:
         return create_engine(parsed, **ours)
@@ -111,6 +113,9 @@ def _connect_arguments(given: Mapping[str, Any], longest: float) -> dict[str, An
     arguments: dict[str, Any] = {"fallback_application_name": "wfe_postgres", "client_encoding": "utf8"}
     if not merged["connect_timeout"]:
         arguments["connect_timeout"] = max(2, math.ceil(longest))  # libpq counts whole seconds, and at least 2
+    if merged["service"] and not given.keys() & _ADDRESSES:
+        # psycopg tries several hosts in turn, each with its time, only if it is told of them.
+        arguments |= {name: merged[name] for name in _ADDRESSES if merged[name]}
     asked = merged.get("require_auth") or merged["sslmode"] in _TLS_FOR_CERTAIN
     if not asked and psycopg.pq.version() >= _REQUIRE_AUTH_SINCE:
         # With the default sslmode=prefer anyone on the way can decline TLS and then ask for the password in clear.

@@ -1,7 +1,7 @@
 """A caller's transaction, in a session or on a connection, in which calls can take part."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session, scoped_session
 
 from wfe_postgres.connections.checkout import driver_connection, require_psycopg
-from wfe_postgres.connections.execution import Execute, bytes_for_text, run_by_driver, run_by_sqlalchemy
+from wfe_postgres.connections.execution import Execute, bytes_for_text, not_streamed, run_by_driver, run_by_sqlalchemy
 from wfe_postgres.orm import Base, WorkflowRow
 
 SessionOrConnection = Session | scoped_session[Any] | Connection | psycopg.Connection[Any]
@@ -55,7 +55,7 @@ class _JoinedConnection(JoinedTransaction):
         return partial(run_by_sqlalchemy, self._connection, schema)
 
     def savepoint(self) -> AbstractContextManager[Any]:
-        return self._connection.begin_nested()
+        return _savepoint(self._connection, self._connection.begin_nested)
 
 
 class _JoinedSession(JoinedTransaction):
@@ -80,7 +80,12 @@ class _JoinedSession(JoinedTransaction):
         return partial(run_by_sqlalchemy, self._connection(), schema)
 
     def savepoint(self) -> AbstractContextManager[Any]:
-        return self._session.begin_nested()
+        def begin() -> AbstractContextManager[Any]:
+            nested = self._session.begin_nested()
+            self._connection()  # until it is asked for a connection, the session sends nothing
+            return nested
+
+        return _savepoint(self._connection(), begin)
 
     def flush(self) -> None:
         self._session.flush()
@@ -94,6 +99,19 @@ class _JoinedSession(JoinedTransaction):
             # zope.sqlalchemy rolls a session back that has only read, and sees no statement of ours.
             if mark_changed := getattr(getattr(listener, "__self__", None), "mark_changed", None):
                 mark_changed(session)
+
+
+@contextmanager
+def _savepoint(connection: Connection, begin: Callable[[], AbstractContextManager[Any]]) -> Iterator[None]:
+    with not_streamed(connection):
+        nested = begin()
+    try:
+        yield
+    except BaseException:
+        with not_streamed(connection), nested:
+            raise
+    with not_streamed(connection), nested:
+        pass
 
 
 class _JoinedDriverConnection(JoinedTransaction):

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
+from wfe_postgres.connections.checkout import driver_connection
 from wfe_postgres.connections.joined import BIND_ARGUMENTS
 
 _Provider = TypeVar("_Provider")
@@ -31,6 +32,7 @@ def step_transactions(
 
 def _require_read_committed(session: Session) -> None:
     """In a snapshot that is older than the renewal of a lease, every save of a long step would be refused."""
-    level = session.connection(bind_arguments=BIND_ARGUMENTS).get_isolation_level()
+    connection = session.connection(bind_arguments=BIND_ARGUMENTS)
+    level = "AUTOCOMMIT" if driver_connection(connection).autocommit else connection.get_isolation_level()
     if level != "READ COMMITTED":
         raise ValueError(f"the transaction of a step must be READ COMMITTED, not {level}")
