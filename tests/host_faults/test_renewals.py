@@ -70,4 +70,4 @@ def test_step_is_saved_when_renewals_were_disturbed_and_nobody_took_the_workflow
     assert effects.order(id) == ["long", "after"]
     assert workflow.data == {"done": True}
     assert errors_of(sql, workflow) == []
-    assert [line for line in host.log("WARNING") if "lease was lost" in line.message] == []
+    assert [line for line in host.log("WARNING") if "changed by somebody else" in line.message] == []

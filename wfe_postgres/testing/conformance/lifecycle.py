@@ -107,7 +107,7 @@ class LifecycleConformance:
         events = [
             lifecycle_event(reference=None),
             lifecycle_event(LifecycleEventType.STEP_STARTED, step_name=None, step_id=0),
-            lifecycle_event(LifecycleEventType.ERROR, message="", step_name=""),
+            lifecycle_event(LifecycleEventType.ERROR, message=None, step_name=""),
         ]
         for event in events:
             publisher.publish(event)
