@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.running import Command, error_line, succeeded
 from tests.cli.scenarios import START, everything, finished, order
-from wfe_postgres import Event, PostgresPersistenceProvider, WorkflowInstance, WorkflowStatus
+from wfe_postgres import Event, ExecutionError, PostgresPersistenceProvider, WorkflowInstance, WorkflowStatus
 from wfe_postgres.cli.list_tables import BY_IMPORTANCE, ERROR, GAP, WORKFLOW, widths_of
 
 Sql = Callable[..., list[tuple[Any, ...]]]
@@ -206,6 +206,22 @@ def test_list_shows_last_error_of_unfinished_workflows(
     found = succeeded(cli("list", "--definition", "order")).lines[-1]
     assert "ValueError: no such" in found
     assert "once" not in "\n".join(succeeded(cli("list")).lines)
+
+
+def test_list_shows_below_a_workflow_what_has_no_room_beside_it(
+    cli: Command, provider: PostgresPersistenceProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    suspended = WorkflowInstance("order", 1, status=WorkflowStatus.SUSPENDED)
+    failed = WorkflowInstance("order", 1, next_execution=None, reference="r" * 40)
+    for it in (suspended, failed):
+        provider.create_new_workflow(it)
+    provider.persist_errors([ExecutionError(failed.id, "p", "KeyError: " + "no such shelf " * 9)])
+    above, below, last = succeeded(cli("list")).lines[2:]
+    assert above.startswith(f"{failed.id}  order v1")
+    assert below == f"  waits  {'r' * 35}…  KeyError: no such shelf no such …"
+    assert last.startswith(suspended.id)
 
 
 def test_list_in_pipe_shows_every_column(cli: Command, provider: PostgresPersistenceProvider) -> None:

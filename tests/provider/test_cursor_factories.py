@@ -10,7 +10,13 @@ from sqlalchemy import create_engine, make_url
 from sqlalchemy.orm import Session
 
 from tests.provider.test_session_or_connection import use_everything
-from wfe_postgres import CommandName, PostgresPersistenceProvider, PostgresRepositories, ScheduledCommand
+from wfe_postgres import (
+    CommandName,
+    PostgresPersistenceProvider,
+    PostgresRepositories,
+    ScheduledCommand,
+    WorkflowStatus,
+)
 from wfe_postgres.testing.conformance.support import at, created, event, workflow
 
 Provider = PostgresPersistenceProvider
@@ -59,7 +65,7 @@ def use_extremes(provider: PostgresRepositories) -> None:
         provider.get_events("paid", "order-1", time, limit=HIGHEST)
         provider.get_subscriptions("paid", "order-1", time)
         provider.find_workflows(created_from=time, completed_to=time)
-        provider.purge_workflows("Complete", time)
+        provider.purge_workflows(WorkflowStatus.COMPLETE, time)
         provider.delete_orphans(time)
     for text in TEXTS:
         assert provider.find_workflows(name_prefix=text, reference=text).items == []

@@ -188,7 +188,7 @@ def report(task: Task, before: Found, status: str, steps: list[Step]) -> None:
     print_sentence(f"The workflow {plain(before.name)} is now {status}; it was {before.status}.")
     if task.verb.describes_steps:
         for line in described(steps):
-            print_sentence(f"  {line}")
+            print_sentence(line, indent=2)
 
 
 def described(steps: list[Step]) -> Iterator[str]:

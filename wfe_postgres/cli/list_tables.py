@@ -1,6 +1,6 @@
-"""Tables for the results of `list` and `events`: one line per row, or a block per row on a narrow terminal."""
+"""Tables for the results of `list` and `events`: a line or two per row, or a block per row on a narrow terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -63,7 +63,7 @@ def display_workflows(page: WorkflowPage, errors: dict[str, str]) -> None:
     if console.width < NARROW:
         show(console, *map(workflow_block, rows))
     else:
-        show(console, table_of(console, rows, BY_IMPORTANCE, IN_ORDER))
+        show(console, *lines_of(console, rows))
     if page.next_cursor:
         typer.echo(f"More with --cursor {page.next_cursor}", err=not console.is_terminal)
 
@@ -88,12 +88,35 @@ def workflow_block(row: Row) -> RenderableType:
     return Group(Text.assemble(row[WORKFLOW], style="bold"), Padding(Group(state, *error), (0, 0, 0, 2)))
 
 
-def table_of(
-    console: Console, rows: Sequence[Row], by_importance: Sequence[Column], in_order: Sequence[Column]
-) -> Table:
-    """The columns for which there is room; ids, names and times are never truncated."""
-    needed = {column: max(cell_len(row[column].plain) for row in rows) for column in by_importance}
-    widths = widths_of(needed, console.width)
+def lines_of(console: Console, rows: Sequence[Row]) -> Iterator[RenderableType]:
+    """A table of the columns for which there is room.
+
+    If there is none for the errors or the next runs: what a row has in other columns is in a line below it.
+    """
+    widths = widths_of(needed_by(rows, BY_IMPORTANCE), console.width)
+    below = [it for it in IN_ORDER if it not in widths]
+    if not any(row[it] for row in rows for it in below if it != REFERENCE):
+        yield table_of(console, rows, IN_ORDER, widths)
+        return
+    yield table_of(console, [], IN_ORDER, widths)
+    for row in rows:
+        row[WORKFLOW].stylize("bold")
+        table = table_of(console, [row], IN_ORDER, widths)
+        table.show_header = False
+        yield table
+        if cells := [row[it] for it in below if row[it]]:
+            for it in below:
+                row[it].truncate(it.longest, overflow="ellipsis")
+            yield Padding(Text.assemble(Text("  ").join(cells), no_wrap=True, overflow="ellipsis"), (0, 0, 0, 2))
+
+
+def needed_by(rows: Sequence[Row], columns: Sequence[Column]) -> dict[Column, int]:
+    """The cells that the longest text of each column takes."""
+    return {column: max(cell_len(row[column].plain) for row in rows) for column in columns}
+
+
+def table_of(console: Console, rows: Sequence[Row], in_order: Sequence[Column], widths: dict[Column, int]) -> Table:
+    """The columns that have a width; ids, names and times are never truncated."""
     table = make_table(console)
     columns = [it for it in in_order if it in widths]
     for it in columns:
@@ -131,7 +154,8 @@ def display_events(found: list[Event], *, there_are_more: bool) -> None:
     if console.width < NARROW:
         show(console, *(event_block(row, distance(it.event_time, now)) for row, it in zip(rows, found, strict=True)))
     else:
-        show(console, table_of(console, rows, OF_EVENT, OF_EVENT))
+        widths = widths_of(needed_by(rows, OF_EVENT), console.width)
+        show(console, table_of(console, rows, OF_EVENT, widths))
     mention_more(console, there_are_more)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -53,9 +54,9 @@ STYLES: dict[str, str] = {
 }
 
 
-def print_sentence(text: str) -> None:
+def print_sentence(text: str, *, indent: int = 0) -> None:
     """Print a sentence, on a terminal folded between words."""
-    show(make_console(), Text(text))
+    show(make_console(), Padding(Text(text), (0, 0, 0, indent)))
 
 
 @contextmanager
