@@ -125,6 +125,24 @@ def test_save_does_not_send_payloads_of_unchanged_pointers(
     assert proxy.traffic.sent < FEW_BYTES
 
 
+def test_save_after_a_renewal_does_not_send_what_is_unchanged(
+    proxied: Provider, proxy: Proxy, server_side: psycopg.Connection[tuple[Any, ...]]
+) -> None:
+    """Neither the save nor the renewal sends the megabytes of the data and of a pointer."""
+    instance = workflow(pointer("big", outcome=noise(MEGABYTE)), pointer("small"), data=noise(MEGABYTE))
+    created(proxied, instance)
+    assert instance.revision is not None
+    proxy.reset()
+    instance.revision = proxied.renew_workflow(instance.id, instance.revision, 7)
+    assert proxy.traffic.sent < FEW_BYTES
+    instance.next_execution = 7
+    instance.execution_pointers[1].outcome = "changed"
+    with not_rewritten(server_side, instance.id, "small"):
+        assert written_by(server_side, proxied, instance) < FEW_BYTES
+    assert proxy.traffic.sent < FEW_BYTES
+    assert proxied.get_workflow_instance(instance.id) == instance
+
+
 def test_cost_of_save_does_not_grow_with_number_of_pointers(
     proxied: Provider, proxy: Proxy, server_side: psycopg.Connection[tuple[Any, ...]]
 ) -> None:
