@@ -1,6 +1,5 @@
 """Every statement of the library, with parameters for the filled store, required indexes and a limit of rows read."""
 
-import itertools
 import json
 
 from tests.query_plans.finds import FIND_CASES, TIME, Case
@@ -98,13 +97,17 @@ CASES = [
     Case("get_workflow_instances", workflows.GET_MANY, {"workflow_ids": MANY}, BY_ID, 250),
     *(
         Case(
-            f"persist_workflow{' complete' * complete}{' removing' * removes}{' with subscriptions' * subscribes}",
-            workflows.save(complete=complete, removes=removes, with_subscriptions=subscribes),
+            "persist_workflow"
+            + " with its columns" * form[0]
+            + " complete" * form[1]
+            + " removing" * form[2]
+            + " with subscriptions" * form[3],
+            statement,
             SAVE,
-            BY_ID if complete else {"workflows_pkey", "execution_pointers_pkey"},
+            BY_ID if form[1] else {"workflows_pkey", "execution_pointers_pkey"},
             10,
         )
-        for complete, removes, subscribes in itertools.product((False, True), repeat=3)
+        for form, statement in workflows.SAVES.items()
     ),
     Case("create_new_workflow", workflows.CREATE, CREATE, set(), 2),
     Case("select revision", workflows.REVISION, {"workflow_id": "w45000"}, {"workflows_pkey"}, 1),

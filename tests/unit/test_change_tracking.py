@@ -249,7 +249,7 @@ def test_fingerprint_does_not_tell_one_object_twice_from_two_equal_ones() -> Non
 def test_tracked_revision_survives_a_copy_of_its_instance(
     copied: Callable[[WorkflowInstance], WorkflowInstance], number: int
 ) -> None:
-    snapshot = Snapshot("w", fingerprint({}), {}, {}, 0)
+    snapshot = Snapshot("w", (), fingerprint({}), {}, {}, 0)
     duplicate = copied(WorkflowInstance("shop", 1, id="w", revision=TrackedRevision(number, snapshot)))
     assert duplicate.revision == number
     assert snapshot_of(duplicate) is snapshot
@@ -265,7 +265,7 @@ def test_changes_of_a_deep_copy_are_its_own() -> None:
 @settings(deadline=None, max_examples=20)
 @given(some.integers(0, LAST), some.integers(0, pickle.HIGHEST_PROTOCOL))
 def test_tracked_revision_pickles_to_a_plain_number(number: int, protocol: int) -> None:
-    instance = WorkflowInstance("shop", 1, id="w", revision=TrackedRevision(number, Snapshot("w", b"", {}, {}, 0)))
+    instance = WorkflowInstance("shop", 1, id="w", revision=TrackedRevision(number, Snapshot("w", (), b"", {}, {}, 0)))
     assert snapshot_of(instance) is not None
     unpickled = pickle.loads(pickle.dumps(instance, protocol))
     assert (type(unpickled.revision), unpickled.revision) == (int, number)

@@ -20,8 +20,8 @@ def all_statements() -> Iterator[tuple[str, Executable]]:
         for name, value in vars(import_module(f"{statements.__name__}.{module.name}")).items():
             if isinstance(value, Executable) and hasattr(value, "compile"):
                 yield f"{module.name}.{name}", value
-    for complete in (False, True):
-        yield "save", workflows.save(complete=complete, removes=True, with_subscriptions=True)
+    for form, statement in workflows.SAVES.items():
+        yield f"save {form}", statement
     yield "find_workflows", queries.find_workflows(frozenset({"status", "reference"}), "reference")
 
 

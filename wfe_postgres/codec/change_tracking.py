@@ -13,7 +13,7 @@ from itertools import chain, compress, count, repeat
 from operator import attrgetter, lt, ne
 from typing import Any, NoReturn, Self
 
-from wfe_postgres.codec.fields import POINTER_FIELDS, json_fields, optional_json_fields
+from wfe_postgres.codec.fields import POINTER_FIELDS, STATE_FIELDS, WORKFLOW_FIELDS, json_fields, optional_json_fields
 from wfe_postgres.contract.errors import SerializationError
 from wfe_postgres.contract.models import JSON_NULL, ExecutionPointer, WorkflowInstance
 
@@ -34,7 +34,6 @@ Fingerprint = object
 PointerState = tuple[int, tuple[Any, ...], Fingerprint]
 """Of one pointer: its position, its scalar fields, the fingerprint of its JSON fields."""
 
-
 JsonNulls = frozenset[str]
 """Of one pointer: the optional JSON fields in which the store holds JSON null; in the others `None` is SQL NULL."""
 
@@ -44,6 +43,8 @@ class Snapshot:
     """The data and the pointers, by id, that the store holds under a revision."""
 
     workflow_id: str
+    row: tuple[Any, ...]
+    """The scalar fields of the workflow that a host does not change."""
     data: Fingerprint
     pointers: Mapping[str, PointerState]
     json_nulls: Mapping[str, JsonNulls]
@@ -73,6 +74,7 @@ class TrackedRevision(int):
 class Changes:
     """What a save has to send, and what the store holds after it."""
 
+    row: bool
     data: bool
     pointers: list[tuple[int, int]]
     """Index and position of each pointer that is new or not as it was."""
@@ -93,6 +95,7 @@ def renewed(revision: int, number: int) -> int:
 
 
 _id = attrgetter("id")
+_row = attrgetter(*(it.name for it in WORKFLOW_FIELDS if it.validate and it not in STATE_FIELDS))
 _scalars = attrgetter(*(field.name for field in POINTER_FIELDS if field.validate and field.name != "id"))
 _json_values = attrgetter(*(field.name for field in json_fields(POINTER_FIELDS)))
 _OPTIONAL_JSON = tuple(field.name for field in optional_json_fields(POINTER_FIELDS))
@@ -112,7 +115,7 @@ def track_loaded(
 ) -> None:
     """Give a freshly loaded instance, whose pointers stand at these positions, its tracked revision."""
     pointers = dict(zip(map(_id, instance.execution_pointers), _states(instance, positions), strict=True))
-    snapshot = Snapshot(instance.id, fingerprint(instance.data), pointers, json_nulls, size)
+    snapshot = Snapshot(instance.id, _row(instance), fingerprint(instance.data), pointers, json_nulls, size)
     instance.revision = TrackedRevision(instance.revision or 0, snapshot)
 
 
@@ -138,15 +141,16 @@ def compare(instance: WorkflowInstance, id: str, before: Snapshot | None) -> Cha
         after[ids[index]] = _in_utc(states[index])
         if names := _json_nulls(instance.execution_pointers[index], nulls.pop(ids[index], _NONE)):
             nulls[ids[index]] = names
-    data = fingerprint(instance.data)
+    row, data = tuple(map(_to_utc, _row(instance))), fingerprint(instance.data)
     removed = [] if after.keys() >= known.keys() else [it for it in known if it not in after]
     replaced = chain(map(states_before.__getitem__, changed), map(known.get, removed))
     size = _size_after(before, replaced, map(states.__getitem__, changed), data)
     return Changes(
+        row=before is None or before.row != row,
         data=before is None or before.data != data,
         pointers=list(zip(changed, map(positions.__getitem__, changed), strict=True)),
         removed=removed,
-        after=Snapshot(id, data, after, nulls, size),
+        after=Snapshot(id, row, data, after, nulls, size),
         is_complete=before is None,
     )
 

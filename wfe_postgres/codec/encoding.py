@@ -14,6 +14,7 @@ from wfe_postgres.codec.fields import (
     ERROR_FIELDS,
     EVENT_FIELDS,
     POINTER_FIELDS,
+    STATE_FIELDS,
     SUBSCRIPTION_FIELDS,
     WORKFLOW_FIELDS,
     Fields,
@@ -44,6 +45,7 @@ def _validated(fields: Fields, *without: str) -> _Validated:
 
 
 _WORKFLOW = _validated(WORKFLOW_FIELDS, "id", "name")
+_STATE = _validated(STATE_FIELDS)
 _POINTER = _validated(POINTER_FIELDS, "id")
 _POINTER_JSON = [field.name for field in json_fields(POINTER_FIELDS)]
 _SUBSCRIPTION = _validated(SUBSCRIPTION_FIELDS, "id", "event_name", "event_key")
@@ -76,8 +78,8 @@ def save_parameters(
     limit: int,
 ) -> Record:
     """What a save sends: of the pointers and the data, what has changed. Raises as `creation_parameters` does."""
-    params = workflow_record(instance, instance.id, instance.name)
-    params["workflow_id"] = params.pop("id")
+    params = workflow_record(instance, instance.id, instance.name) if changes.row else _record(instance, _STATE, "")
+    params["workflow_id"] = instance.id
     params["data"] = encode(instance.data, "data", limit) if changes.data else None
     params["pointers"] = _encode_pointers(instance, changes, limit)
     params["removed"] = changes.removed
@@ -90,7 +92,7 @@ def save_parameters(
     params["subscriptions"] = f"[{','.join(encoded)}]"
     params["expected_revision"] = None if instance.revision is None else int(instance.revision)
     params["new_revision"] = revision
-    sent = (params["description"], params["data"], params["pointers"], params["subscriptions"])
+    sent = (params.get("description"), params["data"], params["pointers"], params["subscriptions"])
     check_call_size("execution_pointers", *sent)
     return params
 

@@ -95,6 +95,9 @@ WORKFLOW_FIELDS: Fields = (
     Field(WorkflowRow.revision),
 )
 
+STATE_FIELDS: Fields = tuple(it for it in WORKFLOW_FIELDS if it.name in ("status", "next_execution", "complete_time"))
+"""What a host changes, beside the data. The others are sent only if they were changed."""
+
 SUMMARY_FIELDS: Fields = tuple(it for it in WORKFLOW_FIELDS if it.name not in ("data", "revision"))
 
 POINTER_FIELDS: Fields = (

@@ -72,9 +72,7 @@ class PostgresWorkflowRepository(Repository, WorkflowRepository):
         ids = _subscription_ids(subscriptions) if subscriptions else []
         revision = new_revision()
         params = save_parameters(instance, subscriptions, ids, changes, revision, self._max_payload_bytes)
-        statement = statements.save(
-            complete=changes.is_complete, removes=bool(changes.removed), with_subscriptions=bool(subscriptions)
-        )
+        statement = statements.SAVES[changes.row, changes.is_complete, bool(changes.removed), bool(subscriptions)]
         if params["expected_revision"] is None:
             write_locked(self._runner, statement, params)
         else:

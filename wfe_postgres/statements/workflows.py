@@ -26,6 +26,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 
 from wfe_postgres.codec.fields import (
     POINTER_FIELDS,
+    STATE_FIELDS,
     SUBSCRIPTION_FIELDS,
     WORKFLOW_FIELDS,
     columns_of,
@@ -55,6 +56,7 @@ subscriptions: Table = table_of(SubscriptionRow)
 sequences: Table = table_of(SequenceRow)
 
 _POINTER_NAMES = [field.column.key for field in POINTER_FIELDS]
+_ROW_NAMES = [it.column.key for it in WORKFLOW_FIELDS if it.validate and it not in STATE_FIELDS]
 _SUBSCRIPTION_NAMES = [field.column.key for field in SUBSCRIPTION_FIELDS]
 
 
@@ -87,14 +89,15 @@ def _delete_pointers(parent: CTE, which: ColumnElement[bool]) -> CTE:
     return delete(pointers).where(of_parent, which).cte("removed_pointers")
 
 
-def _save(*, complete: bool, removes: bool, with_subscriptions: bool) -> Executable:
+def _save(*, row: bool, complete: bool, removes: bool, with_subscriptions: bool) -> Executable:
     """The parent row first, under its revision; only if it was written, pointers and subscriptions.
 
     Complete: nothing is known of what the store holds, so `:kept` names all pointers there are, and those
     that are stored as they should be are not rewritten. Otherwise `:removed` names those that are gone; where none
     is, nothing looks for them, because that can cost a look at each pointer of the workflow.
     """
-    values: dict[str, Any] = parameters(WorkflowRow, "id", "data", "last_heartbeat_at")
+    unchanged = () if row else _ROW_NAMES
+    values: dict[str, Any] = parameters(WorkflowRow, "id", "data", "last_heartbeat_at", *unchanged)
     values["revision"] = bigint_parameter("new_revision")
     # Unchanged data is not sent; the stored value then stays where it is, also outside the row (TOAST).
     values["data"] = func.coalesce(json_parameter("data"), workflows.c.data)
@@ -158,20 +161,16 @@ def _is_json_null(column: ColumnElement[Any]) -> ColumnElement[bool]:
     return and_(builtin.pg_column_size(column) < literal_column("16"), column == literal_column("'null'::jsonb"))
 
 
-def save(*, complete: bool, removes: bool, with_subscriptions: bool) -> Executable:
-    """The statement that saves a workflow, under `:expected_revision`; it returns no row if that is not its revision.
-
-    Complete: with all its pointers; otherwise with those that have changed, and
-    `removes`, if some are gone.
-    """
-    return _SAVES[complete, removes, with_subscriptions]
-
-
 CREATE = _create()
-_SAVES = {
-    form: _save(complete=form[0], removes=form[1], with_subscriptions=form[2])
-    for form in itertools.product((False, True), repeat=3)
+SAVES = {
+    form: _save(row=form[0], complete=form[1], removes=form[2], with_subscriptions=form[3])
+    for form in itertools.product((False, True), repeat=4)
 }
+"""What saves a workflow under `:expected_revision`, and returns no row if that is not its revision.
+
+By four flags: with the columns that a host does not change; complete, with all its pointers, otherwise with those that
+have changed; some pointers are gone; with subscriptions.
+"""
 
 GET = _load(workflows.c.id == text_parameter("workflow_id"))
 GET_BY_NAME = _load(workflows.c.name == text_parameter("name"))
