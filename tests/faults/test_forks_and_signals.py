@@ -19,7 +19,7 @@ from tests.conftest import InProcesses, Sql
 from tests.faults.kit.form import runs
 from tests.provider.databases import OURS, wait_until
 from wfe_postgres import PersistenceError, PersistenceProvider, PostgresPersistenceProvider
-from wfe_postgres.connections.checkout import driver_connection
+from wfe_postgres.connections.pools import driver_connection
 from wfe_postgres.testing.conformance.support import at, created, event, pointer, subscription, workflow
 
 CHILDREN = 8

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from tests.protocol.calls import ALL, Prepare
 from wfe_postgres import PersistenceError, PostgresPersistenceProvider
-from wfe_postgres.connections.checkout import driver_connection
+from wfe_postgres.connections.pools import driver_connection
 from wfe_postgres.testing.conformance.support import event, has_event
 
 Provider = PostgresPersistenceProvider

@@ -1,6 +1,6 @@
 """Everything between a repository's statement and the server: connections, deadlines, retries, what a failure means."""
 
-from wfe_postgres.connections.checkout import Open, pool_source
+from wfe_postgres.connections.checkout import pool_source
 from wfe_postgres.connections.execution import Execute
 from wfe_postgres.connections.joined import SessionOrConnection, join
 from wfe_postgres.connections.pooled import PooledRunner
@@ -9,7 +9,6 @@ from wfe_postgres.connections.runners import JoinedRunner, StatementRunner
 __all__ = [
     "Execute",
     "JoinedRunner",
-    "Open",
     "PooledRunner",
     "SessionOrConnection",
     "StatementRunner",

@@ -19,6 +19,8 @@ from sqlalchemy import Connection, Executable
 from sqlalchemy.dialects.postgresql.psycopg import PGCompiler_psycopg, PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError, StatementError
 
+from wfe_postgres.connections.confirmation import CommitNotConfirmedError
+from wfe_postgres.connections.deadlines import has_timed_out
 from wfe_postgres.contract.errors import PersistenceError
 from wfe_postgres.orm import SCHEMA
 
@@ -27,6 +29,9 @@ Parameters = Mapping[str, Any]
 
 Execute = Callable[[Executable, Parameters], Rows]
 """Runs one statement and gives all its rows, if it has any."""
+
+_WAIT_FOR_STANDBY = "SyncRepWaitForLSN"
+"""The function of PostgreSQL's that sends the warning: the same in every language of the server's messages."""
 
 ANY_SCHEMA = "wfe_postgres_any_schema"  # as the name of a schema, it needs no quotes
 _NOT_STREAMED = {"stream_results": False, "yield_per": None}  # PostgreSQL declares a cursor only for a query
@@ -75,12 +80,12 @@ def run_by_driver(
 ) -> Rows:
     """By psycopg alone, whatever row factory, cursor class, dumpers and loaders the connection has."""
     parts, constants = compiled(statement)
-    with _PlainCursor(connection, row_factory=tuple_row) as cursor:
+    with PlainCursor(connection, row_factory=tuple_row) as cursor:
         cursor.execute(schema.join(parts).encode(), {**constants, **parameters})
         return cursor.fetchall() if cursor.description else ()
 
 
-class _PlainCursor(psycopg.Cursor[Any]):
+class PlainCursor(psycopg.Cursor[Any]):
     """A cursor with psycopg's own dumpers and loaders, whatever its connection has."""
 
     @property
@@ -116,6 +121,22 @@ def require_ready(connection: psycopg.Connection[Any]) -> None:
     # Nothing is known of a connection that is closed; PgBouncer repeats the name as it was asked for.
     if encoding and encoding.upper().replace(b"-", b"") != b"UTF8":
         raise _wrong_encoding(encoding.decode())
+
+
+class CommitMonitor:
+    """A notice handler that looks for the warning that a commit's wait for a standby was cut short."""
+
+    was_cut_short: bool = False
+
+    def __call__(self, notice: psycopg.errors.Diagnostic) -> None:
+        """See `psycopg.Connection.add_notice_handler`."""
+        self.was_cut_short = self.was_cut_short or notice.source_function == _WAIT_FOR_STANDBY
+
+
+def require_confirmed(connection: psycopg.Connection[Any], monitor: CommitMonitor) -> None:
+    """CommitNotConfirmedError: the wait was cut short, or a cancellation was sent that may have done so."""
+    if monitor.was_cut_short or has_timed_out(connection):
+        raise CommitNotConfirmedError
 
 
 def bytes_for_text(error: TypeError) -> Exception:

@@ -10,8 +10,8 @@ import psycopg
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session, scoped_session
 
-from wfe_postgres.connections.checkout import driver_connection, require_psycopg
 from wfe_postgres.connections.execution import Execute, bytes_for_text, not_streamed, run_by_driver, run_by_sqlalchemy
+from wfe_postgres.connections.pools import driver_connection, require_psycopg
 from wfe_postgres.orm import Base, WorkflowRow
 
 SessionOrConnection = Session | scoped_session[Any] | Connection | psycopg.Connection[Any]

@@ -7,16 +7,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TypeVar
+from itertools import count
+from typing import Protocol, TypeVar
 
 from sqlalchemy import Executable
 
-from wfe_postgres.connections.checkout import Lease, Open, require_confirmed
 from wfe_postgres.connections.confirmation import CONFIRM
 from wfe_postgres.connections.deadlines import has_timed_out, monotonic, set_timeout
-from wfe_postgres.connections.execution import Parameters, Rows, run_by_sqlalchemy
+from wfe_postgres.connections.execution import Parameters, Rows, require_confirmed
 from wfe_postgres.connections.failures import CATCHABLE, Failure, Kind, classify
 from wfe_postgres.connections.joined import join
+from wfe_postgres.connections.lean import LeanLease
+from wfe_postgres.connections.lease import Lease
 from wfe_postgres.connections.runners import Attempt, JoinedRunner, ended, outcome_unknown
 from wfe_postgres.contract.errors import PersistenceError, WfeError
 
@@ -32,6 +34,16 @@ _SHARE_OF_A_TRY = 2 / 3
 _MAYBE_COMMITTED = (Kind.LOST, Kind.NOT_CONFIRMED)
 
 
+class ConnectionSource(Protocol):
+    """Where a runner's connections come from. `deadline`: a time of `monotonic()`, by which one has to be there."""
+
+    def for_transaction(self, deadline: float) -> Lease:
+        """A connection in a transaction, which is committed at the end of the block."""
+
+    def for_statements(self, deadline: float) -> Lease | LeanLease:
+        """A connection on which each statement commits by itself."""
+
+
 class PooledRunner:
     """On connections of an engine's pool, one per call; transient errors are retried.
 
@@ -43,7 +55,7 @@ class PooledRunner:
 
     def __init__(
         self,
-        opened: Open,
+        source: ConnectionSource,
         schema: str,
         *,
         retry_budget: float = 0.0,
@@ -51,7 +63,7 @@ class PooledRunner:
     ) -> None:
         if not retry_budget >= 0:
             raise ValueError("retry_budget is a number of seconds from 0 up")
-        self._open = opened
+        self._source = source
         self.schema = schema
         self._retry_budget = retry_budget
         self.timeout = timeout
@@ -79,60 +91,66 @@ class PooledRunner:
     def transaction(self) -> Iterator[JoinedRunner]:
         """See `StatementRunner`. `OutcomeUnknownError`: the connection was lost while it was being committed."""
         deadline = monotonic() + self.timeout
-        lease = self._retry(lambda _: self._leased(deadline), deadline, None)
+        lease = self._leased(deadline)
+        if isinstance(lease, Failure):
+            lease = self._retried(lambda _: self._leased(deadline), lease, deadline, None)
         with ended(_confirmed(lease), lease.driver, self.timeout, _error_of_commit):
             yield JoinedRunner(join(lease.connection), self.schema, self.timeout)
 
     def _leased(self, deadline: float) -> Lease | Failure:
         try:
             self.require_open()
-            return self._open(True, deadline)
+            return self._source.for_transaction(deadline)
         except CATCHABLE as error:
             return classify(error, sent=False)
 
     def _run(self, attempt: Attempt[_T], *, transaction: bool, ids: tuple[str, ...] | None) -> _T:
         deadline = monotonic() + self.timeout
-        return self._retry(partial(self._try, attempt, transaction, deadline, ids is not None), deadline, ids)
+        step = partial(self._try, attempt, transaction, deadline, ids is not None)
+        result = step(False)
+        return self._retried(step, result, deadline, ids) if isinstance(result, Failure) else result
 
-    def _retry(self, step: Callable[[bool], _T | Failure], deadline: float, ids: tuple[str, ...] | None) -> _T:
-        """The step's result, retried as its failures and the time allow. `ids`: `None` for a read."""
-        until = deadline
-        may_have_committed = False
+    def _retried(
+        self, step: Callable[[bool], _T | Failure], failure: Failure, deadline: float, ids: tuple[str, ...] | None
+    ) -> _T:
+        """The step's result, retried after this failure as it and the time allow. `ids`: `None` for a read."""
+        until = min(deadline, monotonic() + self._retry_budget)
+        doubt: Failure | None = None
+        """Why an earlier try may have committed."""
         pause = _FIRST_PAUSE
-        tries = 0
-        while True:
-            tries += 1
-            result = step(may_have_committed)
+        for tries in count(1):
+            if failure.kind in _MAYBE_COMMITTED and ids is not None:
+                doubt = doubt or failure
+            is_final = failure.kind is Kind.FINAL or (failure.kind is Kind.UNKNOWN_CONNECT and tries >= _MOST_UNKNOWN)
+            # Full jitter: hosts that failed together do not come back together.
+            wait = random.uniform(0, pause)
+            if (is_final and not doubt) or monotonic() + wait >= until:
+                break
+            logger.warning("retrying in %.2f s after a transient error: %s: %s", wait, _named(ids), str(failure.error))
+            time.sleep(wait)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            result = step(doubt is not None)
             if not isinstance(result, Failure):
-                if may_have_committed:
+                if doubt:
                     logger.warning(
                         "the answer to a write was lost; its outcome was determined by a retry: %s", _named(ids)
                     )
                 return result
-            if tries == 1:
-                until = min(deadline, monotonic() + self._retry_budget)
-            may_have_committed = may_have_committed or (result.kind in _MAYBE_COMMITTED and ids is not None)
-            is_final = result.kind is Kind.FINAL or (result.kind is Kind.UNKNOWN_CONNECT and tries >= _MOST_UNKNOWN)
-            wait = random.uniform(0, pause)  # full jitter: hosts that failed together do not come back together
-            if (is_final and not may_have_committed) or monotonic() + wait >= until:
-                break
-            logger.warning("retrying in %.2f s after a transient error: %s: %s", wait, _named(ids), str(result.error))
-            time.sleep(wait)
-            pause = min(2 * pause, _LONGEST_PAUSE)
-        raise outcome_unknown(ids or (), result) if may_have_committed else result.error
+            failure = result
+        raise outcome_unknown(ids or (), doubt) if doubt else failure.error
 
     def _try(
         self, attempt: Attempt[_T], transaction: bool, deadline: float, is_write: bool, may_have_committed: bool
     ) -> _T | Failure:
-        lease: Lease | None = None
+        lease: Lease | LeanLease | None = None
         sent = False
         try:
             self.require_open()
-            lease = self._open(transaction, deadline)
-            with lease as connection:
+            lease = self._source.for_transaction(deadline) if transaction else self._source.for_statements(deadline)
+            with lease:
                 sent = True
                 set_timeout(lease.driver, (deadline - monotonic()) * _SHARE_OF_A_TRY)
-                execute = partial(run_by_sqlalchemy, connection, self.schema)
+                execute = partial(lease.execute, self.schema)
                 result = attempt(execute, may_have_committed)
                 if may_have_committed:
                     execute(CONFIRM, {})

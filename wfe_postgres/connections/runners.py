@@ -10,9 +10,15 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Executable
 
-from wfe_postgres.connections.checkout import CommitMonitor, require_confirmed
 from wfe_postgres.connections.deadlines import has_timed_out, set_timeout
-from wfe_postgres.connections.execution import Execute, Parameters, Rows, require_ready
+from wfe_postgres.connections.execution import (
+    CommitMonitor,
+    Execute,
+    Parameters,
+    Rows,
+    require_confirmed,
+    require_ready,
+)
 from wfe_postgres.connections.failures import CATCHABLE, Failure, Kind, classify
 from wfe_postgres.connections.joined import JoinedTransaction, SessionOrConnection, join
 from wfe_postgres.contract.errors import OutcomeUnknownError, PersistenceError, WfeError

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
-from wfe_postgres.connections.checkout import driver_connection
+from wfe_postgres.connections.pools import driver_connection
 from wfe_postgres.connections.joined import BIND_ARGUMENTS
 
 _Provider = TypeVar("_Provider")

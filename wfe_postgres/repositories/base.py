@@ -11,7 +11,7 @@ from wfe_postgres.codec.json_values import MAX_PAYLOAD_BYTES
 from wfe_postgres.codec.validation import schema_name
 from wfe_postgres.connections import Execute, JoinedRunner, PooledRunner, SessionOrConnection, StatementRunner
 from wfe_postgres.connections.runners import join_caller
-from wfe_postgres.connections.session_source import session_source
+from wfe_postgres.connections.session_source import SessionSource
 from wfe_postgres.contract.errors import CorruptRowError
 from wfe_postgres.contract.models import new_id
 from wfe_postgres.orm import SCHEMA
@@ -52,7 +52,7 @@ def _runner_for(source: Source, schema: str) -> StatementRunner:
     if isinstance(source, (PooledRunner, JoinedRunner)):
         return source
     if isinstance(source, sessionmaker):
-        return PooledRunner(session_source(source), schema)
+        return PooledRunner(SessionSource(source), schema)
     return join_caller(source, schema)  # type: ignore[arg-type]
 
 
