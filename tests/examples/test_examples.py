@@ -18,7 +18,11 @@ OUTPUT = {
 
 
 def test_every_example_is_run() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {*OUTPUT, "exporter.py", "valkey_locks.py"}  # these have tests of their own
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {
+        *OUTPUT,
+        "exporter.py",
+        "valkey_locks.py",
+    }  # these have tests of their own
 
 
 @pytest.mark.parametrize("name", OUTPUT)

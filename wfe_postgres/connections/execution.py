@@ -79,9 +79,9 @@ def run_by_driver(
     connection: psycopg.Connection[Any], schema: str, statement: Executable, parameters: Parameters
 ) -> Rows:
     """By psycopg alone, whatever row factory, cursor class, dumpers and loaders the connection has."""
-    parts, constants = compiled(statement)
+    query, constants = compiled_for(schema, statement)
     with PlainCursor(connection, row_factory=tuple_row) as cursor:
-        cursor.execute(schema.join(parts).encode(), {**constants, **parameters})
+        cursor.execute(query, {**constants, **parameters})
         return cursor.fetchall() if cursor.description else ()
 
 
@@ -98,6 +98,13 @@ _PLAIN.register_loader("text", TextLoader)
 _PLAIN.register_loader("int8", IntLoader)
 _PLAIN.register_dumper(str, StrDumper)
 _PLAIN.register_dumper(int, IntDumper)
+
+
+@lru_cache(maxsize=1024)
+def compiled_for(schema: str, statement: Executable) -> tuple[bytes, dict[str, Any]]:
+    """The statement's SQL in this schema, as psycopg sends it, and the parameters whose values stand in it."""
+    parts, constants = compiled(statement)
+    return schema.join(parts).encode(), constants
 
 
 @lru_cache(maxsize=1024)

@@ -8,7 +8,6 @@ connections are: its limits, its counts and its recycling hold for these as for 
 
 import math
 import time
-from functools import lru_cache
 from typing import Any
 
 import psycopg
@@ -19,7 +18,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from wfe_postgres.connections.deadlines import BoundedConnection, set_timeout, was_cancelled
-from wfe_postgres.connections.execution import CommitMonitor, Parameters, PlainCursor, Rows, compiled, require_ready
+from wfe_postgres.connections.execution import CommitMonitor, Parameters, PlainCursor, Rows, compiled_for, require_ready
 from wfe_postgres.connections.failures import CATCHABLE, READ_ONLY, sqlstate_of
 from wfe_postgres.connections.lease import stop_statement
 from wfe_postgres.connections.pools import is_closed, renew_pool
@@ -98,7 +97,7 @@ class LeanLease:
 
     def execute(self, schema: str, statement: Executable, parameters: Parameters) -> Rows:
         """Run the statement in this schema."""
-        query, constants = _query(statement, schema)
+        query, constants = compiled_for(schema, statement)
         cursor = PlainCursor(self.driver, row_factory=tuple_row)
         cursor.execute(query, {**constants, **parameters} if constants else parameters)
         return cursor.fetchall() if cursor.description else ()
@@ -130,9 +129,3 @@ class LeanLease:
         if self._is_out:  # a signal handler raised before `__exit__` was called, or inside it
             self._connection_record.invalidate()
             renew_pool(self._engine)
-
-
-@lru_cache(maxsize=1024)
-def _query(statement: Executable, schema: str) -> tuple[bytes, dict[str, Any]]:
-    parts, constants = compiled(statement)
-    return schema.join(parts).encode(), constants

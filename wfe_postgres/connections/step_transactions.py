@@ -6,8 +6,8 @@ from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
-from wfe_postgres.connections.pools import driver_connection
 from wfe_postgres.connections.joined import BIND_ARGUMENTS
+from wfe_postgres.connections.pools import driver_connection
 
 _Provider = TypeVar("_Provider")
 
