@@ -27,6 +27,7 @@ pytest.register_assert_rewrite(*(f"{__name__}.{part.name}" for part in iter_modu
 from wfe_postgres.testing.conformance.commands import CommandConformance, StoreConformance  # noqa: E402
 from wfe_postgres.testing.conformance.creating import CreatingConformance  # noqa: E402
 from wfe_postgres.testing.conformance.events import EventConformance  # noqa: E402
+from wfe_postgres.testing.conformance.hosts import Host, HostConformance, MakeHost  # noqa: E402
 from wfe_postgres.testing.conformance.leases import LeaseConformance  # noqa: E402
 from wfe_postgres.testing.conformance.lifecycle import LifecycleConformance  # noqa: E402
 from wfe_postgres.testing.conformance.locks import LockConformance  # noqa: E402
@@ -70,9 +71,12 @@ class PersistenceConformance(
 __all__ = [
     "Configure",
     "Conformance",
+    "Host",
+    "HostConformance",
     "LeaseConformance",
     "LifecycleConformance",
     "LockConformance",
+    "MakeHost",
     "PersistenceConformance",
     "PropertyConformance",
     "RaceConformance",
