@@ -145,7 +145,7 @@ def test_error_names_the_deadline_when_a_call_times_out(database_url: str) -> No
 
 def test_transaction_continues_when_a_call_in_a_savepoint_times_out(database_url: str) -> None:
     """Later calls and the COMMIT succeed."""
-    with Provider(database_url, call_timeout=0.5) as provider, psycopg.connect(database_url) as other:
+    with Provider(database_url, call_timeout=1.5) as provider, psycopg.connect(database_url) as other:
         provider.create_event(event(id="locked"))
         other.execute("SELECT FROM wfc.events FOR UPDATE")
         with provider.transaction() as tx:
