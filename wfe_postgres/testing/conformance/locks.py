@@ -8,6 +8,7 @@ class TestMyLocks(LockConformance):
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from wfe_postgres.testing.conformance.support import race, results
 THREADS = 8
 
 NAMES = ["", " ", "a'b\"c", "100%", "%(resource)s", "back\\slash", "naïve \N{SNOWMAN} \N{GRINNING FACE}", "x" * 2000]
-BAD_NAMES = {
+BAD_NAMES: dict[str, Any] = {
     "NUL": "a\0b",
     "surrogate": "a\ud800",
     "bytes": b"a",
