@@ -8,6 +8,8 @@ from wfe_postgres.contract.errors import OutcomeUnknownError, PersistenceError
 from wfe_postgres.host.context import LOG
 
 _T = TypeVar("_T")
+_CONNECTION_STATES = ("08", "57P")
+_CONNECTION_ERRORS = ("OperationalError", "InterfaceError")
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 5.0
 
@@ -19,6 +21,22 @@ class HostStoppedError(Exception):
 def is_transient(error: BaseException) -> bool:
     """The call may succeed later, or may have succeeded."""
     return isinstance(error, PersistenceError) and (error.retryable or isinstance(error, OutcomeUnknownError))
+
+
+def is_lost_connection(error: BaseException) -> bool:
+    """Whether a commit, by the application's own library, was lost with its connection, and not refused by the server.
+
+    Told by the SQLSTATE that it, or what it was raised from, has; without one by the names of PEP 249.
+    """
+    chain = [error]
+    while (cause := chain[-1].__cause__) is not None and cause not in chain:
+        chain.append(cause)
+    states = [getattr(it, "sqlstate", None) or getattr(it, "pgcode", None) for it in chain]
+    if getattr(error, "connection_invalidated", False):  # SQLAlchemy's errors
+        return True
+    if found := next(filter(None, states), None):
+        return str(found).startswith(_CONNECTION_STATES)
+    return any(kind.__name__ in _CONNECTION_ERRORS for it in chain for kind in type(it).__mro__)
 
 
 class Outage:

@@ -8,7 +8,7 @@ from wfe_postgres.host.context import StepContext
 from wfe_postgres.host.definitions import Step, StepFunction
 from wfe_postgres.host.environment import Environment, Middleware, Transaction
 from wfe_postgres.host.executor import Executor
-from wfe_postgres.host.outage import is_transient
+from wfe_postgres.host.outage import is_lost_connection, is_transient
 from wfe_postgres.host.renewal import Claim
 from wfe_postgres.host.results import ExecutionResult
 from wfe_postgres.host.saving import LeaseLostError, store_joined, store_surely
@@ -58,7 +58,7 @@ class StepRun:
             raise LeaseLostError from None
         except Exception as error:
             if claimed is None or not self._was_committed(claimed):
-                lost = is_transient(error) or getattr(error, "connection_invalidated", False)  # SQLAlchemy's errors
+                lost = is_transient(error) or is_lost_connection(error)
                 if lost or not (entered or isinstance(error, ValueError)):  # that one is from its definition
                     raise InterruptedTryError from error
                 raise
