@@ -39,7 +39,7 @@ SENTENCES = ("The workflow ", "More with --cursor ")
 
 def test_output_fits_terminal_width(cli: Command, provider: PostgresPersistenceProvider, columns: int) -> None:
     everything(provider)
-    for screen in SCREENS:
+    for screen in *SCREENS, ("check",), ("upgrade",), ("publish", "paid", "4711", "--id", "an-id " * 20):
         lines = succeeded(cli(*screen)).lines
         assert all(line.isprintable() for line in lines), screen
         assert all(cell_len(line) <= columns for line in lines if not line.startswith(SENTENCES)), screen

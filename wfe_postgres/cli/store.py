@@ -10,6 +10,7 @@ from wfe_postgres import schema as store
 from wfe_postgres.cli.options import Schema, Url, or_common
 from wfe_postgres.cli.provider import ExitCode, provider_on, reported_errors
 from wfe_postgres.cli.repairs import print_differences, repair, report_unfinished_upgrade
+from wfe_postgres.cli.screen import print_sentence
 from wfe_postgres.cli.sessions import confirm_end_of_sessions, end_sessions
 from wfe_postgres.cli.text import counted
 from wfe_postgres.codec.validation import schema_name
@@ -77,7 +78,7 @@ def upgrade(
         left = repair(provider.engine, schema)
         print_differences(left, schema)
         state = "is up to date" if not left else "differs from what it should be"
-        typer.echo(f"The store in schema {schema} {state}, at revision {store.HEAD}.")
+        print_sentence(f"The store in schema {schema} {state}, at revision {store.HEAD}.")
         if end_sessions_of:
             typer.echo(f"{counted(end_sessions(provider.engine, end_sessions_of), 'session')} ended.")
         if left:
@@ -105,7 +106,7 @@ def check(url: Url = None, schema: Schema = SCHEMA) -> None:
     print_differences(differences, schema)
     if differences:
         raise typer.Exit(ExitCode.NO)
-    typer.echo(f"The store in schema {schema} is as it should be, at revision {store.HEAD}.")
+    print_sentence(f"The store in schema {schema} is as it should be, at revision {store.HEAD}.")
 
 
 def demo(
