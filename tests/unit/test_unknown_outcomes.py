@@ -11,7 +11,6 @@ from wfe_postgres.connections.confirmation import CommitNotConfirmedError
 from wfe_postgres.connections.failures import Failure, classify
 from wfe_postgres.connections.pooled import PooledRunner
 
-
 NO_CONNECTIONS: Any = None
 
 
