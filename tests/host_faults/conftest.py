@@ -24,6 +24,7 @@ class StartHost(Protocol):
         *definitions: Callable[[], WorkflowDefinition],
         url: str | None = None,
         transactional: bool = False,
+        locks: dict[str, Any] | None = None,
         provider_options: dict[str, Any] | None = None,
         **options: Any,
     ) -> HostProcess: ...
@@ -63,6 +64,7 @@ def start_host(database_url: str, effects: Effects, tmp_path: Path) -> Iterator[
         *definitions: Callable[[], WorkflowDefinition],
         url: str | None = None,
         transactional: bool = False,
+        locks: dict[str, Any] | None = None,
         provider_options: dict[str, Any] | None = None,
         **options: Any,
     ) -> HostProcess:
@@ -70,7 +72,14 @@ def start_host(database_url: str, effects: Effects, tmp_path: Path) -> Iterator[
         started.append(
             HostProcess(
                 Setup(
-                    url or database_url, database_url, log, definitions, transactional, provider_options or {}, options
+                    url or database_url,
+                    database_url,
+                    log,
+                    definitions,
+                    transactional,
+                    locks,
+                    provider_options or {},
+                    options,
                 )
             )
         )

@@ -73,7 +73,7 @@ def test_upgrade_rewrites_no_table(empty_database_url: str, sql: Sql) -> None:
     query = "SELECT ctid::text, xmin::text FROM wfc.workflows UNION ALL SELECT ctid::text, xmin::text FROM wfc.events"
     row_versions = sql(query)
     upgrade_store(empty_database_url)
-    assert [file for file in sql(FILES) if file[0] != "alembic_version"] == files
+    assert set(files) <= set(sql(FILES))
     assert sql(query) == row_versions
     assert rows_of(empty_database_url, rows) == rows
 

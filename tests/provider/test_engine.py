@@ -154,6 +154,8 @@ def test_truncate_all_empties_tables_and_restarts_identities(provider: Provider,
             "INSERT INTO wfc.execution_errors (error_time, workflow_id, execution_pointer_id, message)"
             " VALUES (now(), 'w', 'p', 'm')"
         )
+        sql("INSERT INTO wfc.lock_leases VALUES ('order', 1, now(), now())")
+        sql("INSERT INTO wfc.lifecycle_payloads (payload) VALUES ('{}')")
         assert provider.next_definition_sequence("order") == 1
         assert sql("SELECT id FROM wfc.execution_errors") == [(1,)]
         assert sql("SELECT id FROM wfc.scheduled_commands") == [(1,)]

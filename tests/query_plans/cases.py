@@ -4,6 +4,7 @@ import json
 
 from tests.query_plans.finds import FIND_CASES, TIME, Case
 from tests.query_plans.purges import PURGE_CASES
+from tests.query_plans.services import SERVICE_CASES
 from wfe_postgres.statements import (
     commands,
     errors,
@@ -247,4 +248,5 @@ CASES = [
         for ids in (["w45000"], BATCH)
     ),
     *PURGE_CASES,
+    *SERVICE_CASES,
 ]

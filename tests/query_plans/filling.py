@@ -45,6 +45,10 @@ INSERT INTO wfc.scheduled_commands (command_name, data, execute_time)
 SELECT 'ProcessWorkflow', 'w' || i, CASE WHEN i <= 1000 THEN i ELSE 9000000000000 + i END
 FROM generate_series(1, 20000) i;
 UPDATE wfc.scheduled_commands SET claim = id, claimed_until = now() + interval '1 hour' WHERE id <= 20;
+INSERT INTO wfc.lock_leases SELECT 'lock ' || i, i, now(), now() + i * interval '1 second' - interval '3 hours'
+FROM generate_series(1, 20000) i;
+INSERT INTO wfc.lifecycle_payloads (payload, created_at)
+SELECT repeat('x', 9000), now() - i * interval '1 second' FROM generate_series(1, 2000) i;
 INSERT INTO wfc.definition_sequences SELECT 'definition ' || i, i FROM generate_series(1, 5000) i;
 ANALYZE
 """
@@ -56,6 +60,8 @@ TABLES = (
     "execution_errors",
     "scheduled_commands",
     "definition_sequences",
+    "lock_leases",
+    "lifecycle_payloads",
 )
 
 

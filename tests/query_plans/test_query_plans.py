@@ -2,7 +2,8 @@
 
 Checked with custom and generic plans (those of prepared statements), and by the number of rows read, because a full
 index scan is no better than a sequential scan. Exempt are the statistics, which count all rows, the query for a claim
-whose answer was lost, that for the server's clock, and queries of the system catalogs.
+whose answer was lost, that for the server's clock, those that read all locks that are held, and queries of the system
+catalogs.
 """
 
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from tests.query_plans.explain import Mode, Plan, explain
 from tests.query_plans.filling import TABLES, filled_database
 from tests.query_plans.finds import Case
 from tests.query_plans.unexpected import MANY_ROWS, UNEXPECTED_CASES
+from wfe_postgres.services import lifecycle_statements, lock_statements
 from wfe_postgres.statements import (
     commands,
     errors,
@@ -27,8 +29,12 @@ from wfe_postgres.statements import (
     workflows,
 )
 
+STATEMENTS = (commands, errors, events, maintenance, queries, status_changes, subscriptions, workflows)
+
 EXEMPT = {
     "commands.CLAIMED",
+    "lock_statements.CLEAN",
+    "lock_statements.HELD",
     "maintenance.REFERENCING_TABLES",
     "maintenance.RESTRICTING_KEYS",
     "queries.CLOCK",
@@ -114,7 +120,7 @@ def test_every_statement_has_a_case() -> None:
     statements = [case.statement for case in CASES]
     missing = {
         f"{module.__name__.rpartition('.')[2]}.{name}"
-        for module in (commands, errors, events, maintenance, queries, status_changes, subscriptions, workflows)
+        for module in (*STATEMENTS, lifecycle_statements, lock_statements)
         for name, statement in vars(module).items()
         if isinstance(statement, Executable)
         and name.isupper()

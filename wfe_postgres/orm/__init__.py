@@ -8,6 +8,7 @@ here. Another schema than `wfc` is reached by SQLAlchemy's `schema_translate_map
 """
 
 from wfe_postgres.orm import read_only as read_only
+from wfe_postgres.orm import services as services
 from wfe_postgres.orm.base import SCHEMA, Base
 from wfe_postgres.orm.tables import (
     CommandRow,

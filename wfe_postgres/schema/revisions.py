@@ -14,7 +14,7 @@ from wfe_postgres.connections.pools import driver_connection
 from wfe_postgres.orm import SCHEMA, Base
 from wfe_postgres.orm.base import version_table
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
 HEAD = REVISIONS[-1]
 """The revision that this library works with."""
 

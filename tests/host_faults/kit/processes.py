@@ -16,6 +16,7 @@ from sqlalchemy.orm import sessionmaker
 from tests.host_faults.kit import effects
 from wfe_postgres import PostgresPersistenceProvider
 from wfe_postgres.host import WorkflowDefinition, WorkflowHost
+from wfe_postgres.services import PostgresLockProvider
 
 MODULES = ["pytest", "tests.conftest", "tests.host_faults.kit.processes"]
 QUICK: dict[str, Any] = {"poll_interval": 0.05, "lease": 1.0}
@@ -30,6 +31,8 @@ class Setup:
     log: Path
     definitions: tuple[Callable[[], WorkflowDefinition], ...]
     transactional: bool
+    locks: dict[str, Any] | None
+    """The parameters of a `PostgresLockProvider` of the host's, or none."""
     provider_options: dict[str, Any]
     options: dict[str, Any]
 
@@ -62,7 +65,8 @@ def work(setup: Setup) -> None:
     with PostgresPersistenceProvider(setup.url, **setup.provider_options) as provider:
         transaction = provider.step_transactions(sessionmaker(provider.engine)) if setup.transactional else None
         definitions = [definition() for definition in setup.definitions]
-        WorkflowHost(provider, definitions, transaction=transaction, **{**QUICK, **setup.options}).run()
+        lock = None if setup.locks is None else PostgresLockProvider(**{"url": setup.url, **setup.locks})
+        WorkflowHost(provider, definitions, transaction=transaction, lock=lock, **{**QUICK, **setup.options}).run()
 
 
 class HostProcess:
