@@ -1,12 +1,14 @@
-"""What a poll asks for."""
+"""What a poll asks for, and in which order it is done."""
 
 from collections.abc import Collection
 from datetime import datetime
 
+import pytest
+
 from tests.host.kit import note
 from wfe_postgres import PersistenceError, WorkflowInstance
 from wfe_postgres.host import WorkflowBuilder, WorkflowHost
-from wfe_postgres.testing import InMemoryPersistenceProvider
+from wfe_postgres.testing import InMemoryPersistenceProvider, ManualClock
 
 
 class Partly(InMemoryPersistenceProvider):
@@ -43,3 +45,25 @@ def test_page_is_larger_only_as_long_as_something_due_cannot_be_done() -> None:
     host.run_until_idle()
     host.run_until_idle()
     assert provider.limits == [50, 51, 51, 50]
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_poll_of_threads_begins_at_a_random_place_and_does_all_of_the_list(
+    started: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("random.randrange", lambda length: length - 3)
+    ran: list[int] = []
+    definition = WorkflowBuilder("order").then(lambda context: ran.append(context.data["number"]), name="run").build()
+    provider, clock = InMemoryPersistenceProvider(), ManualClock()
+    host = WorkflowHost(provider, [definition], threads=1, poll_interval=0.01, clock=clock)
+    ids = []
+    for number in range(10):
+        workflow = definition.instance({"number": number}, next_execution=number)
+        ids.append(provider.create_new_workflow(workflow))
+    if started:
+        with host:
+            for id in ids:
+                host.wait_for_workflow(id, timeout=10)
+    else:
+        host.run_until_idle()
+    assert ran == ([7, 8, 9, 0, 1, 2, 3, 4, 5, 6] if started else list(range(10)))

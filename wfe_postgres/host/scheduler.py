@@ -1,5 +1,6 @@
 """Finds what is due, and has it done by threads; each id by one thread at a time."""
 
+import random
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -26,8 +27,11 @@ class Scheduler:
         self._delivery = Delivery(environment)
         self._failed: set[Item] = set()
 
-    def poll(self) -> bool:
+    def poll(self, *, scattered: bool = False) -> bool:
         """Add what is due, by three queries. True: something was done, or there may be more.
+
+        `scattered`: beginning at a random place, so that hosts which are given the same list do not try to claim the
+        same workflows. All of the list is added, so the first ones are not kept waiting for longer than that takes.
 
         Raises `PersistenceError`.
         """
@@ -36,7 +40,8 @@ class Scheduler:
         limit = self._page + len(self._failed)  # what cannot be done stays due, and must not fill the page
         events = self._env.provider.get_runnable_events(now, limit)
         workflows = self._env.provider.get_runnable_instances(now, limit, definitions=self._env.definitions.keys())
-        items = [(Kind.EVENT, id) for id in events] + [(Kind.WORKFLOW, id) for id in workflows]
+        items = [(Kind.EVENT, id) for id in _turned(events, scattered)]
+        items += [(Kind.WORKFLOW, id) for id in _turned(workflows, scattered)]
         if max(len(events), len(workflows)) < limit:
             for gone in set(self._failed).difference(items):
                 self._failed.discard(gone)
@@ -102,6 +107,12 @@ class Scheduler:
                 if not is_transient(error):
                     LOG.error("a command is left until the next poll: %s", error, exc_info=_unexpected(error))
             return 0
+
+
+def _turned(ids: list[str], scattered: bool) -> list[str]:
+    """The ids, beginning at a random one if `scattered`."""
+    first = random.randrange(len(ids)) if scattered and ids else 0
+    return ids[first:] + ids[:first]
 
 
 def _time(milliseconds: int) -> datetime:

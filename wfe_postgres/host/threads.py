@@ -79,7 +79,7 @@ class Threads:
             self._wake.clear()
             try:
                 if len(self._work) < self.count:
-                    self._has_more = self._scheduler.poll()
+                    self._has_more = self._scheduler.poll(scattered=True)
                     self._env.outage.end()
             except PersistenceError as error:
                 self._has_more = False
