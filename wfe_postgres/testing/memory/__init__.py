@@ -24,7 +24,8 @@ class InMemoryPersistenceProvider(
 ):
     """A complete, thread-safe `PersistenceProvider` that keeps its data in memory.
 
-    `clock` returns the time that is used for the expiry of tokens and leases. `command_lease` is the duration of a
+    `clock` returns the time that is used for the expiry of tokens and leases, and of `resume_workflow` and
+    `terminate_workflow`. `command_lease` is the duration of a
     command's lease in seconds. `max_payload_bytes` limits the encoded size of a JSON value in bytes.
     """
 

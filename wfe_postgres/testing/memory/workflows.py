@@ -12,7 +12,7 @@ from wfe_postgres.codec.validation import count, definition, key, milliseconds, 
 from wfe_postgres.contract.errors import ConcurrencyError, PersistenceError, WorkflowExistsError, WorkflowNotFoundError
 from wfe_postgres.contract.interfaces import WorkflowRepository
 from wfe_postgres.contract.models import CommandName, EventSubscription, WorkflowInstance, WorkflowStatus
-from wfe_postgres.contract.status_changes import completion_event, terminate
+from wfe_postgres.contract.status_changes import completion_event, resume, save_changed, terminate
 from wfe_postgres.repositories.base import id_or_new
 from wfe_postgres.testing.memory.store import InMemoryPart, check_distinct, kept
 from wfe_postgres.testing.memory.subscriptions import add_subscriptions, checked_subscription
@@ -70,18 +70,30 @@ class InMemoryWorkflows(InMemoryPart, WorkflowRepository):
             ]
         return [workflow_id for _, workflow_id in sorted(runnable)[:maximum]]
 
+    def resume_workflow(self, id: str, *, skip_failed: bool = False) -> bool:
+        """See `WorkflowRepository`."""
+
+        def change(instance: WorkflowInstance) -> bool:
+            changed = resume(instance, skip_failed=skip_failed)
+            instance.next_execution = milliseconds(self._clock(), "clock") if changed else instance.next_execution
+            return changed
+
+        return save_changed(self, id, change)
+
     def terminate_workflow(self, id: str) -> bool:
         """See `WorkflowRepository`."""
         with self._store.lock:
             instance = self.get_workflow_instance(id)
             if not terminate(instance):
                 return False
+            instance.complete_time = self._clock()
             self.persist_workflow(instance)
             store = self._store
             store.subscriptions = {it.id: it for it in store.subscriptions.values() if it.workflow_id != id}
             store.commands.pop((CommandName.PROCESS_WORKFLOW, id), None)
             if instance.root_workflow_id is not None:
                 event = completion_event(instance)
+                event.event_time = self._clock()
                 store.events.setdefault(event.id, event)
             return True
 
