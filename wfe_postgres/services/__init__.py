@@ -1,5 +1,6 @@
-"""A lock service and a lifecycle publisher on PostgreSQL."""
+"""A lock service and a lifecycle publisher on PostgreSQL, for hosts that share a store."""
 
+from wfe_postgres.services.lifecycle import PostgresLifecyclePublisher
 from wfe_postgres.services.locks import PostgresLockProvider
 
-__all__ = ["PostgresLockProvider"]
+__all__ = ["PostgresLifecyclePublisher", "PostgresLockProvider"]
