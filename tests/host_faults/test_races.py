@@ -3,10 +3,12 @@
 import random
 import time
 
+import psycopg
+
 from tests.conftest import Sql
 from tests.faults.kit.form import runs
 from tests.host_faults.conftest import Settled, StartHost
-from tests.host_faults.kit.effects import Effects, note, note_in_transaction, wait_at
+from tests.host_faults.kit.effects import Effects, eventually, note, note_in_transaction, wait_at
 from tests.host_faults.kit.local import errors_of, host_of, subscriptions_of
 from wfe_postgres import PostgresPersistenceProvider, WorkflowStatus
 from wfe_postgres.host import StepContext, WorkflowBuilder, WorkflowDefinition
@@ -69,6 +71,36 @@ def test_event_that_comes_while_another_step_runs_is_given_when_that_host_is_kil
     [workflow] = settled([id])
     assert workflow.data == {"bell": 1}
     assert effects.counts() == {"gate": 2, "after": 1}
+
+
+def gate_and_two_waits() -> WorkflowDefinition:
+    """A step that lasts until the test opens the gate, then two waits for one key."""
+    builder = WorkflowBuilder("two").start_with(gate)
+    return builder.wait_for("bell", key="k", into="first").wait_for("bell", key="k", into="second").build()
+
+
+def test_host_that_is_killed_between_the_begin_of_a_wait_and_the_look_leaves_it_its_earliest_event(
+    provider: PostgresPersistenceProvider,
+    sql: Sql,
+    effects: Effects,
+    start_host: StartHost,
+    settled: Settled,
+    database_url: str,
+) -> None:
+    client = host_of(provider, gate_and_two_waits())
+    id = client.start_workflow("two")
+    provider.mark_event_processed(client.publish_event("bell", "k", "one"))
+    host = start_host(gate_and_two_waits)
+    effects.wait_for("gate")
+    with psycopg.connect(database_url) as connection:
+        connection.execute("LOCK TABLE wfc.events IN ACCESS EXCLUSIVE MODE")  # the look waits for it
+        effects.open("gate")
+        eventually(lambda: subscriptions_of(sql, provider.get_workflow_instance(id)))
+        host.kill()
+    client.publish_event("bell", "k", "two")
+    start_host(gate_and_two_waits)
+    [workflow] = settled([id])
+    assert workflow.data == {"first": "one", "second": "two"}
 
 
 def busy() -> WorkflowDefinition:
