@@ -64,6 +64,15 @@ def test_workflows_are_selected_by_filters(
 
 
 @pytest.mark.usefixtures("family")
+def test_more_workflows_than_a_page_holds_are_selected(
+    cli: Command, provider: PostgresPersistenceProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wfe_postgres.cli.changing.PAGE", 1)
+    succeeded(cli("terminate", "--definition", "order", "--yes"))
+    assert of_status(provider, WorkflowStatus.TERMINATED) == {"root", "child", "alone"}
+
+
+@pytest.mark.usefixtures("family")
 def test_workflows_in_another_status_are_not_selected(cli: Command, provider: PostgresPersistenceProvider) -> None:
     provider.terminate_workflow("root")
     result = succeeded(cli("suspend", "--root", "root", "--yes"))
