@@ -10,8 +10,10 @@ import pytest
 
 from tests.cli.running import Command, succeeded
 from tests.cli.scenarios import HOSTILE, SHOWN_HOSTILE
+from tests.conftest import Sql
 from wfe_postgres import ExecutionPointer, PointerStatus, PostgresPersistenceProvider, WorkflowInstance, WorkflowStatus
 from wfe_postgres.cli import activity
+from wfe_postgres.services import PostgresLockProvider
 
 
 def workflow(
@@ -94,6 +96,32 @@ def test_screen_shows_running_steps_and_overdue_definitions(
     assert "…" in long
     [running] = [line for line in lines if "running steps" in line]
     assert re.search(r"running steps +1 +lease \d+ min", running)
+
+
+def test_held_locks_are_counted_with_the_age_of_the_oldest(
+    cli: Command, sql: Sql, database_url: str, columns: int
+) -> None:
+    """Neither released ones nor those whose lease has ended."""
+    with PostgresLockProvider(database_url) as locks:
+        assert all(locks.acquire_lock(name) for name in ("old", "new", "ended", "released"))
+        locks.release_lock("released")
+        sql("UPDATE wfc.lock_leases SET acquired_at = now() - interval '65 minutes' WHERE resource = 'old'")
+        sql("UPDATE wfc.lock_leases SET expires_at = now() WHERE resource = 'ended'")
+        found = json.loads(succeeded(cli("status", "--json")).output)["locks"]
+        [held] = [line for line in succeeded(cli("status")).lines if "held locks" in line]
+    assert found["held"] == 2
+    age = datetime.now(UTC) - datetime.fromisoformat(found["oldest"])
+    assert age.total_seconds() == pytest.approx(65 * 60, abs=60)
+    assert re.search(r"held locks +2 +(65 min|1 h)", held)
+
+
+def test_store_that_is_older_than_the_services_has_a_status(cli: Command, sql: Sql) -> None:
+    sql("DROP TABLE wfc.lock_leases, wfc.lifecycle_payloads; DROP SEQUENCE wfc.lock_tokens")
+    sql("UPDATE wfc.alembic_version SET version_num = '0008'")
+    assert json.loads(succeeded(cli("status", "--json")).output)["locks"] is None
+    lines = succeeded(cli("status")).lines
+    assert "revision 0008" in lines[0]
+    assert not [line for line in lines if "held locks" in line]
 
 
 @pytest.mark.parametrize("next_execution", [-(2**63), -1])
