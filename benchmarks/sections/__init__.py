@@ -3,7 +3,21 @@
 from collections.abc import Callable
 
 from benchmarks.scenario import Scenario
-from benchmarks.sections import calls, crowd, growth, hosts, imports, lists, loads, memory, purge, saves, steps, threads
+from benchmarks.sections import (
+    calls,
+    crowd,
+    growth,
+    hosts,
+    imports,
+    lists,
+    loads,
+    locks,
+    memory,
+    purge,
+    saves,
+    steps,
+    threads,
+)
 
 SECTIONS: dict[str, Callable[[Scenario], None]] = {
     "saves": saves.run,
@@ -13,6 +27,7 @@ SECTIONS: dict[str, Callable[[Scenario], None]] = {
     "lists": lists.run,
     "steps": steps.run,
     "hosts": hosts.run,
+    "locks": locks.run,
     "threads": threads.run,
     "crowd": crowd.run,
     "purge": purge.run,
