@@ -34,6 +34,8 @@ from wfe_postgres.host.pointers import (
 )
 from wfe_postgres.host.results import ExecutionResult, Wait
 
+_FRESH = 5 / 6
+"""The part of a lease that is left when it has only begun."""
 SUBSCRIPTION = "subscription_id"
 """In `extension_attributes`: the subscription by which the pointer waits."""
 LOST_TRIES = "lost_tries"
@@ -76,9 +78,10 @@ class Executor:
 
     def settle(self) -> None:
         """A container of which all branches have ended is ready to be run again."""
-        waiting = parents(self.instance)
-        for pointer in self.instance.execution_pointers:
-            if pointer.status is PointerStatus.RUNNING and pointer.id not in waiting:
+        running = [it for it in self.instance.execution_pointers if it.status is PointerStatus.RUNNING]
+        waiting = parents(self.instance) if running else ()
+        for pointer in running:
+            if pointer.id not in waiting:
                 pointer.status = PointerStatus.PENDING
 
     def cancel(self, pointers: list[ExecutionPointer]) -> None:
@@ -131,10 +134,11 @@ class Executor:
                 following, scope=list(pointer.scope), predecessor_id=pointer.id, context_item=pointer.context_item
             )
             pointers.append(after)
+        compensated = pointer.extension_attributes.get(COMPENSATES)
         for other in pointers:
             if other.status is PointerStatus.PENDING_PREDECESSOR and other.predecessor_id == pointer.id:
                 other.status = PointerStatus.PENDING
-            if other.id == pointer.extension_attributes.get(COMPENSATES):
+            if other.id == compensated:
                 other.status = PointerStatus.COMPENSATED
 
     # Events
@@ -199,8 +203,13 @@ class Executor:
         return pointer
 
     def hold(self, lease: float) -> None:
-        """No other host takes the workflow before the lease has expired."""
-        self.instance.next_execution = milliseconds(self.now + timedelta(seconds=lease))
+        """No other host takes the workflow before the lease has expired.
+
+        One that has only begun is kept: a save that leaves `next_execution` as it is changes no index.
+        """
+        left = (self.instance.next_execution or 0) - milliseconds(self.now)
+        if not _FRESH * lease <= left / 1000 <= lease:
+            self.instance.next_execution = milliseconds(self.now + timedelta(seconds=lease))
 
     def rest(self) -> None:
         """Nothing is running: the workflow is due at its next alarm or, if all pointers have finished, Complete."""

@@ -26,8 +26,8 @@ def due_at_once(now: datetime) -> int:
 
 def is_finished(pointer: ExecutionPointer) -> bool:
     """True unless there is something to do: an active Skipped pointer is one after which the workflow goes on."""
-    skipped = pointer.status is PointerStatus.SKIPPED and pointer.active
-    return pointer.status in FINISHED_POINTERS and not skipped
+    status = pointer.status
+    return status in FINISHED_POINTERS and not (status is PointerStatus.SKIPPED and pointer.active)
 
 
 def parents(instance: WorkflowInstance) -> set[str]:
@@ -37,9 +37,9 @@ def parents(instance: WorkflowInstance) -> set[str]:
 
 def next_ready(instance: WorkflowInstance, now: datetime) -> ExecutionPointer | None:
     """The first pointer whose step can be run."""
-    waiting = parents(instance)
-    pointers = instance.execution_pointers
-    return next((it for it in pointers if it.id not in waiting and _is_ready(it, now)), None)
+    ready = [it for it in instance.execution_pointers if _is_ready(it, now)]
+    waiting = parents(instance) if any(it.children for it in ready) else ()
+    return next((it for it in ready if it.id not in waiting), None)
 
 
 def running(instance: WorkflowInstance) -> list[ExecutionPointer]:

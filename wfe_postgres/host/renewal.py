@@ -14,7 +14,7 @@ from wfe_postgres.host.pointers import milliseconds
 
 
 class Claim:
-    """A workflow of which this host runs a step. Its lease is renewed only once the step has taken a third of it."""
+    """A workflow of which this host runs a step. Its lease is renewed only once two thirds of it are left."""
 
     def __init__(self, leases: "Leases", instance: WorkflowInstance, pointer: ExecutionPointer) -> None:
         self.instance = instance
@@ -24,7 +24,8 @@ class Claim:
         self.began: float = time.monotonic()
         self.is_lost: bool = False
         self._leases = leases
-        self._expires = self.began + leases.seconds
+        left = ((instance.next_execution or 0) - milliseconds(leases.now())) / 1000
+        self._expires = self.began + min(left, leases.seconds)
         self._lock = threading.Lock()
         self._released = threading.Event()
         self._unanswered: set[int] = set()
@@ -39,6 +40,11 @@ class Claim:
     def is_over(self) -> bool:
         """True once the workflow was changed by somebody else, or the lease has expired without a renewal."""
         return self.is_lost or time.monotonic() > self._expires
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the step has taken so long that its lease is to be renewed."""
+        return time.monotonic() > self._expires - self._leases.seconds * 2 / 3
 
     def keep(self) -> None:
         """Renew the lease every third of it, until the claim is released or lost."""
@@ -58,7 +64,7 @@ class Claim:
             return
         self._released.set()
         with self._lock:
-            if not self.is_lost and time.monotonic() > self._expires - self._leases.seconds * 2 / 3:
+            if not self.is_lost and self.is_long:
                 self._renew()
             if self._unanswered and not self.is_lost:
                 self._leases.outage.outlast(self._look)
@@ -139,7 +145,7 @@ class Leases:
                 if time.monotonic() - last > self.seconds:
                     self._watcher = None
                     return
-                long = [claim for claim in self._claims if claim.elapsed > self.seconds / 3]
+                long = [claim for claim in self._claims if claim.is_long]
                 self._claims.difference_update(long)
             for claim in long:
                 threading.Thread(target=claim.keep, name="wfe-renewal", daemon=True).start()
