@@ -15,8 +15,8 @@ RESULTS = Path(__file__).with_name("results")
 
 _BASELINE = (
     "The baseline is a hand-written psycopg implementation: one prepared statement in autocommit on an open connection,"
-    " with the same objects and rows, but without pool, timeout, retry and validation. It detects the changes of a save"
-    " by encoding and comparing every pointer; the baseline with known changes is told what has changed."
+    " with the same objects and rows and orjson, but without pool, timeout, retry and validation. It finds the changes"
+    " of a save by comparing with what it kept at the load; the baseline with known changes is told what has changed."
 )
 
 

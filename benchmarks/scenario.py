@@ -10,7 +10,7 @@ from benchmarks.implementations import orm, rust
 from benchmarks.implementations.baseline import Baseline, KnownChangesBaseline, PooledBaseline
 from benchmarks.implementations.orm import Orm
 from benchmarks.implementations.ours import Ours
-from benchmarks.implementations.rust import Rust
+from benchmarks.implementations.rust import IndexedRust, Rust
 from benchmarks.implementations.store import Store
 from benchmarks.plan import Plan
 from benchmarks.proxy import DelayProxy
@@ -20,7 +20,8 @@ _COUNT_TIMEOUT = 0.3  # seconds
 
 OURS, BASELINE = "wfe_postgres", "baseline"
 KNOWN_CHANGES, POOLED = "baseline, known changes", "baseline with SQLAlchemy"
-RUST, ORM = "Rust algorithm", "plain ORM"
+RUST, INDEXED_RUST = "Rust algorithm", "Rust algorithm with an index"
+ORM = "plain ORM"
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,7 @@ def stores(url: str, *implementations: str, empty: bool = True) -> Iterator[dict
         KNOWN_CHANGES: KnownChangesBaseline,
         POOLED: PooledBaseline,
         RUST: Rust,
+        INDEXED_RUST: IndexedRust,
         ORM: Orm,
     }
     with ExitStack() as stack:

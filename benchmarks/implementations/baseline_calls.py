@@ -1,8 +1,9 @@
 """The baseline of calls on events, subscriptions, polls and errors: one hand-written psycopg statement per call."""
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
+
+import orjson
 
 from benchmarks.implementations.baseline import connect
 from wfe_postgres import Event, ExecutionError
@@ -39,14 +40,14 @@ class BaselineCalls:
 
     def create_event(self, event: Event) -> None:
         """Store a new event."""
-        values = (event.id, event.event_name, event.event_key, json.dumps(event.event_data))
+        values = (event.id, event.event_name, event.event_key, orjson.dumps(event.event_data).decode())
         self._connection.execute(_CREATE_EVENT, (*values, event.event_time, event.is_processed))
 
     def get_event(self, id: str) -> Event:
         """Load an event."""
         row = self._connection.execute(_GET_EVENT, [id]).fetchone()
         assert row, "no such event"
-        return Event(row[1], row[2], json.loads(row[3]), id=row[0], event_time=row[4], is_processed=row[5])
+        return Event(row[1], row[2], orjson.loads(row[3]), id=row[0], event_time=row[4], is_processed=row[5])
 
     def mark_event_processed(self, id: str) -> None:
         """Mark an event as processed."""

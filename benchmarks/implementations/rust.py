@@ -2,8 +2,9 @@
 
 A save is BEGIN, UPDATE of the workflow, DELETE of all its pointers, one INSERT per pointer, COMMIT. A load is two
 SELECTs; several workflows are loaded one by one; each error is one INSERT. The tables have the Rust provider's layout
-(schema revision 0001 of the migrations) in a separate schema: pointers have an index on `id` and none on `workflow_id`.
-In the races the tables contain only the workflow in use, which minimizes the cost of scans.
+(schema revision 0001 of the migrations) in a separate schema: pointers have an index on `id` and none on `workflow_id`,
+except those of `IndexedRust`. In the races the tables contain only the workflow in use, which minimizes the cost of
+scans.
 
 Statements are prepared, as in sqlx. The timings include encoding JSON and creating objects in Python.
 """
@@ -20,17 +21,15 @@ from sqlalchemy import create_engine, make_url
 from benchmarks.implementations.baseline import connect
 from wfe_postgres import ExecutionError, ExecutionPointer, PointerStatus, WorkflowInstance, WorkflowStatus
 
-SCHEMA = "rust"
-
 _MIGRATIONS = Path(__file__).parents[2] / "migrations"
 
 _INSERT_WORKFLOW = """
-INSERT INTO rust.workflows (name, root_workflow_id, definition_id, version, description, reference, status, data,
+INSERT INTO workflows (name, root_workflow_id, definition_id, version, description, reference, status, data,
                             next_execution, create_time, complete_time, id)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s::jsonb, %s, %s, %s, %s)
 """
 _UPDATE_WORKFLOW = """
-UPDATE rust.workflows
+UPDATE workflows
    SET name = %s, root_workflow_id = %s, definition_id = %s, version = %s, description = %s, reference = %s,
        status = %s, data = %s::jsonb, next_execution = %s, create_time = %s, complete_time = %s,
        last_heartbeat_at = now()
@@ -39,41 +38,45 @@ UPDATE rust.workflows
 _SELECT_WORKFLOW = """
 SELECT id, name, root_workflow_id, definition_id, version, description, reference, status, data, next_execution,
        create_time, complete_time
-  FROM rust.workflows WHERE id = %s
+  FROM workflows WHERE id = %s
 """
 _POINTER = (
     "id, step_id, active, status, sleep_until, persistence_data, start_time, end_time, event_name, event_key,"
     " event_published, event_data, step_name, retry_count, children, context_item, predecessor_id, outcome, scope,"
     " extension_attributes"
 )
-_SELECT_POINTERS = f"SELECT {_POINTER} FROM rust.execution_pointers WHERE workflow_id = %s"
-_DELETE_POINTERS = "DELETE FROM rust.execution_pointers WHERE workflow_id = %s"
+_SELECT_POINTERS = f"SELECT {_POINTER} FROM execution_pointers WHERE workflow_id = %s"
+_DELETE_POINTERS = "DELETE FROM execution_pointers WHERE workflow_id = %s"
 _INSERT_POINTER = f"""
-INSERT INTO rust.execution_pointers (workflow_id, {_POINTER})
+INSERT INTO execution_pointers (workflow_id, {_POINTER})
 VALUES (%s, %s, %s, %s, %s, %s, %s::jsonb, %s, %s, %s, %s, %s, %s::jsonb, %s, %s, %s::jsonb, %s::jsonb, %s, %s::jsonb,
         %s::jsonb, %s::jsonb)
 """
 _INSERT_ERROR = """
-INSERT INTO rust.execution_errors (error_time, workflow_id, execution_pointer_id, message) VALUES (%s, %s, %s, %s)
+INSERT INTO execution_errors (error_time, workflow_id, execution_pointer_id, message) VALUES (%s, %s, %s, %s)
 """
 
 
 def create_tables(url: str) -> None:
-    """Create the Rust provider's tables."""
+    """Create the Rust provider's tables, without and with the index that they lack."""
     engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
-    config = Config(attributes={"engine": engine, "schema": SCHEMA})
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    command.upgrade(config, "0001")
+    for schema in (Rust.schema, IndexedRust.schema):
+        config = Config(attributes={"engine": engine, "schema": schema})
+        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+        command.upgrade(config, "0001")
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE INDEX ON {IndexedRust.schema}.execution_pointers (workflow_id)")
     engine.dispose()
 
 
 class Rust:
     """See the module."""
 
-    schema: ClassVar[str] = SCHEMA
+    schema: ClassVar[str] = "rust"
 
     def __init__(self, url: str) -> None:
         self._connection = connect(url)
+        self._connection.execute(f"SET search_path = {self.schema}".encode())
 
     def create(self, instance: WorkflowInstance) -> None:
         """See `Store`."""
@@ -109,13 +112,11 @@ class Rust:
 
     def undo_step(self, instance: WorkflowInstance) -> None:
         """See `Store`."""
-        self._connection.execute(
-            "DELETE FROM rust.execution_pointers WHERE id = %s", [instance.execution_pointers.pop().id]
-        )
+        self._connection.execute("DELETE FROM execution_pointers WHERE id = %s", [instance.execution_pointers.pop().id])
 
     def clear(self) -> None:
         """See `Store`."""
-        self._connection.execute("TRUNCATE rust.workflows, rust.execution_pointers, rust.execution_errors")
+        self._connection.execute("TRUNCATE workflows, execution_pointers, execution_errors")
 
     def close(self) -> None:
         """See `Store`."""
@@ -124,6 +125,12 @@ class Rust:
     def _insert_pointers(self, instance: WorkflowInstance) -> None:
         for pointer in instance.execution_pointers:
             self._connection.execute(_INSERT_POINTER, (instance.id, *_pointer_values(pointer)))
+
+
+class IndexedRust(Rust):
+    """With an index of the pointers on `workflow_id`, which the Rust provider's migrations do not create."""
+
+    schema: ClassVar[str] = "rust_indexed"
 
 
 def _json_of(value: Any) -> str | None:

@@ -8,6 +8,7 @@ from benchmarks.implementations.store import Store
 from benchmarks.samples import order, take_step
 from benchmarks.scenario import (
     BASELINE,
+    INDEXED_RUST,
     KNOWN_CHANGES,
     ORM,
     OURS,
@@ -21,8 +22,8 @@ from benchmarks.scenario import (
 )
 from wfe_postgres import WorkflowInstance
 
-OF_RUST = {1: 0.95, 10: 2, 100: 8, 1000: 30}
-OF_RUST_FAR = {1: 3, 10: 8}
+OF_BASELINE = {1: 1.30, 10: 1.30, 100: 1.35, 1000: 1.25, 3000: 1.25}
+OF_RUST = {1: 1.3, 10: 3.5, 100: 17, 1000: 60}
 
 
 def run(scenario: Scenario) -> None:
@@ -55,20 +56,22 @@ def stepped(store: Store, near: Store, size: int) -> WorkflowInstance:
 
 def _race(scenario: Scenario, route: Route, size: int) -> None:
     far = route is scenario.far
-    slow = () if far and size > scenario.plan.slow_behind_delay else (RUST, ORM)
+    slow = () if far and size > scenario.plan.slow_behind_delay else (RUST, INDEXED_RUST, ORM)
     with stores_on(route, scenario.url, OURS, BASELINE, KNOWN_CHANGES, POOLED, *slow) as implementations:
         prepared = {
             implementation: saving(store, stepped(store, near, size))
             for implementation, (store, near) in implementations.items()
         }
         race = scenario.race(f"save, {size} pointers", prepared, route=route)
-    limit = 1.1 if far else 1.35 if size <= 100 else 1.2
+    limit = 1.08 if far else OF_BASELINE[size]
     scenario.ratio(race.title, "of the baseline", race.ratio(OURS, BASELINE), at_most(limit))
     scenario.ratio(race.title, "of the baseline with SQLAlchemy", race.ratio(OURS, POOLED))
     scenario.ratio(race.title, "of the baseline with known changes", race.ratio(OURS, KNOWN_CHANGES))
     if slow:
-        target = at_least((OF_RUST_FAR if far else OF_RUST).get(size))
-        scenario.ratio(race.title, "times as fast as the Rust algorithm", race.ratio(RUST, OURS), target)
+        target = None if far else at_least(OF_RUST.get(size))
+        scenario.ratio(race.title, "times as fast as the Rust algorithm", race.ratio(RUST, OURS))
+        with_index = race.ratio(INDEXED_RUST, OURS)
+        scenario.ratio(race.title, "times as fast as the Rust algorithm with an index", with_index, target)
         scenario.ratio(race.title, "times as fast as the plain ORM", race.ratio(ORM, OURS))
     if far:
         scenario.value(race.title, "round trips", race.round_trips[OURS], target=at_most(1))

@@ -11,7 +11,7 @@ from benchmarks.samples import order, take_step
 from benchmarks.scenario import BASELINE, OURS, Scenario, at_least, stores
 from wfe_postgres import WorkflowInstance
 
-POINTERS = 10
+POINTERS = 20
 
 
 def run(scenario: Scenario) -> None:
@@ -35,7 +35,7 @@ def run(scenario: Scenario) -> None:
     race = scenario.add_race(
         Race(f"load and save by {plan.threads} threads", {side: durations[1:] for side, durations in times.items()})
     )
-    scenario.ratio(race.title, "of the baseline's throughput", race.ratio(BASELINE, OURS), at_least(0.75))
+    scenario.ratio(race.title, "of the baseline's throughput", race.ratio(BASELINE, OURS), at_least(0.80))
     scenario.value(race.title, "throughput", 1 / race.median(OURS), "cycles/s")
 
 
