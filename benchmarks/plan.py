@@ -30,6 +30,8 @@ class Plan:
     """The number of errors in a call of `persist_errors`."""
     steps: int = 20
     """The number of steps of the durable workflow."""
+    waiting: int = 1000
+    """The number of workflows that wait for events; a poll is also timed with a hundred times as many."""
     threads: int = 8
     processes: int = 4
     slice: float = 1.0
@@ -49,6 +51,7 @@ QUICK = Plan(
     min_calls=2,
     slow_behind_delay=10,
     crowd=20_000,
+    waiting=50,
     purged=10_000,
     slice=0.3,
     slices=2,

@@ -17,6 +17,7 @@ from benchmarks.sections import (
     saves,
     steps,
     threads,
+    waiting,
 )
 
 SECTIONS: dict[str, Callable[[Scenario], None]] = {
@@ -28,6 +29,7 @@ SECTIONS: dict[str, Callable[[Scenario], None]] = {
     "steps": steps.run,
     "hosts": hosts.run,
     "locks": locks.run,
+    "waiting": waiting.run,
     "threads": threads.run,
     "crowd": crowd.run,
     "purge": purge.run,
