@@ -47,7 +47,7 @@ def test_call_timeout_ends_a_call_that_waits_for_a_lock(database_url: str, name:
             began = time.monotonic()
             with pytest.raises(PersistenceError):
                 call(provider)
-            assert 0.4 < time.monotonic() - began < 1.5
+            assert 0.25 < time.monotonic() - began < 1.5  # one statement gets two thirds of what is left of 0.5 s
         assert provider.get_runnable_events(at(0)) == []
         assert provider.get_workflow_instance("there").revision == stored.revision
         assert not has_event(provider, "never")
