@@ -8,7 +8,8 @@
 `configure` can also be overridden; see `Conformance`. The parts can be inherited separately, for example to repeat some
 of them with another configuration. `SequentialConformance` can also run inside a single transaction.
 
-`LockConformance` and `LifecycleConformance` are the suites for lock services and lifecycle publishers.
+`HostConformance` is the suite for hosts, `LockConformance` and `LifecycleConformance` are those for lock services and
+lifecycle publishers.
 """
 
 from pkgutil import iter_modules
