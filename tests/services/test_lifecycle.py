@@ -15,13 +15,13 @@ from sqlalchemy import event as sqlalchemy_event
 
 from tests.conftest import InProcesses, Sql
 from tests.faults.kit.proxy import PASS, Refuse, TcpProxy
-from tests.provider.databases import wait_until
 from wfe_postgres import PersistenceError, PostgresPersistenceProvider, SerializationError
 from wfe_postgres.contract.services import LifecycleEvent, LifecycleEventType
 from wfe_postgres.host import WorkflowBuilder, WorkflowHost
 from wfe_postgres.services import PostgresLifecyclePublisher
 from wfe_postgres.testing.conformance import LifecycleConformance
 from wfe_postgres.testing.conformance.lifecycle import Received, lifecycle_event
+from wfe_postgres.testing.conformance.support import eventually
 
 Make = Callable[..., PostgresLifecyclePublisher]
 
@@ -151,11 +151,11 @@ def test_subscriber_whose_connection_was_cut_listens_again(
         subscriber.subscribe(received)
         proxy.fault = Refuse()
         proxy.cut()
-        wait_until(lambda: [it for it in caplog.records if "was lost" in it.getMessage()])
+        eventually(lambda: [it for it in caplog.records if "was lost" in it.getMessage()])
         publisher.publish(lifecycle_event(LifecycleEventType.SUSPENDED))
         time.sleep(0.5)
         proxy.fault = PASS
-        wait_until(lambda: [it for it in caplog.records if "again" in it.getMessage()])
+        eventually(lambda: [it for it in caplog.records if "again" in it.getMessage()])
         publisher.publish(lifecycle_event(LifecycleEventType.COMPLETED))
         assert [it.type for it in received.wait_for(1)] == [LifecycleEventType.COMPLETED]
         subscriber.close()
@@ -168,7 +168,7 @@ def test_backend_that_was_terminated_is_replaced(make: Make, sql: Sql) -> None:
     listening = "FROM pg_stat_activity WHERE query LIKE 'LISTEN%%'"
     [(pid,)] = sql(f"SELECT pid {listening}")
     sql(f"SELECT pg_terminate_backend(pid) {listening}")
-    wait_until(lambda: [it for it in sql(f"SELECT pid {listening}") if it != (pid,)])
+    eventually(lambda: [it for it in sql(f"SELECT pid {listening}") if it != (pid,)])
     publisher.publish(lifecycle_event())
     received.wait_for(1)
 

@@ -12,17 +12,27 @@ from sqlalchemy.pool import QueuePool
 
 from tests.conftest import InProcesses, Sql
 from tests.protocol.proxy import Loss, Proxy
-from tests.provider.databases import wait_until
 from tests.services.conftest import MakeLocks
 from wfe_postgres import PersistenceError, StoreNotReadyError
 from wfe_postgres.services import PostgresLockProvider
 from wfe_postgres.services.held_locks import now
+from wfe_postgres.testing.conformance.support import eventually
 
 SHORT = 1.0
 """A lease that ends in a test."""
 
 ROWS = "SELECT resource FROM wfc.lock_leases ORDER BY resource"
 END = "UPDATE wfc.lock_leases SET expires_at = clock_timestamp()"
+# An acquisition of these sessions comes to a stop before its row is written.
+STALLED = """
+    CREATE FUNCTION public.stall() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF current_setting('application_name') = 'stalled' THEN PERFORM pg_sleep(1.5); END IF;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER stall BEFORE INSERT ON wfc.lock_leases FOR EACH ROW EXECUTE FUNCTION public.stall()
+"""
+IS_STALLED = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'stalled' AND wait_event = 'PgSleep'"
 LEFT_BEHIND = """
     INSERT INTO wfc.lock_leases (resource, holder, acquired_at, expires_at)
     SELECT 'dead ' || i, i, clock_timestamp(), clock_timestamp() - i * interval '10 minutes'
@@ -46,7 +56,7 @@ def test_all_locks_are_renewed_by_one_statement(make_locks: MakeLocks, sql: Sql)
     sent: list[str] = []
     event.listen(locks.engine, "before_cursor_execute", lambda *it: sent.append(it[2]))
     before = sql("SELECT resource, expires_at FROM wfc.lock_leases")
-    wait_until(lambda: sent)
+    eventually(lambda: sent)
     time.sleep(0.2)
     assert len(sent) == 1
     after = dict(sql("SELECT resource, expires_at FROM wfc.lock_leases"))
@@ -129,6 +139,23 @@ def test_answer_that_cannot_be_had_is_an_error_and_no_busy_lock(database_url: st
         locks.close()
 
 
+def test_fencing_number_of_an_acquisition_that_stalled_is_not_an_earlier_one(make_locks: MakeLocks, sql: Sql) -> None:
+    """Another process acquires and releases the lock meanwhile."""
+    sql(STALLED)
+    slow, quick = make_locks(connect_args={"application_name": "stalled"}), make_locks()
+    thread = threading.Thread(target=slow.acquire_lock, args=("order",))
+    thread.start()
+    eventually(lambda: sql(IS_STALLED))
+    assert quick.acquire_lock("order")
+    earlier = quick.token("order")
+    quick.release_lock("order")
+    thread.join()
+    later = slow.token("order")
+    assert earlier is not None
+    assert later is not None
+    assert later > earlier
+
+
 def test_stop_releases_all_locks_by_one_statement(make_locks: MakeLocks, sql: Sql) -> None:
     locks = make_locks()
     assert all(locks.acquire_lock(f"order {number}") for number in range(20))
@@ -181,17 +208,17 @@ def test_threads_end_when_nothing_is_held(make_locks: MakeLocks) -> None:
     def serving() -> list[str]:
         return [it.name for it in threading.enumerate() if it.name.startswith("wfe_postgres-lock")]
 
-    wait_until(lambda: not serving())  # those of another test
+    eventually(lambda: not serving())  # those of another test
     locks = make_locks(lease=SHORT)
     assert locks.acquire_lock("order")
     assert len(serving()) == 2
     locks.release_lock("order")
-    wait_until(lambda: not serving())
+    eventually(lambda: not serving())
     assert locks.acquire_lock("order")
     time.sleep(2 * SHORT)
     assert locks.is_held("order")
     locks.stop()
-    wait_until(lambda: not serving())
+    eventually(lambda: not serving())
 
 
 @pytest.mark.parametrize("lease", [0, -1, float("nan"), float("inf")])

@@ -11,9 +11,9 @@ import pytest
 from tests.conftest import InProcesses, Sql
 from tests.faults.kit.clock import HOUR, Clock
 from tests.faults.kit.form import runs
-from tests.provider.databases import wait_until
 from tests.services.conftest import MakeLocks, StartHolder
 from wfe_postgres.services import PostgresLockProvider
+from wfe_postgres.testing.conformance.support import eventually
 
 PROCESSES = runs(8, 32)
 ROUNDS = runs(60, 1000)
@@ -104,11 +104,11 @@ def test_holder_that_was_frozen_past_its_lease_learns_it(make_locks: MakeLocks, 
         assert holder("acquire_lock", "order")
         before = holder("token", "order")
         holder.freeze()
-        wait_until(lambda: locks.acquire_lock("order"))  # noqa: B023
+        eventually(lambda: locks.acquire_lock("order"))  # noqa: B023
         holder.thaw()
         assert holder("is_held", "order") is False
         assert holder("token", "order") is None
-        wait_until(lambda: holder("lost") == ["order"])  # noqa: B023
+        eventually(lambda: holder("lost") == ["order"])  # noqa: B023
         [warning] = holder("warnings")
         assert "'order'" in warning
         holder("release_lock", "order")
@@ -128,7 +128,7 @@ def test_holder_that_was_frozen_without_a_rival_learns_it_too(start_holder: Star
     time.sleep(LEASE + 0.2)
     holder.thaw()
     assert holder("is_held", "order") is False
-    wait_until(lambda: holder("lost") == ["order"])
+    eventually(lambda: holder("lost") == ["order"])
 
 
 def test_holder_that_was_frozen_for_a_shorter_time_keeps_the_lock(
@@ -163,5 +163,5 @@ def test_clock_of_a_holder_does_not_matter(
             assert wrong("is_held", "wrong")
             time.sleep(0.05)
         wrong.kill()
-    wait_until(lambda: locks.acquire_lock("wrong"))
+    eventually(lambda: locks.acquire_lock("wrong"))
     assert locks.is_held("right")

@@ -9,9 +9,9 @@ from sqlalchemy import create_engine, make_url
 
 from tests.conftest import Sql
 from tests.faults.kit.proxy import Silence, TcpProxy
-from tests.provider.databases import wait_until
 from tests.services.conftest import MakeLocks
 from wfe_postgres.services import PostgresLockProvider
+from wfe_postgres.testing.conformance.support import eventually
 
 SHORT = 1.0
 """A lease that ends in a test."""
@@ -38,7 +38,7 @@ def test_lock_whose_row_is_gone_is_lost_at_the_next_renewal(
     assert all(locks.acquire_lock(it) for it in ("lost", "kept"))
     sql(f"{END} WHERE resource = 'lost'")
     assert others.acquire_lock("lost")
-    wait_until(lambda: lost)
+    eventually(lambda: lost)
     assert not locks.is_held("lost")
     assert locks.is_held("kept")
     locks.release_lock("lost")
@@ -59,7 +59,7 @@ def test_lock_that_was_lost_can_be_acquired_again(make_locks: MakeLocks, sql: Sq
     assert first is not None
     assert second is not None
     assert second > first
-    wait_until(lambda: lost == ["order"])
+    eventually(lambda: lost == ["order"])
     time.sleep(2 * SHORT)
     assert locks.is_held("order")
     assert lost == ["order"]
@@ -75,7 +75,7 @@ def test_callback_that_raises_stops_no_renewal(
     locks = make_locks(lease=SHORT, on_lost=fail)
     assert all(locks.acquire_lock(it) for it in ("lost", "kept"))
     sql("DELETE FROM wfc.lock_leases WHERE resource = 'lost'")
-    wait_until(lambda: [it for it in caplog.records if it.exc_info and "'lost'" in it.getMessage()])
+    eventually(lambda: [it for it in caplog.records if it.exc_info and "'lost'" in it.getMessage()])
     time.sleep(2 * SHORT)
     assert locks.is_held("kept")
 
@@ -117,7 +117,7 @@ def test_holder_that_is_cut_off_knows_it_before_another_one_can_acquire(
         while not others.acquire_lock("order"):
             time.sleep(0.002)
         assert not cut_off.is_held("order")
-        wait_until(lambda: lost == ["order"])
+        eventually(lambda: lost == ["order"])
         proxy.cut()
         proxy.fault = Silence(answers=2**40)
         time.sleep(SHORT)
