@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 from psycopg import capabilities
+from psycopg.pq import TransactionStatus
 
 _GRACE = 0.5
 """Seconds that a cancellation may take before the connection is closed."""
@@ -80,6 +81,13 @@ class BoundedConnection(psycopg.Connection[Any]):
         except StopIteration as done:
             return done.value
         raise psycopg.errors.ConnectionTimeout("connection timeout expired")
+
+    def set_autocommit(self, value: bool) -> None:
+        """See `psycopg.Connection`. On an idle connection there is nothing to wait for."""
+        if self.pgconn.transaction_status == TransactionStatus.IDLE:
+            self._autocommit = value
+        else:
+            super().set_autocommit(value)
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         """See `psycopg.Connection.wait`. DeadlineExceeded: the server did not answer a cancellation either."""

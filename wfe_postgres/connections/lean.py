@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 import psycopg
-from psycopg.pq import TransactionStatus
+from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.rows import tuple_row
 from sqlalchemy import Engine, Executable
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
@@ -100,7 +100,8 @@ class LeanLease:
         query, constants = compiled_for(schema, statement)
         cursor = PlainCursor(self.driver, row_factory=tuple_row)
         cursor.execute(query, {**constants, **parameters} if constants else parameters)
-        return cursor.fetchall() if cursor.description else ()
+        result = cursor.pgresult
+        return cursor.fetchall() if result and result.status == ExecStatus.TUPLES_OK else ()
 
     def __exit__(self, kind: Any = None, error: BaseException | None = None, trace: Any = None) -> None:
         entry, driver = self._connection_record, self.driver
