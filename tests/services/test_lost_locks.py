@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import create_engine, make_url
 
 from tests.conftest import Sql
-from tests.faults.kit.proxy import Silence, TcpProxy
+from tests.faults.kit.proxy import PASS, Delay, Silence, TcpProxy
 from tests.services.conftest import MakeLocks
 from wfe_postgres.services import PostgresLockProvider
 from wfe_postgres.testing.conformance.support import eventually
@@ -94,6 +94,33 @@ def test_callback_that_blocks_stops_no_renewal(make_locks: MakeLocks, sql: Sql) 
     time.sleep(2 * SHORT)
     assert locks.is_held("kept")
     goes_on.set()
+
+
+def test_lock_whose_renewal_is_answered_too_late_stays_lost(make_locks: MakeLocks, sql: Sql, database_url: str) -> None:
+    """Also while a callback keeps the provider from taking note of it."""
+    called, goes_on = threading.Event(), threading.Event()
+
+    def block(_: str) -> None:
+        called.set()
+        goes_on.wait(30)
+
+    with TcpProxy(database_url) as proxy:
+        engine = create_engine(make_url(proxy.url).set(drivername="postgresql+psycopg"))
+        locks = PostgresLockProvider.from_engine(engine, lease=SHORT, on_lost=block)
+        assert all(locks.acquire_lock(it) for it in ("lost", "late"))
+        sql("DELETE FROM wfc.lock_leases WHERE resource = 'lost'")
+        assert called.wait(30)
+        proxy.fault = Delay(0.8 * SHORT)  # after the end of the lease, and before that of the renewed one
+        held, end = [], time.monotonic() + 4 * SHORT
+        while time.monotonic() < end:
+            held.append(locks.is_held("late"))
+            time.sleep(0.01)
+        assert not held[-1]
+        assert held == sorted(held, reverse=True), "it was held again"
+        goes_on.set()
+        proxy.fault = PASS
+        locks.close()
+        engine.dispose()
 
 
 @pytest.mark.parametrize("own_engine", [True, False])
