@@ -71,7 +71,7 @@ def test_what_holders_do_never_overlaps_and_their_fencing_numbers_rise(
 ) -> None:
     """The numbers rise in the order in which the lock is acquired, and not only when it was taken at rest."""
     sql(GUARDED)
-    times = runs(25, 300)
+    times = runs(25, 100)
     arguments = [(database_url, times)] * PROCESSES
     in_processes(enter_and_leave, arguments, method="fork", timeout=runs(100, 1500))
     tokens = [token for (token,) in sql("SELECT token FROM public.guarded ORDER BY number")]
