@@ -107,3 +107,16 @@ def test_wait_is_given_the_event_that_came_during_a_step_of_its_workflow_before_
     store.publish("two")
     store.host().run_until_idle(advance=True)
     assert store.data == {"first": "one", "second": "two"}
+
+
+def test_host_that_died_before_the_look_leaves_a_wait_that_gets_its_event_also_when_a_step_is_due_then() -> None:
+    builder = WorkflowBuilder("order").schedule(1, lambda b: b.then(lambda _: None, name="scheduled"))
+    store = Store(builder.wait_for("approved", key="4711", into="first"))
+    store.publish("one")
+    store.provider.mark_event_processed(store.provider.get_runnable_events(store.clock())[0])
+    store.provider.before_look.append(die)
+    with pytest.raises(KeyboardInterrupt):
+        store.host().run_until_idle()
+    store.clock.advance(2 * LEASE)
+    store.host().run_until_idle(advance=True)
+    assert store.data == {"first": "one"}

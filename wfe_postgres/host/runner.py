@@ -73,7 +73,8 @@ class _WorkflowRun:
         if suspend_failed(self._executor):
             LOG.error("workflow %r is suspended: it has a failed step that was not resumed", instance.id)
             return self._save(None)
-        self._looks_for_events = self._lose()
+        self._lose()
+        self._looks_for_events = True  # a host can have died before it looked, also if a step is ready now
         return self._save(self._next(looks=True))
 
     def _next(self, *, looks: bool = False) -> ExecutionPointer | None:
