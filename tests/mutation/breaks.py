@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from functools import partialmethod
 from typing import Any
 
+import psycopg
 from sqlalchemy import Engine, delete, event, select, text
-from sqlalchemy.exc import DBAPIError
 
 from wfe_postgres import (
     EventSubscription,
@@ -148,7 +148,7 @@ _try = PooledRunner._try
 
 def classify_operational_as_transient(error: BaseException, state: str | None) -> Kind:
     """Classify errors by the class of the exception."""
-    operational = isinstance(error, DBAPIError) and type(error).__name__ == "OperationalError"
+    operational = isinstance(getattr(error, "orig", error), psycopg.OperationalError)
     return Kind.ROLLED_BACK if operational else _kind(error, state)
 
 

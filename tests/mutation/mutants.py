@@ -61,7 +61,7 @@ MUTANTS = _by_name(
         Mutant(
             "M-b",
             "a save does not compare the revision",
-            change_statements(r"AND \w+\.workflows\.revision = %\(expected_revision\)s::BIGINT", lambda: ""),
+            change_statements(r"AND \w+\.workflows\.revision = \(%\(expected_revision\)s\)::BIGINT", lambda: ""),
             ["tests/concurrency/test_lost_updates.py::test_concurrent_saves_by_threads_lose_no_update"],
         ),
         Mutant(
@@ -122,7 +122,7 @@ MUTANTS = _by_name(
             "M-l",
             "a command is deleted without checking its claim",
             change_statements(
-                r"AND \w+\.\w+\.claim = %\(claim\)s::BIGINT AND NOT \w+\.\w+\.rescheduled",
+                r"AND \w+\.\w+\.claim = \(%\(claim\)s\)::BIGINT AND NOT \w+\.\w+\.rescheduled",
                 lambda: "",
             ),
             [
