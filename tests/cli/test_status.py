@@ -116,7 +116,7 @@ def test_held_locks_are_counted_with_the_age_of_the_oldest(
 
 
 def test_store_that_is_older_than_the_services_has_a_status(cli: Command, sql: Sql) -> None:
-    sql("DROP TABLE wfc.lock_leases, wfc.lifecycle_payloads; DROP SEQUENCE wfc.lock_tokens")
+    sql("DROP TABLE wfc.lock_leases, wfc.lifecycle_payloads, wfc.work_queue; DROP SEQUENCE wfc.lock_tokens")
     sql("UPDATE wfc.alembic_version SET version_num = '0008'")
     assert json.loads(succeeded(cli("status", "--json")).output)["locks"] is None
     lines = succeeded(cli("status")).lines

@@ -156,6 +156,7 @@ def test_truncate_all_empties_tables_and_restarts_identities(provider: Provider,
         )
         sql("INSERT INTO wfc.lock_leases VALUES ('order', 1, now(), now())")
         sql("INSERT INTO wfc.lifecycle_payloads (payload) VALUES ('{}')")
+        sql("INSERT INTO wfc.work_queue (queue, id) VALUES ('Workflow', 'w')")
         assert provider.next_definition_sequence("order") == 1
         assert sql("SELECT id FROM wfc.execution_errors") == [(1,)]
         assert sql("SELECT id FROM wfc.scheduled_commands") == [(1,)]

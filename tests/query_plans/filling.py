@@ -49,6 +49,8 @@ INSERT INTO wfc.lock_leases SELECT 'lock ' || i, i, now(), now() + i * interval 
 FROM generate_series(1, 20000) i;
 INSERT INTO wfc.lifecycle_payloads (payload, created_at)
 SELECT repeat('x', 9000), now() - i * interval '1 second' FROM generate_series(1, 2000) i;
+INSERT INTO wfc.work_queue (queue, id)
+SELECT CASE i % 2 WHEN 0 THEN 'Workflow' ELSE 'Event' END, 'id ' || i FROM generate_series(1, 20000) i;
 INSERT INTO wfc.definition_sequences SELECT 'definition ' || i, i FROM generate_series(1, 5000) i;
 ANALYZE
 """
@@ -62,6 +64,7 @@ TABLES = (
     "definition_sequences",
     "lock_leases",
     "lifecycle_payloads",
+    "work_queue",
 )
 
 

@@ -3,9 +3,11 @@
 from tests.query_plans.finds import Case
 from wfe_postgres.services import lifecycle_statements as lifecycle
 from wfe_postgres.services import lock_statements as locks
+from wfe_postgres.services import queue_statements as queue
 
 LOCK = {"lock_leases_pkey"}
 MINE = {"resources": [f"lock {number}" for number in range(15_000, 15_050)], "holders": list(range(15_000, 15_050))}
+WORK = {"queue": "Workflow", "id": "new", "channel": "c"}
 ACQUIRE = {"holder": 7, "lease": 30.0}
 
 SERVICE_CASES = [
@@ -24,4 +26,8 @@ SERVICE_CASES = [
         20,
     ),
     Case("get a payload", lifecycle.PAYLOAD, {"id": 700}, {"lifecycle_payloads_pkey"}, 1),
+    # What the functions read is counted by tests/services/test_queue_growth.py.
+    Case("queue", queue.QUEUE, WORK, set(), 1),
+    Case("queue in a transaction", queue.QUEUE_IN_TRANSACTION, WORK, set(), 1),
+    Case("take from the queue", queue.TAKE, {"queue": "Workflow"}, set(), 1),
 ]

@@ -8,7 +8,7 @@ import pytest
 from tests.faults.conftest import LONGEST, no_thread_remains
 from tests.faults.kit.form import LONG
 from tests.services.kit.holders import Holder
-from wfe_postgres.services import PostgresLockProvider
+from wfe_postgres.services import PostgresLockProvider, PostgresQueueProvider
 
 __all__ = ["no_thread_remains"]
 
@@ -17,6 +17,12 @@ class MakeLocks(Protocol):
     """Makes a provider of locks on the database of the test, or on another one."""
 
     def __call__(self, url: str | None = None, **options: Any) -> PostgresLockProvider: ...
+
+
+class MakeQueue(Protocol):
+    """Makes a provider of the queue on the database of the test, or on another one."""
+
+    def __call__(self, url: str | None = None, **options: Any) -> PostgresQueueProvider: ...
 
 
 class StartHolder(Protocol):
@@ -44,6 +50,20 @@ def make_locks(database_url: str) -> Iterator[MakeLocks]:
     yield make
     for locks in made:
         locks.close()
+
+
+@pytest.fixture
+def make_queue(database_url: str) -> Iterator[MakeQueue]:
+    """See `MakeQueue`."""
+    made: list[PostgresQueueProvider] = []
+
+    def make(url: str | None = None, **options: Any) -> PostgresQueueProvider:
+        made.append(PostgresQueueProvider(url or database_url, **options))
+        return made[-1]
+
+    yield make
+    for queue in made:
+        queue.close()
 
 
 @pytest.fixture

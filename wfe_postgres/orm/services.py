@@ -1,6 +1,8 @@
 """The tables of the services that hosts can share. They are no part of what applications query."""
 
-from sqlalchemy import func
+from typing import Any
+
+from sqlalchemy import FetchedValue, Index, PrimaryKeyConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from wfe_postgres.orm.base import Base, BigInt, Moment
@@ -25,3 +27,18 @@ class LifecyclePayloadRow(Base):
     id: Mapped[BigInt] = mapped_column(primary_key=True)
     payload: Mapped[str]
     created_at: Mapped[Moment] = mapped_column(server_default=func.clock_timestamp())
+
+
+class QueueRow(Base):
+    """An id that is queued. One that several transactions have queued has several rows, and is taken once."""
+
+    __tablename__ = "work_queue"
+    __table_args__: Any = (
+        PrimaryKeyConstraint("queue", "position"),
+        Index("idx_work_queue_id", "id"),
+    )
+
+    queue: Mapped[str]
+    position: Mapped[BigInt] = mapped_column(server_default=FetchedValue())
+    id: Mapped[str]
+    queued_at: Mapped[Moment] = mapped_column(server_default=func.clock_timestamp())

@@ -1,6 +1,5 @@
 """Lifecycle events over PostgreSQL's NOTIFY."""
 
-import hashlib
 import os
 from collections.abc import Callable
 from typing import Any, Self
@@ -15,13 +14,12 @@ from wfe_postgres.orm import SCHEMA
 from wfe_postgres.services import lifecycle_statements as statements
 from wfe_postgres.services.base import PostgresService
 from wfe_postgres.services.lifecycle_json import decode, encode
-from wfe_postgres.services.listening import Listener
+from wfe_postgres.services.listening import Listener, channel_name
 
 _LONGEST = 7_999
 """Bytes that a notification carries."""
 _REFERENCE = "#"
 """Begins a payload that is the number of a row; JSON begins otherwise."""
-_LONGEST_CHANNEL = 63
 
 Callback = Callable[[LifecycleEvent], object]
 
@@ -51,7 +49,7 @@ class PostgresLifecyclePublisher(PostgresService, LifecyclePublisher):
         return publisher
 
     def _begin(self) -> None:
-        self.channel: str = _channel(self.schema)
+        self.channel: str = channel_name(self.schema, "lifecycle")
         """The name of the channel that is notified."""
         self._callbacks: list[Callback] = []
         self._by_process: dict[int, Listener] = {}
@@ -101,8 +99,3 @@ class PostgresLifecyclePublisher(PostgresService, LifecyclePublisher):
                     callback(event)
                 except BaseException:  # a SystemExit would end the thread
                     logger.exception("a lifecycle callback failed on %s of workflow %r", event.type, event.workflow_id)
-
-
-def _channel(schema: str) -> str:
-    name = f"{schema}_lifecycle"
-    return name if len(name) <= _LONGEST_CHANNEL else f"lifecycle_{hashlib.sha256(schema.encode()).hexdigest()[:40]}"

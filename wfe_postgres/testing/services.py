@@ -5,7 +5,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable
 
-from wfe_postgres.codec.validation import key
+from wfe_postgres.codec.validation import key, member
 from wfe_postgres.contract.services import (
     DistributedLockProvider,
     LifecycleEvent,
@@ -30,16 +30,18 @@ class InMemoryQueueProvider(QueueProvider):
         return True
 
     def queue_work(self, id: str, queue: QueueType) -> None:
+        name = key(id, "id")
         with self._changed:
-            self._ids[queue].setdefault(id)
+            self._ids[_type(queue)].setdefault(name)
             self._changed.notify_all()
 
     def dequeue_work(self, queue: QueueType, *, timeout: float | None = None) -> str | None:
+        ids = self._ids[_type(queue)]
         with self._changed:
-            if not self._changed.wait_for(lambda: self._ids[queue], timeout or 0):
+            if not self._changed.wait_for(lambda: ids, timeout or 0):
                 return None
-            id = next(iter(self._ids[queue]))
-            del self._ids[queue][id]
+            id = next(iter(ids))
+            del ids[id]
             return id
 
     def start(self) -> None:
@@ -47,6 +49,10 @@ class InMemoryQueueProvider(QueueProvider):
 
     def stop(self) -> None:
         pass
+
+
+def _type(queue: QueueType) -> QueueType:
+    return QueueType(member(QueueType, queue, "queue"))
 
 
 class InMemoryLockProvider(DistributedLockProvider):

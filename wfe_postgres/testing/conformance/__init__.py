@@ -8,8 +8,8 @@
 `configure` can also be overridden; see `Conformance`. The parts can be inherited separately, for example to repeat some
 of them with another configuration. `SequentialConformance` can also run inside a single transaction.
 
-`HostConformance` is the suite for hosts, `LockConformance` and `LifecycleConformance` are those for lock services and
-lifecycle publishers.
+`HostConformance` is the suite for hosts; `QueueConformance`, `LockConformance` and `LifecycleConformance` are those for
+queues, lock services and lifecycle publishers.
 """
 
 from pkgutil import iter_modules
@@ -33,6 +33,7 @@ from wfe_postgres.testing.conformance.leases import LeaseConformance  # noqa: E4
 from wfe_postgres.testing.conformance.lifecycle import LifecycleConformance  # noqa: E402
 from wfe_postgres.testing.conformance.locks import LockConformance  # noqa: E402
 from wfe_postgres.testing.conformance.properties import PropertyConformance  # noqa: E402
+from wfe_postgres.testing.conformance.queues import QueueConformance  # noqa: E402
 from wfe_postgres.testing.conformance.races import RaceConformance  # noqa: E402
 from wfe_postgres.testing.conformance.refusals import RefusalConformance  # noqa: E402
 from wfe_postgres.testing.conformance.revisions import RevisionConformance  # noqa: E402
@@ -80,6 +81,7 @@ __all__ = [
     "MakeHost",
     "PersistenceConformance",
     "PropertyConformance",
+    "QueueConformance",
     "RaceConformance",
     "RefusalConformance",
     "SequentialConformance",
