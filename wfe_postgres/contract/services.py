@@ -20,7 +20,11 @@ class QueueType(StrEnum):
 
 
 class QueueProvider(Protocol):
-    """Ids of what is due, so that a host need not wait for its next poll. A hint: the store is the truth."""
+    """Ids of what is due, so that a host need not wait for its next poll. A hint: the store is the truth.
+
+    It can also have a method `using(session_or_connection)`, which gives an object whose `queue_work` is part of that
+    transaction.
+    """
 
     @property
     @abstractmethod

@@ -13,6 +13,7 @@ from wfe_postgres.demo.show import DEMO, Show
 from wfe_postgres.demo.worker import Report
 from wfe_postgres.demo.workers import Workers
 from wfe_postgres.host import WorkflowHost
+from wfe_postgres.services import PostgresQueueProvider
 
 TIMEOUT = 10.0
 """Seconds until the demo stops waiting for the orders of a part."""
@@ -45,7 +46,9 @@ class Narration:
         self.faults: list[Fault] = []
         self.crashed: list[str] = []
         self._provider = provider
-        self._host = WorkflowHost(provider, [ORDER])
+        self._host = WorkflowHost(
+            provider, [ORDER], queue=PostgresQueueProvider.from_engine(provider.engine, schema=provider.schema)
+        )
         self._workers = workers
         self._show = show
         self._inject = {KILL: self._kill, PAUSE: self._pause}

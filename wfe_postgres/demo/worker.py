@@ -27,6 +27,7 @@ from wfe_postgres import (
 from wfe_postgres.demo.ledger import Ledger
 from wfe_postgres.demo.orders import ORDER
 from wfe_postgres.host import ExecutionResult, StepContext, WorkflowHost
+from wfe_postgres.services import PostgresQueueProvider
 
 
 @dataclass(frozen=True)
@@ -134,10 +135,11 @@ def main() -> None:
         provider,
         [ORDER],
         transaction=reporter.transaction,
+        queue=PostgresQueueProvider.from_engine(provider.engine, schema=assignment.schema),
         middleware=[reporter.around],
         threads=1,
         lease=assignment.lease,
-        poll_interval=0.05,
+        poll_interval=0.25,  # for leases that end, and for delays; what is started or paid is notified
     )
     send(Report(assignment.name, "ready"))
     with host:

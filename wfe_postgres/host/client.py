@@ -54,7 +54,8 @@ class WorkflowClient:
         instance = definition.instance(data, name=name, reference=reference, create_time=self.clock())
         id = self.provider.create_new_workflow(instance)
         if self._hints is not None:
-            self._hints.publish([LifecycleEvent.of(LifecycleEventType.STARTED, instance, self.clock())])
+            if not self._hints.in_transaction:
+                self._hints.publish([LifecycleEvent.of(LifecycleEventType.STARTED, instance, self.clock())])
             self._hints.workflow_is_due(id)
         return id
 
@@ -136,8 +137,9 @@ class WorkflowClient:
 
     def _changed(self, id: str, is_changed: bool, type: LifecycleEventType) -> bool:
         if is_changed and self._hints is not None:
-            instance = self.provider.get_workflow_instance(id)
-            self._hints.publish([LifecycleEvent.of(type, instance, self.clock())])
+            if not self._hints.in_transaction:
+                instance = self.provider.get_workflow_instance(id)
+                self._hints.publish([LifecycleEvent.of(type, instance, self.clock())])
             if type is LifecycleEventType.RESUMED:
                 self._hints.workflow_is_due(id)
         return is_changed

@@ -25,11 +25,13 @@ Transaction = Callable[[], AbstractContextManager[tuple[PersistenceProvider, Any
 
 @dataclass(frozen=True)
 class Hints:
-    """What is told after a save, so that nobody need wait for the next poll."""
+    """What is told after a save, or in its transaction, so that nobody need wait for the next poll."""
 
     workflow_is_due: Callable[[str], None]
     event_is_due: Callable[[str], None]
-    publish: Callable[[Sequence[LifecycleEvent]], None]
+    publish: Callable[[Sequence[LifecycleEvent]], None] = lambda _: None
+    in_transaction: bool = False
+    """Nothing has happened before its commit, so nothing is published."""
 
 
 @dataclass

@@ -112,12 +112,17 @@ class WorkflowHost(WorkflowClient):
     def using(self, session_or_connection: Any, /) -> WorkflowClient:
         """The same verbs inside the caller's transaction, which it commits: see the provider's `using`.
 
+        A queue that has `using` too, as PostgreSQL's, wakes a worker when the transaction is committed. With another
+        queue, what is started or published here is found by the next poll.
+
         Raises `TypeError` if the provider cannot work in a transaction of the application's.
         """
         using = getattr(self.provider, "using", None)
         if using is None:
             raise TypeError(f"{type(self.provider).__name__} cannot work in a transaction of the application's")
-        return WorkflowClient(using(session_or_connection), self.definitions, self.clock)
+        queue_in = getattr(self._queue, "using", None)
+        hints = None if queue_in is None else _hints_in(queue_in(session_or_connection))
+        return WorkflowClient(using(session_or_connection), self.definitions, self.clock, hints)
 
     def start(self) -> None:
         """Begin to run workflows, in threads. A host that runs already goes on.
@@ -234,3 +239,12 @@ class WorkflowHost(WorkflowClient):
                 LOG.warning("the queue failed, %s %r waits for the next poll: %s", kind.value, id, error)
         if self._threads.are_running:
             self._work.add((kind, id))
+
+
+def _hints_in(queue: Any) -> Hints:
+    """Those of a client in a transaction. What fails there is an error of the transaction."""
+
+    def queue_in(type: QueueType) -> Callable[[str], None]:
+        return lambda it: queue.queue_work(it, type)
+
+    return Hints(queue_in(QueueType.WORKFLOW), queue_in(QueueType.EVENT), in_transaction=True)

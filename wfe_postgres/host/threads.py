@@ -106,6 +106,8 @@ class Threads:
 
     def _listen(self, queue: QueueProvider, type: QueueType, kind: Kind) -> None:
         while not self._env.stopping.is_set():
+            if not self._work.has_room(self.count, _LOOK):
+                continue  # what waits in the queue can be taken by another host
             try:
                 id = queue.dequeue_work(type, timeout=_LOOK)
             except Exception as error:

@@ -23,7 +23,9 @@ class Work:
         self._known: set[Item] = set()
         self._busy: set[Item] = set()
         self._again: set[Item] = set()
-        self._changed = threading.Condition()
+        guard = threading.Lock()
+        self._changed = threading.Condition(guard)
+        self._taken = threading.Condition(guard)
 
     def add(self, item: Item, *, again: bool = True) -> bool:
         """False: it is waiting already, or is being done; then with `again` it is done once more."""
@@ -45,6 +47,7 @@ class Work:
             if not self._waiting:
                 return None
             item = self._waiting.popleft()
+            self._taken.notify_all()
             self._known.discard(item)
             self._busy.add(item)
             return item
@@ -58,6 +61,11 @@ class Work:
                 self._waiting.append(item)
                 self._known.add(item)
                 self._changed.notify()
+
+    def has_room(self, most: int, timeout: float) -> bool:
+        """Whether fewer items wait than so many, at the latest after so many seconds."""
+        with self._changed:
+            return self._taken.wait_for(lambda: len(self._waiting) < most, timeout)
 
     def clear(self) -> None:
         """Forget what waits."""
