@@ -63,7 +63,7 @@ def _race(scenario: Scenario, route: Route, size: int) -> None:
             for implementation, (store, near) in implementations.items()
         }
         race = scenario.race(f"save, {size} pointers", prepared, route=route)
-    limit = 1.08 if far else OF_BASELINE[size]
+    limit = 1.08 if far else OF_BASELINE.get(size)
     scenario.ratio(race.title, "of the baseline", race.ratio(OURS, BASELINE), at_most(limit))
     scenario.ratio(race.title, "of the baseline with SQLAlchemy", race.ratio(OURS, POOLED))
     scenario.ratio(race.title, "of the baseline with known changes", race.ratio(OURS, KNOWN_CHANGES))

@@ -8,26 +8,26 @@ branch_labels = None
 depends_on = None
 
 TABLES = """
-CREATE TABLE {schema}.lock_leases (
+CREATE TABLE IF NOT EXISTS {schema}.lock_leases (
   resource text CONSTRAINT lock_leases_pkey PRIMARY KEY,
   holder bigint NOT NULL,
   acquired_at timestamp with time zone NOT NULL,
   expires_at timestamp with time zone NOT NULL
 );
 CREATE SEQUENCE IF NOT EXISTS {schema}.lock_tokens;
-CREATE TABLE {schema}.lifecycle_payloads (
+CREATE TABLE IF NOT EXISTS {schema}.lifecycle_payloads (
   id bigserial CONSTRAINT lifecycle_payloads_pkey PRIMARY KEY,
   payload text NOT NULL,
   created_at timestamp with time zone NOT NULL DEFAULT clock_timestamp()
 );
-CREATE TABLE {schema}.work_queue (
+CREATE TABLE IF NOT EXISTS {schema}.work_queue (
   queue text NOT NULL,
   position bigserial,
   id text NOT NULL,
   queued_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
   CONSTRAINT work_queue_pkey PRIMARY KEY (queue, position)
 ) WITH (vacuum_truncate = false);
-CREATE INDEX idx_work_queue_id ON {schema}.work_queue (id)
+CREATE INDEX IF NOT EXISTS idx_work_queue_id ON {schema}.work_queue (id)
 """
 
 # The planner's statistics of a queue are wrong most of the time: a table that was empty a second ago has 100,000 rows

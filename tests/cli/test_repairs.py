@@ -8,6 +8,7 @@ from tests.cli.running import SECRET, Command, error_line, succeeded
 from tests.conftest import Sql
 from tests.migrations.stores import MANY_EVENTS, differences, layout_of
 from tests.migrations.test_store_check import DIFFERENCES
+from wfe_postgres.orm import Base
 from wfe_postgres.schema import HEAD
 
 UP_TO_DATE = f"The store in schema wfc is up to date, at revision {HEAD}."
@@ -117,10 +118,7 @@ def test_upgrade_of_store_with_a_missing_table_fails(command: Command, database_
 
 
 def test_upgrade_of_store_without_tables_creates_it(command: Command, database_url: str, sql: Sql) -> None:
-    sql(
-        "DROP TABLE wfc.workflows, wfc.execution_pointers, wfc.events, wfc.event_subscriptions, wfc.execution_errors,"
-        " wfc.scheduled_commands, wfc.definition_sequences"
-    )
+    sql(f"DROP TABLE {', '.join(f'wfc.{table.name}' for table in Base.metadata.sorted_tables)}")
     assert error_line(command("check", "--url", database_url), 2).startswith("there is no store in schema wfc: run")
     assert succeeded(command("upgrade", "--url", database_url)).lines == [UP_TO_DATE]
     assert succeeded(command("check", "--url", database_url))

@@ -18,7 +18,7 @@ do_reserve  Complete  2.5 s  2 retries
 │   ├── do_two  Failed  2.5 s
 │   │     ValueError: (no such shelf )+no such sh … \(2 errors\)
 │   └── do_three  Sleeping
-│         slept until 2026-01-31 13:00:00 UTC, \d+ d \d+ h ago
+│         slept until 2026-01-31 13:00:00 UTC, \d+ d( \d+ h)? ago
 ├── do_open  WaitingForEvent
 │     waits for event paid / key-open: open
 ├── do_held  WaitingForEvent

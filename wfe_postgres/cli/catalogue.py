@@ -11,6 +11,7 @@ from wfe_postgres import PostgresPersistenceProvider, WorkflowStatus
 from wfe_postgres.codec.validation import milliseconds
 from wfe_postgres.connections import PooledRunner, pool_source
 from wfe_postgres.orm import Base, WorkflowRow
+from wfe_postgres.orm.services import SERVICE_TABLES
 from wfe_postgres.statements import maintenance
 from wfe_postgres.statements.expressions import bigint_parameter, moment_parameter, table_of
 from wfe_postgres.statements.maintenance import Purge
@@ -95,9 +96,13 @@ class Catalogue:
         return self._runner.read(statement, params)
 
     def table_sizes(self) -> list[TableSize]:
-        """The sizes of all tables of the store, in the order of the metadata in `wfe_postgres.orm`."""
+        """The sizes of the store's tables, in the order of the metadata in `wfe_postgres.orm`.
+
+        Those of the services are left out while they are empty: most stores use none of them.
+        """
         found = {row[0]: TableSize(*row) for row in self._runner.read(TABLES, {"schema": self._schema})}
-        return [found[name] for table in Base.metadata.sorted_tables if (name := table.name) in found]
+        names = [table.name for table in Base.metadata.sorted_tables if table.name in found]
+        return [it for it in map(found.__getitem__, names) if it.rows or it.dead_rows or it.table not in SERVICE_TABLES]
 
     def count(self, removable: Removable, older_than: datetime) -> int:
         """The number of rows that a purge would remove."""

@@ -119,7 +119,8 @@ class LeanLease:
             if driver.closed:  # as SQLAlchemy does: the pool's other connections may be lost, too
                 self._pool._invalidate(self, error, _checkin=False)
             entry.invalidate(error)
-        self.release()
+        entry.checkin(_fairy_was_created=False)
+        self._is_out = False
 
     def release(self) -> None:
         """Give the connection back to the pool as it is."""

@@ -42,3 +42,7 @@ class QueueRow(Base):
     position: Mapped[BigInt] = mapped_column(server_default=FetchedValue())
     id: Mapped[str]
     queued_at: Mapped[Moment] = mapped_column(server_default=func.clock_timestamp())
+
+
+SERVICE_TABLES: frozenset[str] = frozenset(it.__tablename__ for it in (LockRow, LifecyclePayloadRow, QueueRow))
+"""Their names."""
