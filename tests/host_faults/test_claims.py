@@ -16,7 +16,7 @@ from tests.provider.databases import statements_of
 from wfe_postgres import PostgresPersistenceProvider
 from wfe_postgres.host import StepContext, WorkflowBuilder, WorkflowDefinition
 
-WORKFLOWS = runs(40, 400)
+WORKFLOWS = runs(100, 400)
 
 # Every update of a workflow takes 30 ms, so that renewals and saves are in progress at the same time.
 SLOW_UPDATES = """
