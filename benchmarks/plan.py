@@ -32,6 +32,8 @@ class Plan:
     """The number of steps of the durable workflow."""
     waiting: int = 1000
     """The number of workflows that wait for events; a poll is also timed with a hundred times as many."""
+    writers: tuple[int, ...] = (1, 16, 64)
+    """Numbers of connections that commit at the same time, with and without NOTIFY."""
     threads: int = 8
     processes: int = 4
     slice: float = 1.0
@@ -52,6 +54,7 @@ QUICK = Plan(
     slow_behind_delay=10,
     crowd=20_000,
     waiting=50,
+    writers=(1, 16),
     purged=10_000,
     slice=0.3,
     slices=2,

@@ -16,7 +16,7 @@ MEMORY_SETTINGS = {
     "shared_buffers": "512MB",
     "max_wal_size": "8GB",
     "checkpoint_timeout": "30min",
-    "max_connections": "60",
+    "max_connections": "120",
 }
 
 

@@ -11,6 +11,8 @@ from benchmarks.engines import Engine
 from benchmarks.harness import Call
 from benchmarks.peers.dbos_peer import dbos_engine, dbos_workflow
 from benchmarks.peers.langgraph_peer import langgraph_workflow
+from benchmarks.peers.queue_peers import pgqueuer_queue, procrastinate_queue
+from benchmarks.queues import Queue
 
 Peer = Callable[[str, int], AbstractContextManager[Call]]
 """Takes a database URL and a number of steps; yields a call that runs one workflow with that many durable steps."""
@@ -29,3 +31,9 @@ def installed_peers() -> dict[str, Peer]:
 def installed_engines() -> dict[str, Engine]:
     """The installed peers that run workflows themselves."""
     return {"DBOS": dbos_engine} if "DBOS" in installed_peers() else {}
+
+
+def installed_queues() -> dict[str, Callable[[str], AbstractContextManager[Queue]]]:
+    """The installed libraries with a queue; each takes a database URL."""
+    queues = {"procrastinate": procrastinate_queue, "pgqueuer": pgqueuer_queue}
+    return {name: queue for name, queue in queues.items() if find_spec(name)}

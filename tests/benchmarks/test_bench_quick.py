@@ -49,6 +49,7 @@ TINY = replace(
     listed=5,
     errors=5,
     steps=3,
+    writers=(1, 2),
     threads=2,
     processes=2,
     slice=0.05,
