@@ -115,10 +115,27 @@ def test_held_locks_are_counted_with_the_age_of_the_oldest(
     assert re.search(r"held locks +2 +(65 min|1 h)", held)
 
 
+def test_what_is_queued_is_counted_with_the_age_of_the_oldest(cli: Command, sql: Sql) -> None:
+    """An empty queue has no line."""
+    assert json.loads(succeeded(cli("status", "--json")).output)["queues"] == []
+    assert "queued" not in succeeded(cli("status")).output
+    for queue, hours in (("Workflow", 3), ("Workflow", 1), ("Event", 2)):
+        sql(
+            "INSERT INTO wfc.work_queue (queue, id, queued_at) VALUES (%s, 'a', now() - %s * interval '1 hour')",
+            [queue, hours],
+        )
+    found = json.loads(succeeded(cli("status", "--json")).output)["queues"]
+    assert [(it["queue"], it["ids"]) for it in found] == [("Event", 1), ("Workflow", 2)]
+    lines = [line for line in succeeded(cli("status")).lines if "queued: " in line]
+    assert re.search(r"queued: Event +1 +2 h", lines[0])
+    assert re.search(r"queued: Workflow +2 +3 h", lines[1])
+
+
 def test_store_that_is_older_than_the_services_has_a_status(cli: Command, sql: Sql) -> None:
     sql("DROP TABLE wfc.lock_leases, wfc.lifecycle_payloads, wfc.work_queue; DROP SEQUENCE wfc.lock_tokens")
     sql("UPDATE wfc.alembic_version SET version_num = '0008'")
-    assert json.loads(succeeded(cli("status", "--json")).output)["locks"] is None
+    found = json.loads(succeeded(cli("status", "--json")).output)
+    assert (found["locks"], found["queues"]) == (None, None)
     lines = succeeded(cli("status")).lines
     assert "revision 0008" in lines[0]
     assert not [line for line in lines if "held locks" in line]

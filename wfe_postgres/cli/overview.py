@@ -16,10 +16,10 @@ from rich.text import Text
 from wfe_postgres import PostgresPersistenceProvider, StoreStatistics
 from wfe_postgres.cli.activity import Activity, activity_of
 from wfe_postgres.cli.catalogue import Catalogue, TableSize
-from wfe_postgres.cli.held_locks import Locks, locks_of
 from wfe_postgres.cli.options import Json, Schema, Url
 from wfe_postgres.cli.provider import RETRY_BUDGET, provider_on, reported_errors
 from wfe_postgres.cli.screen import NARROW, STYLES, make_console, make_table, print_json, show
+from wfe_postgres.cli.services import Depth, Locks, locks_of, queues_of
 from wfe_postgres.cli.text import EPOCH, at, plain, span
 from wfe_postgres.orm import SCHEMA
 
@@ -39,6 +39,7 @@ class Overview:
     statistics: StoreStatistics
     hosts: Activity
     locks: Locks | None
+    queues: list[Depth] | None
     tables: list[TableSize]
 
 
@@ -53,9 +54,9 @@ def status(
 
     Shows workflows by status, due workflows and commands, unprocessed events and their age, held and expired tokens,
     and the tables with their dead rows. Also shows how many workflows have a step that a host is running, with the time
-    until the first of their leases ends, the locks that hosts hold, and the definitions whose workflows have been due
-    for over a minute: perhaps no host knows them. The command counts rows, which is slow on a store with millions of
-    them. With --watch --json it prints one line of JSON per refresh.
+    until the first of their leases ends, the locks that hosts hold, what is queued, and the definitions whose workflows
+    have been due for over a minute: perhaps no host knows them. The command counts rows, which is slow on a store with
+    millions of them. With --watch --json it prints one line of JSON per refresh.
 
     \b
     Example:
@@ -82,7 +83,8 @@ def status(
 def overview(provider: PostgresPersistenceProvider, catalogue: Catalogue, schema: str) -> Overview:
     """Read the statistics and table sizes."""
     statistics, hosts = provider.get_statistics(), activity_of(catalogue)
-    return Overview(datetime.now(UTC), schema, statistics, hosts, locks_of(catalogue), catalogue.table_sizes())
+    services = locks_of(catalogue), queues_of(catalogue)
+    return Overview(datetime.now(UTC), schema, statistics, hosts, *services, catalogue.table_sizes())
 
 
 def display(take: Callable[[], Overview], every: float, watch: bool) -> None:
@@ -174,6 +176,8 @@ def backlog(overview: Overview, console: Console) -> Table:
     table.add_row("running steps", number_of(overview.hosts.claimed), f"lease {span(end - now)}" if end else "")
     if overview.locks:
         table.add_row("held locks", number_of(overview.locks.held), age(overview.locks.oldest, now))
+    for depth in overview.queues or ():
+        table.add_row(f"queued: {plain(depth.queue)}", number_of(depth.ids), age(depth.oldest, now))
     return table
 
 
