@@ -15,10 +15,13 @@ from tests.host_faults.conftest import Settled
 from tests.host_faults.kit.effects import Effects, eventually, note, wait_at
 from tests.host_faults.kit.local import host_of
 from tests.provider.databases import statements_of
+from tests.services.conftest import only_told
 from wfe_postgres import PostgresPersistenceProvider, WorkflowStatus
 from wfe_postgres.contract.services import LifecycleEvent, QueueType
 from wfe_postgres.host import StepContext, WorkflowBuilder, WorkflowHost
 from wfe_postgres.services import PostgresQueueProvider
+
+__all__ = ["only_told"]
 
 FAR = 600.0
 """A poll interval that no test waits for."""
@@ -77,6 +80,7 @@ def transaction(provider: PostgresPersistenceProvider, url: str, way: str) -> It
             yield session, session.commit
 
 
+@pytest.mark.usefixtures("only_told")
 def test_started_workflow_and_published_event_reach_a_host_at_rest(
     provider: PostgresPersistenceProvider,
     queue: PostgresQueueProvider,
@@ -92,6 +96,7 @@ def test_started_workflow_and_published_event_reach_a_host_at_rest(
         settled([id], timeout=20)
 
 
+@pytest.mark.usefixtures("only_told")
 @pytest.mark.parametrize("way", WAYS)
 def test_what_a_transaction_starts_publishes_and_resumes_reaches_a_host_at_its_commit(
     provider: PostgresPersistenceProvider,

@@ -8,7 +8,7 @@ import pytest
 from tests.faults.conftest import LONGEST, no_thread_remains
 from tests.faults.kit.form import LONG
 from tests.services.kit.holders import Holder
-from wfe_postgres.services import PostgresLockProvider, PostgresQueueProvider
+from wfe_postgres.services import PostgresLockProvider, PostgresQueueProvider, queue_waits
 
 __all__ = ["no_thread_remains"]
 
@@ -64,6 +64,13 @@ def make_queue(database_url: str) -> Iterator[MakeQueue]:
     yield make
     for queue in made:
         queue.close()
+
+
+@pytest.fixture
+def only_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for work does not look into the queue by itself."""
+    monkeypatch.setattr(queue_waits, "_FIRST_PAUSE", 600.0)
+    monkeypatch.setattr(queue_waits, "SAFETY_INTERVAL", 600.0)
 
 
 @pytest.fixture

@@ -79,6 +79,7 @@ def test_id_whose_taking_was_not_committed_is_taken_again(make_queue: MakeQueue,
     wait_until(lambda: queue.dequeue_work(WORKFLOW) == "w1")
 
 
+@pytest.mark.usefixtures("only_told")
 def test_what_was_queued_while_the_connection_was_cut_is_found_without_the_poll(
     make_queue: MakeQueue, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -97,6 +98,7 @@ def test_what_was_queued_while_the_connection_was_cut_is_found_without_the_poll(
             caplog.clear()
 
 
+@pytest.mark.usefixtures("only_told")
 def test_terminated_connection_is_replaced_and_the_queue_looked_at(make_queue: MakeQueue, sql: Sql) -> None:
     queue, waiter = make_queue(), make_queue(poll_interval=600.0)
     found = waiting(waiter, 60)
@@ -183,6 +185,7 @@ def test_child_process_waits_by_itself_and_its_parent_goes_on(database_url: str,
     assert found == ["of the child", "of the parent"]
 
 
+@pytest.mark.usefixtures("only_told")
 def test_provider_that_is_stopped_lets_those_that_wait_return(make_queue: MakeQueue) -> None:
     queue, other = make_queue(poll_interval=600.0), make_queue()
     found = waiting(queue, 60)
