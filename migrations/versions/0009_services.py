@@ -33,7 +33,7 @@ CREATE INDEX IF NOT EXISTS idx_work_queue_id ON {schema}.work_queue (id)
 # The planner's statistics of a queue are wrong most of the time: a table that was empty a second ago has 100,000 rows
 # now, and a plan that reads and sorts all of them stays in use until the next ANALYZE. In these functions it has no
 # choice but one index for each look: what is compared with `queue || ''` is not looked for by the primary key.
-FUNCTIONS = """
+QUEUE_WORK = """
 CREATE OR REPLACE FUNCTION {schema}.queue_work(queue_name text, work_id text, channel text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $function$
@@ -52,7 +52,9 @@ BEGIN
     PERFORM pg_notify(channel, queue_name);
   END IF;
 END
-$function$;
+$function$
+"""
+TAKE_WORK = """
 CREATE OR REPLACE FUNCTION {schema}.take_work(queue_name text) RETURNS text
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $function$
@@ -82,9 +84,8 @@ $function$
 def upgrade() -> None:
     """No column owns the sequence: fencing numbers must not begin anew when the table is emptied."""
     schema = op.get_context().version_table_schema
-    for statement in TABLES.format(schema=schema).split(";"):
-        op.execute(statement)
-    op.execute(FUNCTIONS.format(schema=schema))
+    for statement in (*TABLES.split(";"), QUEUE_WORK, TAKE_WORK):
+        op.execute(statement.format(schema=schema))
 
 
 def downgrade() -> None:
