@@ -6,11 +6,15 @@ import time
 from collections import defaultdict
 from contextlib import ExitStack
 
+from sqlalchemy.orm import Session
+
 from benchmarks.peers import installed_queues
 from benchmarks.queues import Queue, our_queue
 from benchmarks.scenario import OURS, Scenario, at_most
 from benchmarks.writers import commits_per_second, require
 from wfe_postgres import PostgresPersistenceProvider
+from wfe_postgres.host import StepContext, WorkflowBuilder, WorkflowHost
+from wfe_postgres.services import PostgresQueueProvider
 
 TIMEOUT = 60.0
 QUEUED, TAKEN, WOKEN = "queue an id", "take an id, one worker", "from the call that queues to the waiting worker"
@@ -38,6 +42,7 @@ def run(scenario: Scenario) -> None:
     for (work, name), values in sorted(found.items()):
         target = at_most(10 if (work, name) == (WOKEN, OURS) else None)
         scenario.value(work, name, statistics.median(values), "ms" if work == WOKEN else "/s", target)
+    wake_host(scenario)
     for writers in scenario.plan.writers:
         write(scenario, writers)
 
@@ -73,6 +78,40 @@ def wait_for(queue: Queue, one: threading.Event, arrived: list[float], number: i
     queue.put(f"late {number}")
     require(one.wait(TIMEOUT), "the worker was not woken")
     return arrived[-1] - begun
+
+
+def wake_host(scenario: Scenario) -> None:
+    """The time from the commit of a transaction that starts a workflow to its step, in a host at rest."""
+    scenario.progress.race("host")
+    url = scenario.database("notify", lambda it, _: create_store(it))
+    begun: list[float] = []
+    one = threading.Event()
+
+    def step(_: StepContext) -> None:
+        begun.append(time.perf_counter())
+        one.set()
+
+    definition = WorkflowBuilder("woken").start_with(step).build()
+    with (
+        PostgresPersistenceProvider(url) as provider,
+        PostgresPersistenceProvider(url) as provider_of_client,
+        PostgresQueueProvider(url) as queue,
+        PostgresQueueProvider(url) as queue_of_client,
+        WorkflowHost(provider, [definition], queue=queue, poll_interval=600),
+    ):
+        client = WorkflowHost(provider_of_client, [definition], queue=queue_of_client)
+        waits = []
+        time.sleep(1)
+        for _ in range(max(1, scenario.plan.waiting // 10)):
+            one.clear()
+            time.sleep(0.03)
+            with Session(provider_of_client.engine) as session:
+                client.using(session).start_workflow("woken")
+                session.commit()
+            committed = time.perf_counter()
+            require(one.wait(TIMEOUT), "the host was not woken")
+            waits.append(max(0.0, begun[-1] - committed))
+    scenario.value("from the commit to the step", "a host at rest", 1000 * statistics.median(waits), "ms", at_most(20))
 
 
 def write(scenario: Scenario, writers: int) -> None:
