@@ -60,7 +60,7 @@ class WorkflowClient:
         return id
 
     def publish_event(self, name: str, key: str, data: Any = None, *, event_id: str = "") -> str:
-        """Store an event for every workflow that waits for it, or will wait for it; returns its id.
+        """Store an event and return its id. It goes to each workflow that waits for it, now or later.
 
         An `event_id` that is stored already is no error and no second event: for a webhook that is delivered twice.
         """
