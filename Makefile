@@ -57,6 +57,12 @@ $(VENV)/.uwsgi: $(VENV)/.made
 $(VENV)/.bench: $(VENV)/.made
 	$(call install,$(VENV),bench)
 
+# The script that draws the pictures of the documentation. Without npm, the theme loads it from a CDN in the browser.
+MERMAID := 11.12.3
+$(VENV)/mermaid.min.js: $(VENV)/.made
+	@cd $(VENV) && npm pack --silent mermaid@$(MERMAID) >/dev/null && \
+	  tar -xzOf mermaid-$(MERMAID).tgz package/dist/mermaid.min.js > $(@F).part && rm mermaid-$(MERMAID).tgz && mv $(@F).part $(@F)
+
 # The demo runs in the complete environment if there is one.
 demo: $(or $(wildcard $(VENV)/.made),$(VENV)/.demo) ## orders on a private PostgreSQL; one worker is killed, one is paused
 	@$(BIN)/wfe-postgres demo
@@ -89,6 +95,7 @@ check: $(VENV)/.made ## lint, format, types, import rules, documentation
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -f .mkdocs.yml
 
 docs: $(VENV)/.made ## the documentation at http://127.0.0.1:8000, built anew when a page changes
+	-@$(MAKE) --silent $(VENV)/mermaid.min.js
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --strict -f .mkdocs.yml
 
 format: $(VENV)/.made ## put the code into its form
