@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session
 
 from wfe_postgres.connections.joined import BIND_ARGUMENTS
@@ -25,9 +26,15 @@ def step_transactions(
             if not is_checked:
                 _require_read_committed(session)
                 is_checked = True
+            session.commit = _refuse_commit  # type: ignore[method-assign]
             yield using(session), session
 
     return transaction
+
+
+def _refuse_commit() -> None:
+    # What the step has written would be stored without its result, and once more when the step is repeated.
+    raise InvalidRequestError("the transaction of a step is committed by its host, with the result of the step")
 
 
 def _require_read_committed(session: Session) -> None:
