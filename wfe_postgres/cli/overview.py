@@ -69,15 +69,20 @@ def status(
       130  --watch was interrupted by Ctrl-C
     """
     with reported_errors(url), provider_on(url, schema) as provider:
-        catalogue = Catalogue(provider, schema, RETRY_BUDGET)
+        show_status(provider, watch, every, as_json)
 
-        def take() -> Overview:
-            return overview(provider, catalogue, schema)
 
-        if as_json:
-            repeat(lambda: print_json(take(), indent=None if watch else 2), every, watch)
-        else:
-            display(take, every, watch)
+def show_status(provider: PostgresPersistenceProvider, watch: bool, every: float, as_json: bool) -> None:
+    """Print the statistics once or, with `watch`, every so many seconds."""
+    catalogue = Catalogue(provider, provider.schema, RETRY_BUDGET)
+
+    def take() -> Overview:
+        return overview(provider, catalogue, provider.schema)
+
+    if as_json:
+        repeat(lambda: print_json(take(), indent=None if watch else 2), every, watch)
+    else:
+        display(take, every, watch)
 
 
 def overview(provider: PostgresPersistenceProvider, catalogue: Catalogue, schema: str) -> Overview:

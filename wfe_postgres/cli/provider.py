@@ -4,11 +4,14 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import NoReturn
 
 import typer
 from rich.text import Text
+from sqlalchemy import Engine
 
 from wfe_postgres import (
     CorruptRowError,
@@ -43,20 +46,59 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+@dataclass(frozen=True)
+class Program:
+    """Whose commands these are: `wfe-postgres`, or an application that has some of them among its own."""
+
+    name: str = "wfe-postgres"
+    upgrade: str | None = None
+    """The command that creates or repairs the store of an application."""
+
+
+_OWN = Program()
+_PROGRAM: ContextVar[Program] = ContextVar("_PROGRAM", default=_OWN)
+
+
+@contextmanager
+def commands_of(program: Program, engine: Engine, schema: str) -> Iterator[PostgresPersistenceProvider]:
+    """A provider on an application's engine, for what one of its commands does in the block.
+
+    Expected exceptions become a one-line message and `SystemExit`.
+    """
+    token = _PROGRAM.set(program)
+    try:
+        with reported_errors(str(engine.url)), _naming_the_upgrade(schema):
+            yield PostgresPersistenceProvider.from_engine(engine, schema=schema, retry_budget=RETRY_BUDGET)
+    except typer.Exit as end:
+        sys.exit(end.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(ExitCode.INTERRUPTED)
+    finally:
+        _PROGRAM.reset(token)
+
+
 @contextmanager
 def provider_on(url: str | None, schema: str) -> Iterator[PostgresPersistenceProvider]:
     """A provider for the given options. Raises `ValueError` if an option is missing or invalid."""
     if not url:
         raise ValueError("no database: pass --url postgresql://user:password@host:port/name or set WFE_DATABASE_URL")
-    with PostgresPersistenceProvider(url, schema=schema, retry_budget=RETRY_BUDGET) as provider:
-        try:
-            yield provider
-        except StoreNotReadyError as error:
-            raise StoreNotReadyError(str(error).replace("wfe-postgres upgrade", upgrade_command(schema))) from error
+    make = PostgresPersistenceProvider
+    with make(url, schema=schema, retry_budget=RETRY_BUDGET) as provider, _naming_the_upgrade(schema):
+        yield provider
+
+
+@contextmanager
+def _naming_the_upgrade(schema: str) -> Iterator[None]:
+    try:
+        yield
+    except StoreNotReadyError as error:
+        raise StoreNotReadyError(str(error).replace("wfe-postgres upgrade", upgrade_command(schema))) from error
 
 
 def upgrade_command(schema: str) -> str:
     """The command that creates or repairs the store in this schema."""
+    if (command := _PROGRAM.get().upgrade) is not None:
+        return command
     return "wfe-postgres upgrade" if schema == SCHEMA else f"wfe-postgres upgrade --schema {schema}"
 
 
@@ -110,7 +152,7 @@ class _ErrorLogHandler(logging.Handler):
 
 def complain(message: str) -> None:
     """Print an error message in one line, on a terminal folded between words."""
-    line = f"wfe-postgres: {in_one_line(message)}"
+    line = f"{_PROGRAM.get().name}: {in_one_line(message)}"
     if sys.stderr is not None and sys.stderr.isatty():
         show(make_console(stderr=True), Text(line))
     else:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from wfe_postgres import PostgresPersistenceProvider
 from wfe_postgres import schema as store
 from wfe_postgres.cli.options import Schema, Url, or_common
 from wfe_postgres.cli.provider import ExitCode, provider_on, reported_errors
@@ -73,16 +74,23 @@ def upgrade(
     with reported_errors(url), provider_on(url, schema) as provider:
         if end_sessions_of:
             confirm_end_of_sessions(provider.engine, end_sessions_of, yes=yes)
-        report_unfinished_upgrade(provider.engine, schema)
-        store.ensure(provider.engine, schema)
-        left = repair(provider.engine, schema)
-        print_differences(left, schema)
-        state = "is up to date" if not left else "differs from what it should be"
-        print_sentence(f"The store in schema {schema} {state}, at revision {store.HEAD}.")
+        is_complete = upgrade_store(provider)
         if end_sessions_of:
             typer.echo(f"{counted(end_sessions(provider.engine, end_sessions_of), 'session')} ended.")
-        if left:
+        if not is_complete:
             raise typer.Exit(ExitCode.NO)
+
+
+def upgrade_store(provider: PostgresPersistenceProvider) -> bool:
+    """Create, upgrade or repair the store, and print what is left to do. False: differences are left."""
+    engine, schema = provider.engine, provider.schema
+    report_unfinished_upgrade(engine, schema)
+    store.ensure(engine, schema)
+    left = repair(engine, schema)
+    print_differences(left, schema)
+    state = "is up to date" if not left else "differs from what it should be"
+    print_sentence(f"The store in schema {schema} {state}, at revision {store.HEAD}.")
+    return not left
 
 
 def check(url: Url = None, schema: Schema = SCHEMA) -> None:
@@ -102,7 +110,13 @@ def check(url: Url = None, schema: Schema = SCHEMA) -> None:
       3  the database is unreachable, or refused the call
     """
     with reported_errors(url), provider_on(url, schema) as provider:
-        differences = read_in_transaction(provider.engine, lambda it: store.compare(it, schema))
+        check_store(provider)
+
+
+def check_store(provider: PostgresPersistenceProvider) -> None:
+    """Print the differences between the store and its schema."""
+    schema = provider.schema
+    differences = read_in_transaction(provider.engine, lambda it: store.compare(it, schema))
     print_differences(differences, schema)
     if differences:
         raise typer.Exit(ExitCode.NO)

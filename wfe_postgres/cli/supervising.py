@@ -4,7 +4,6 @@ import logging
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,14 +21,16 @@ _LONGEST_PAUSE = 60.0
 class Child:
     """A process that runs a host. At the end of the channel, when this process has ended, it stops."""
 
-    def __init__(self, arguments: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str]) -> None:
         self._channel, theirs = socket.socketpair()
         self._channel.setblocking(False)
         with theirs:
-            command = [sys.executable, "-m", "wfe_postgres", "work", *arguments, "--supervisor", str(theirs.fileno())]
             # In a group of its own: Ctrl-C in a terminal is passed on by this process alone.
             self.process: subprocess.Popen[bytes] = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], process_group=0
+                [*command, "--supervisor", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                process_group=0,
             )
         self._ready: float | None = None
 
@@ -72,10 +73,10 @@ class Place:
 
 
 class Supervisor:
-    """Keeps so many processes running until a signal."""
+    """Keeps so many processes running until a signal: of the command, with `--supervisor` and a file descriptor."""
 
-    def __init__(self, arguments: Sequence[str], count: int) -> None:
-        self._arguments = arguments
+    def __init__(self, command: Sequence[str], count: int) -> None:
+        self._command = command
         self._places = [Place() for _ in range(count)]
         self._signals: list[int] = []
 
@@ -90,7 +91,7 @@ class Supervisor:
             for number in (signal.SIGTERM, signal.SIGINT)
         }
         try:
-            first = self._places[0].child = Child(self._arguments)
+            first = self._places[0].child = Child(self._command)
             while first.is_running() and not (first.is_ready or self._signals):
                 time.sleep(_LOOK)
             if not (first.is_ready or first.is_running() or self._signals):
@@ -120,7 +121,7 @@ class Supervisor:
             place.start = time.monotonic() + place.pause
             LOG.error("process %d %s; it is replaced in %g s", child.process.pid, child.end, place.pause)
         if place.child is None and time.monotonic() >= place.start:
-            place.child = Child(self._arguments)
+            place.child = Child(self._command)
 
     def _stop(self) -> int:
         """Stop the processes, and wait for them; a second signal ends them at once."""

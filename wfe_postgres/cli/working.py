@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Annotated
 
@@ -78,14 +79,26 @@ def work(
     """
     if context.parent is not None and (context.parent.params.get("url") or context.parent.params.get("schema")):
         raise typer.BadParameter("not for `work`: the database is that of the host", param_hint="--url, --schema")
-    if processes is not None:
-        options = {"--threads": threads, "--stop-timeout": stop_timeout}
-        given = [it for name, value in options.items() if value is not None for it in (name, str(value))]
+    work_for(lambda: load_host(target), processes, threads, stop_timeout, supervisor)
+
+
+def work_for(
+    find_host: Callable[[], WorkflowHost],
+    processes: int | None = None,
+    threads: int | None = None,
+    stop_timeout: float | None = None,
+    supervisor: int | None = None,
+) -> None:
+    """Run the host in this process or, for `processes`, run this process's own command so many times.
+
+    `supervisor`: the file descriptor that the command is given in `--supervisor` then. Raises `typer.Exit`.
+    """
+    if processes is not None and supervisor is None:
         configure_logging()
-        raise typer.Exit(Supervisor([target, *given], processes).run())
+        raise typer.Exit(Supervisor([sys.executable, *sys.orig_argv[1:]], processes).run())
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # the first process of a container has none
     with exit_codes(None):
-        host = load_host(target)
+        host = find_host()
         if threads is not None:
             host.threads = threads
     configure_logging()
