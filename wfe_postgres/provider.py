@@ -1,19 +1,14 @@
 """The persistence provider: the repositories in one object, on an engine or inside a caller's transaction."""
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
-from types import TracebackType
 from typing import Any, Self
 
 from sqlalchemy import URL, Engine
 from sqlalchemy.orm import Session
 
-from wfe_postgres import schema as store
 from wfe_postgres.codec.json_values import MAX_PAYLOAD_BYTES
-from wfe_postgres.codec.validation import schema_name
-from wfe_postgres.connections import PooledRunner, SessionOrConnection, StatementRunner, pool_source
+from wfe_postgres.connections import SessionOrConnection, StatementRunner
 from wfe_postgres.connections.engines import make_engine
 from wfe_postgres.connections.runners import join_caller
 from wfe_postgres.connections.step_transactions import step_transactions
@@ -28,6 +23,7 @@ from wfe_postgres.repositories import (
 from wfe_postgres.repositories.errors import PostgresErrors
 from wfe_postgres.repositories.maintenance import PostgresMaintenance
 from wfe_postgres.repositories.queries import PostgresQueries
+from wfe_postgres.schema.on_engine import OnEngine
 
 
 class PostgresRepositories(
@@ -45,17 +41,10 @@ class PostgresRepositories(
     The transaction is owned by the caller, so there is no method here that ends it.
     """
 
-    def __init__(
-        self,
-        runner: StatementRunner,
-        *,
-        schema: str,
-        command_lease: float,
-        max_payload_bytes: int,
-        ensure_store: Callable[[], None],
-    ) -> None:
-        super().__init__(runner, schema=schema, command_lease=command_lease, max_payload_bytes=max_payload_bytes)
+    def __init__(self, runner: StatementRunner, ensure_store: Callable[[], None], **options: Any) -> None:
+        super().__init__(runner, **options)
         self._ensure_store = ensure_store
+        self._options = options
 
     @contextmanager
     def transaction(self) -> Iterator["PostgresRepositories"]:
@@ -69,27 +58,14 @@ class PostgresRepositories(
             yield self._inside(joined)
 
     def ensure_store_exists(self) -> None:
-        """Create the store or upgrade it; any number of times, from any number of processes at once.
-
-        Works on connections of its own, also inside a caller's transaction. A store that is up to date is only read,
-        for which USAGE and SELECT are enough.
-
-        Raises `StoreNotReadyError` when the store is newer than this library, incomplete, not what a WFE host made, or
-        when this role may not change it.
-        """
+        """See `PostgresPersistenceProvider`."""
         self._ensure_store()
 
     def _inside(self, runner: StatementRunner) -> "PostgresRepositories":
-        return PostgresRepositories(
-            runner,
-            schema=self._schema,
-            command_lease=self._command_lease,
-            max_payload_bytes=self._max_payload_bytes,
-            ensure_store=self._ensure_store,
-        )
+        return PostgresRepositories(runner, self._ensure_store, **self._options)
 
 
-class PostgresPersistenceProvider(PostgresRepositories, TransactionalProvider):
+class PostgresPersistenceProvider(OnEngine, PostgresRepositories, TransactionalProvider):
     """WFE's persistence on PostgreSQL. Thread-safe; a provider that was made before a fork works in the child process.
 
     - `url`: `postgresql://user:password@host:port/database`, or a SQLAlchemy `URL`. The host can be a list
@@ -116,15 +92,9 @@ class PostgresPersistenceProvider(PostgresRepositories, TransactionalProvider):
         max_payload_bytes: int = MAX_PAYLOAD_BYTES,
         **engine_options: Any,
     ) -> None:
-        engine = make_engine(url, call_timeout, engine_options)
-        runner = PooledRunner(
-            pool_source(engine),
-            schema_name(schema),
-            retry_budget=retry_budget,
-            timeout=math.inf if call_timeout is None else call_timeout,
-        )
-        self._set_up(runner, engine, command_lease, max_payload_bytes)
+        self._open(make_engine(url, call_timeout, engine_options), schema, retry_budget, call_timeout)
         self._owns_engine = True
+        self._set_up(command_lease=command_lease, max_payload_bytes=max_payload_bytes)
 
     @classmethod
     def from_engine(
@@ -143,24 +113,12 @@ class PostgresPersistenceProvider(PostgresRepositories, TransactionalProvider):
         ValueError: the engine is not `postgresql+psycopg`.
         """
         provider = cls.__new__(cls)
-        runner = PooledRunner(pool_source(engine), schema_name(schema), retry_budget=retry_budget)
-        provider._set_up(runner, engine, command_lease, max_payload_bytes)
-        provider._owns_engine = False
+        provider._open(engine, schema, retry_budget)
+        provider._set_up(command_lease=command_lease, max_payload_bytes=max_payload_bytes)
         return provider
 
-    def _set_up(self, runner: PooledRunner, engine: Engine, command_lease: float, max_payload_bytes: int) -> None:
-        super().__init__(
-            runner,
-            schema=runner.schema,
-            command_lease=command_lease,
-            max_payload_bytes=max_payload_bytes,
-            ensure_store=partial(_ensure_store, runner, engine),
-        )
-        self._pooled = runner
-        self.schema: str = runner.schema
-        """The schema of the tables."""
-        self.engine: Engine = engine
-        """The engine that the provider works on, the application's or its own: the place for event listeners."""
+    def _set_up(self, **options: Any) -> None:
+        super().__init__(self._pooled, self.ensure_store_exists, schema=self.schema, **options)
 
     def using(self, session_or_connection: SessionOrConnection, /) -> PostgresRepositories:
         """The same repositories inside the caller's transaction: they see what that wrote, and never end it.
@@ -184,25 +142,3 @@ class PostgresPersistenceProvider(PostgresRepositories, TransactionalProvider):
         ValueError, at the first step: its transactions are not READ COMMITTED.
         """
         return step_transactions(sessions, self.using)
-
-    def close(self) -> None:
-        """Release the pool, if it is the provider's own. Any number of times; a later call is a `PersistenceError`."""
-        self._pooled.close()
-        if self._owns_engine:
-            self.engine.dispose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.engine.url!r}, schema={self._schema!r})"
-
-
-def _ensure_store(runner: PooledRunner, engine: Engine) -> None:
-    runner.require_open()
-    store.ensure(engine, runner.schema, read_timeout=runner.timeout)

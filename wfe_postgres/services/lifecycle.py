@@ -44,7 +44,7 @@ class PostgresLifecyclePublisher(PostgresService, LifecyclePublisher):
     def from_engine(cls, engine: Engine, *, schema: str = SCHEMA) -> Self:
         """A publisher on the application's own engine. ValueError: it is not `postgresql+psycopg`."""
         publisher = cls.__new__(cls)
-        publisher._set_up(engine, schema, 0.0)
+        publisher._open(engine, schema, 0.0)
         publisher._begin()
         return publisher
 
@@ -53,7 +53,7 @@ class PostgresLifecyclePublisher(PostgresService, LifecyclePublisher):
         """The name of the channel that is notified."""
         self._callbacks: list[Callback] = []
         self._by_process: dict[int, Listener] = {}
-        self._once = PooledRunner(pool_source(self.engine), self.schema, timeout=self._runner.timeout)
+        self._once = PooledRunner(pool_source(self.engine), self.schema, timeout=self._pooled.timeout)
 
     @property
     def _listener(self) -> Listener:
@@ -87,7 +87,7 @@ class PostgresLifecyclePublisher(PostgresService, LifecyclePublisher):
     def _told(self, payload: str) -> None:
         try:
             if payload.startswith(_REFERENCE):
-                [(payload,)] = self._runner.read(statements.PAYLOAD, {"id": int(payload.removeprefix(_REFERENCE))})
+                [(payload,)] = self._pooled.read(statements.PAYLOAD, {"id": int(payload.removeprefix(_REFERENCE))})
             event = decode(payload)
         except PersistenceError as error:
             logger.error("a lifecycle event was not received: %s", error)

@@ -62,7 +62,7 @@ class PostgresLockProvider(PostgresService, DistributedLockProvider):
     ) -> Self:
         """A provider on the application's own engine. ValueError: it is not `postgresql+psycopg`."""
         provider = cls.__new__(cls)
-        provider._set_up(engine, schema, retry_budget)
+        provider._open(engine, schema, retry_budget)
         provider._set_lease(lease, on_lost)
         return provider
 
@@ -73,7 +73,7 @@ class PostgresLockProvider(PostgresService, DistributedLockProvider):
         self._on_lost = on_lost
         self._by_process: dict[int, HeldLocks] = {}
         self._renewals = PooledRunner(
-            pool_source(self.engine), self.schema, timeout=min(self._runner.timeout, lease * _RENEWAL_SHARE)
+            pool_source(self.engine), self.schema, timeout=min(self._pooled.timeout, lease * _RENEWAL_SHARE)
         )
 
     @property
@@ -94,7 +94,7 @@ class PostgresLockProvider(PostgresService, DistributedLockProvider):
             began = now()
             return execute(statements.ACQUIRE, parameters)
 
-        rows = self._runner.write(attempt, resource)
+        rows = self._pooled.write(attempt, resource)
         if rows:
             self._locks.add(Held(resource, holder, rows[0][0], began + self.lease))
         return bool(rows)
@@ -103,7 +103,7 @@ class PostgresLockProvider(PostgresService, DistributedLockProvider):
         lock = self._locks.pop(resource)
         if lock is not None:
             parameters = {"resource": resource, "holder": lock.holder}
-            self._runner.write(lambda execute, _: execute(statements.RELEASE, parameters), resource)
+            self._pooled.write(lambda execute, _: execute(statements.RELEASE, parameters), resource)
 
     def is_held(self, resource: str) -> bool:
         return self._locks.get(resource) is not None
@@ -115,14 +115,14 @@ class PostgresLockProvider(PostgresService, DistributedLockProvider):
 
     def start(self) -> None:
         """Delete what processes left behind that died a long time ago; any number of times."""
-        self._runner.write(lambda execute, _: execute(statements.CLEAN, {}))
+        self._pooled.write(lambda execute, _: execute(statements.CLEAN, {}))
 
     def stop(self) -> None:
         """Release all locks that are held; any number of times. One that cannot be released ends with its lease."""
         locks = self._locks.pop_all()
         try:
             if locks:
-                self._runner.write(lambda execute, _: execute(statements.RELEASE_ALL, _all(locks)))
+                self._pooled.write(lambda execute, _: execute(statements.RELEASE_ALL, _all(locks)))
         except PersistenceError as error:
             logger.warning("%d locks were not released, and are free when their leases end: %s", len(locks), error)
 

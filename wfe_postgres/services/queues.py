@@ -51,7 +51,7 @@ class PostgresQueueProvider(PostgresService, QueueProvider):
     ) -> Self:
         """A provider on the application's own engine. ValueError: it is not `postgresql+psycopg`."""
         provider = cls.__new__(cls)
-        provider._set_up(engine, schema, retry_budget)
+        provider._open(engine, schema, retry_budget)
         provider._set_waiting(notify, poll_interval)
         return provider
 
@@ -69,7 +69,7 @@ class PostgresQueueProvider(PostgresService, QueueProvider):
         return True
 
     def queue_work(self, id: str, queue: QueueType) -> None:
-        self._queue(self._runner, statements.QUEUE, id, queue)
+        self._queue(self._pooled, statements.QUEUE, id, queue)
         self._of_process()[0].queued_here(queue)
 
     def using(self, session_or_connection: SessionOrConnection, /) -> "JoinedQueue":
@@ -104,7 +104,7 @@ class PostgresQueueProvider(PostgresService, QueueProvider):
         return None
 
     def _take(self, parameters: dict[str, str]) -> str | None:
-        [(id,)] = self._runner.write(lambda execute, _: execute(statements.TAKE, parameters))
+        [(id,)] = self._pooled.write(lambda execute, _: execute(statements.TAKE, parameters))
         return None if id is None else str(id)
 
     def start(self) -> None:
