@@ -60,15 +60,11 @@ _PROGRAM: ContextVar[Program] = ContextVar("_PROGRAM", default=_OWN)
 
 
 @contextmanager
-def commands_of(program: Program, engine: Engine, schema: str) -> Iterator[PostgresPersistenceProvider]:
-    """A provider on an application's engine, for what one of its commands does in the block.
-
-    Expected exceptions become a one-line message and `SystemExit`.
-    """
+def command_of(program: Program) -> Iterator[None]:
+    """What is done in the block is a command of an application's own: it ends with `SystemExit`, not `typer.Exit`."""
     token = _PROGRAM.set(program)
     try:
-        with reported_errors(str(engine.url)), _naming_the_upgrade(schema):
-            yield PostgresPersistenceProvider.from_engine(engine, schema=schema, retry_budget=RETRY_BUDGET)
+        yield
     except typer.Exit as end:
         sys.exit(end.exit_code)
     except KeyboardInterrupt:
@@ -78,21 +74,33 @@ def commands_of(program: Program, engine: Engine, schema: str) -> Iterator[Postg
 
 
 @contextmanager
+def provider_of(engine: Engine, schema: str) -> Iterator[PostgresPersistenceProvider]:
+    """A provider for a command, on an application's engine. Errors are reported."""
+    with reported_errors(str(engine.url)), _upgrade_named(schema):
+        yield PostgresPersistenceProvider.from_engine(engine, schema=schema, retry_budget=RETRY_BUDGET)
+
+
+@contextmanager
 def provider_on(url: str | None, schema: str) -> Iterator[PostgresPersistenceProvider]:
     """A provider for the given options. Raises `ValueError` if an option is missing or invalid."""
     if not url:
         raise ValueError("no database: pass --url postgresql://user:password@host:port/name or set WFE_DATABASE_URL")
     make = PostgresPersistenceProvider
-    with make(url, schema=schema, retry_budget=RETRY_BUDGET) as provider, _naming_the_upgrade(schema):
+    with make(url, schema=schema, retry_budget=RETRY_BUDGET) as provider, _upgrade_named(schema):
         yield provider
 
 
 @contextmanager
-def _naming_the_upgrade(schema: str) -> Iterator[None]:
+def _upgrade_named(schema: str) -> Iterator[None]:
     try:
         yield
     except StoreNotReadyError as error:
-        raise StoreNotReadyError(str(error).replace("wfe-postgres upgrade", upgrade_command(schema))) from error
+        raise StoreNotReadyError(naming_the_upgrade(str(error), schema)) from error
+
+
+def naming_the_upgrade(message: str, schema: str) -> str:
+    """The library's message, with the command that is to be typed here."""
+    return message.replace("wfe-postgres upgrade", upgrade_command(schema))
 
 
 def upgrade_command(schema: str) -> str:

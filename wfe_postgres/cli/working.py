@@ -15,7 +15,7 @@ import typer
 
 from wfe_postgres import PersistenceProvider, PostgresPersistenceProvider, StoreNotReadyError
 from wfe_postgres.cli.application import load_host
-from wfe_postgres.cli.provider import exit_codes
+from wfe_postgres.cli.provider import exit_codes, naming_the_upgrade
 from wfe_postgres.cli.supervising import Supervisor
 from wfe_postgres.cli.text import counted, plain
 from wfe_postgres.host import WorkflowHost
@@ -134,7 +134,7 @@ def require_store(provider: PersistenceProvider) -> None:
         lambda: read_in_transaction(engine, lambda it: current_revision(it, schema))
     )
     if found != HEAD:
-        raise StoreNotReadyError(describe_revision(found, schema))
+        raise StoreNotReadyError(naming_the_upgrade(describe_revision(found, schema), schema))
 
 
 def run(host: WorkflowHost, stop_timeout: float | None, channel: socket.socket | None) -> None:

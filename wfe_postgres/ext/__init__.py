@@ -1,0 +1,1 @@
+"""Extensions of web frameworks; each needs the framework's own packages."""
