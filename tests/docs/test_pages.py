@@ -4,14 +4,13 @@ import os
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import typer
 from psycopg.conninfo import conninfo_to_dict
 
-import wfe_postgres
-import wfe_postgres.host
 from tests.conftest import Sql
 from tests.docs.filled import fill
 from tests.docs.pages import PAGES, ROOT, SNIPPET, blocks, pages_with, program, session
@@ -135,15 +134,11 @@ def test_commands_and_options_named_in_page_exist(page: str) -> None:
         assert set(re.findall(r" (--[a-z-]+)", rest)) <= options, rest
 
 
-def test_reference_lists_every_public_name() -> None:
-    """The reference page lists exactly the names in `wfe_postgres.__all__`."""
-    described = re.findall(r"^::: wfe_postgres\.(\w+)$", PAGES["reference.md"], re.MULTILINE)
-    assert sorted(described) == sorted(wfe_postgres.__all__)
-
-
-def test_reference_lists_every_public_name_of_the_host() -> None:
-    described = re.findall(r"^::: wfe_postgres\.host\.(\w+)$", PAGES["reference.md"], re.MULTILINE)
-    assert sorted(described) == sorted(wfe_postgres.host.__all__)
+@pytest.mark.parametrize("name", ["wfe_postgres", "wfe_postgres.host", "wfe_postgres.services", "wfe_postgres.testing"])
+def test_reference_lists_every_public_name(name: str) -> None:
+    """The reference page lists exactly the names in `__all__` of the module, each of them once."""
+    described = re.findall(rf"^::: {re.escape(name)}\.(\w+)$", PAGES["reference.md"], re.MULTILINE)
+    assert sorted(described) == sorted(import_module(name).__all__)
 
 
 @pytest.fixture(scope="module")
