@@ -17,14 +17,14 @@ from tests.docs.pages import PAGES, ROOT, SNIPPET, blocks, pages_with, program, 
 from wfe_postgres.cli import app
 from wfe_postgres.embedded import find_binaries
 
-TESTED_SEPARATELY = {"tutorial.md", "how-to/write-a-host.md", "how-to/worker.md", "operations.md"}
+TESTED_SEPARATELY = {"tutorial.md", "how-to/write-a-host.md", "how-to/worker.md", "how-to/flask.md", "operations.md"}
 """Pages with separate tests, which also check the output of their programs."""
 
-APPLICATIONS = {"how-to/django.md", "how-to/flask.md", "how-to/one-transaction.md", "how-to/orm.md"}
+APPLICATIONS = {"how-to/django.md", "how-to/one-transaction.md", "how-to/orm.md"}
 """Pages whose programs create an application's tables and rows, and so run on an empty database only."""
 
-NOT_RUN = ("docker ", "make ", "pip ", "python examples/", "wfe-postgres work ")
-"""Prefixes of commands that are not run here. The examples, and the page on workers, have separate tests."""
+NOT_RUN = ("docker ", "make ", "pip ", "python examples/", "wfe-postgres work ", "flask ", "curl ", "export ")
+"""Prefixes of commands that are not run here. The examples, and the pages on workers and Flask, have separate tests."""
 
 DATABASE_EXISTS = "SELECT FROM pg_database WHERE datname = %s"
 

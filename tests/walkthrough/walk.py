@@ -19,6 +19,9 @@ ENDLESS = (
 LONG = ("make test", "make bench", "make check")
 """Prefixes of commands that take minutes."""
 
+ELSEWHERE = ("how-to/flask.md",)
+"""Pages whose commands tests/docs runs, in an environment with the packages that they need."""
+
 PRELUDE = """
 endless() {  # must still be running after 10 seconds, and end after SIGINT
   timeout --signal=INT --kill-after=20 10 "$@" || [ $? = 124 ]
@@ -49,7 +52,7 @@ def walk(url: str, *, long: bool) -> Iterator[Section]:
     for page in ("tutorial.md", "how-to/write-a-host.md"):
         yield Section(f"docs/{page}", python(program(blocks_in(PAGES[page], "python"))))
     for page, text in PAGES.items():
-        if typed := session(blocks_in(text, "console"))[0]:
+        if page not in ELSEWHERE and (typed := session(blocks_in(text, "console"))[0]):
             module = write("shop.py", text) if page == "how-to/worker.md" else ""
             yield Section(f"docs/{page}", module + script(typed, long=long), {"WFE_DATABASE_URL": url})
     for path in sorted(ROOT.glob("examples/*/README.md")):

@@ -85,27 +85,40 @@ def test_bind_without_a_database_for_the_store_is_refused(
                 use()
 
 
+def application(uri: str = "sqlite://") -> tuple[Flask, SQLAlchemy]:
+    """Without a `WFE`."""
+    app, db = Flask("shop"), SQLAlchemy()
+    app.config |= {"SQLALCHEMY_DATABASE_URI": uri}
+    db.init_app(app)
+    return app, db
+
+
 def test_application_without_a_database_object_is_refused() -> None:
     with pytest.raises(TypeError, match=r"WFE\(app, db\)"):
         WFE(Flask("shop"))
 
 
+def test_database_object_that_is_not_initialized_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="forget to call 'init_app'"):
+        WFE(Flask("shop"), SQLAlchemy())
+
+
 def test_second_extension_of_an_application_is_refused() -> None:
-    app, db = Flask("shop"), SQLAlchemy()
+    app, db = application()
     WFE(app, db)
     with pytest.raises(RuntimeError, match="has a WFE already"):
         WFE(app, db)
 
 
 def test_use_outside_an_application_context_is_refused() -> None:
-    wfe = WFE(Flask("shop"), SQLAlchemy())
+    wfe = WFE(*application())
     with pytest.raises(RuntimeError, match="Working outside of application context"):
         wfe.using_session()
 
 
 def test_use_in_another_application_is_refused() -> None:
-    wfe, app = WFE(Flask("shop"), SQLAlchemy()), Flask("other")
-    WFE(app, SQLAlchemy())
+    wfe, (app, db) = WFE(*application()), application()
+    WFE(app, db)
     for other in (app, Flask("none")):
         with other.app_context(), pytest.raises(RuntimeError, match=r"init_app\(app, db\)"):
             wfe.using_session()

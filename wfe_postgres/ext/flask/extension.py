@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from wfe_postgres.codec.validation import schema_name
+from wfe_postgres.connections.pools import reset_pool_after_fork
 from wfe_postgres.contract.services import DistributedLockProvider, LifecyclePublisher, QueueProvider
 from wfe_postgres.ext.flask.binds import follow_bind
 from wfe_postgres.ext.flask.commands import commands
@@ -73,13 +74,18 @@ class WFE:
     def init_app(self, app: Flask, db: SQLAlchemy | None = None) -> None:
         """Configure an application, and give it the commands `flask wfe`. Nothing is connected yet.
 
-        `db`: by default the one that `WFE` was given. Raises `RuntimeError` if the application has a `WFE` already.
+        `db`: by default the one that `WFE` was given. Raises `RuntimeError` if the application has a `WFE` already, and
+        if `db.init_app(app)` was not called before.
         """
         db = db if db is not None else self._db
         if db is None:
             raise TypeError("WFE needs the application's SQLAlchemy object: WFE(app, db) or init_app(app, db)")
         if "wfe" in app.extensions:
             raise RuntimeError("this application has a WFE already: use that one")
+        with app.app_context():
+            engine: Engine | None = db.engines.get(self.bind_key)
+        if engine is not None:
+            reset_pool_after_fork(engine)  # notes whose pool it is, also for what db.session does before a fork
         app.extensions["wfe"] = Workflows(self, app, db)
         app.cli.add_command(commands)
         if self.bind_key is not None:
