@@ -141,6 +141,15 @@ def test_reference_lists_every_public_name(name: str) -> None:
     assert sorted(described) == sorted(import_module(name).__all__)
 
 
+def test_glossary_is_sorted_and_uses_names_of_the_library() -> None:
+    rows = re.findall(r"^\| (\w.+?) \| (.+) \|$", PAGES["glossary.md"], re.MULTILINE)[1:]
+    assert [term for term, _ in rows] == sorted(term for term, _ in rows)
+    sources = "".join(path.read_text() for path in ROOT.joinpath("wfe_postgres").rglob("*.py"))
+    names = {name for _, meaning in rows for name in re.findall(r"`(?:\w+\.)?(\w+)[`(]", meaning)}
+    assert len(names) > 20
+    assert {name for name in names if not re.search(rf"\b{name}\b", sources)} == set()
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """The directory of the built site, and the result of the build."""
