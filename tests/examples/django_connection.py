@@ -13,7 +13,7 @@ def set_up(url: str) -> None:
     """Make this process one of the shop's."""
     import django
 
-    os.environ |= {"WFE_DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "examples.django_shop.settings"}
+    os.environ |= {"WFE_DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "examples.shop.django_front.settings"}
     django.setup()
 
 
@@ -49,7 +49,7 @@ def joined() -> PostgresRepositories:
     """The repositories on Django's connection."""
     from django.db import connection
 
-    from examples.django_shop.workflow import wfe
+    from examples.shop.django_front.workflow import wfe
 
     connection.ensure_connection()
     return wfe.using(connection.connection)
@@ -59,7 +59,7 @@ def borrow() -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """Django's state before and after every kind of use of its connection, and what on_commit has seen."""
     from django.db import transaction
 
-    from examples.django_shop.workflow import wfe
+    from examples.shop.django_front.workflow import wfe
 
     hooks: list[str] = []
     with transaction.atomic(), transaction.atomic():
@@ -83,7 +83,7 @@ def savepoints() -> list[str]:
     """Three workflows in savepoints that are rolled back, one beside them; who is left."""
     from django.db import connection, transaction
 
-    from examples.django_shop.workflow import wfe
+    from examples.shop.django_front.workflow import wfe
 
     def create(name: str) -> None:
         joined().create_new_workflow(WorkflowInstance("order", 1, name=name))

@@ -110,7 +110,7 @@ class Shop:
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             found = connection.execute("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace")
             there = {name for (name,) in found}
-            tables = {f"{it}s": f"{it}s" if f"{it}s" in there else f"django_shop_{it}" for it in TABLES}
+            tables = {f"{it}s": f"{it}s" if f"{it}s" in there else f"django_front_{it}" for it in TABLES}
             return connection.execute(statement.format(**tables).encode()).fetchall()
 
     def counts(self) -> dict[str, int]:
@@ -125,7 +125,7 @@ TABLES = ("order", "payment", "product")
 
 
 @contextmanager
-def running(module: str, server: str, log: Path) -> Iterator[Shop]:
+def running(front: str, server: str, log: Path) -> Iterator[Shop]:
     """The shop, started as its README says, on a new database; when it ends, nothing but steps may have failed."""
     with _database(server) as url:
         environment = os.environ | {
@@ -135,7 +135,7 @@ def running(module: str, server: str, log: Path) -> Iterator[Shop]:
         }
         with log.open("w") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", module], cwd=ROOT, env=environment, stdout=output, stderr=output
+                [sys.executable, "-m", "examples.shop", front], cwd=ROOT, env=environment, stdout=output, stderr=output
             )
         more_hosts: list[subprocess.Popen[bytes]] = []
         try:
@@ -145,7 +145,7 @@ def running(module: str, server: str, log: Path) -> Iterator[Shop]:
                 each.terminate()
                 code = each.wait(TIMEOUT)
     tracebacks = log.read_text().count("Traceback (most recent call last)")
-    of_steps = re.findall(r"^examples\.\w+\.workflow\.OutOfStockError: ", log.read_text(), re.MULTILINE)
+    of_steps = re.findall(r"^examples\.shop\.workflow\.OutOfStockError: ", log.read_text(), re.MULTILINE)
     assert (code, tracebacks) == (0, len(of_steps)), log.read_text()
 
 

@@ -15,7 +15,7 @@ from tests.examples.shops import ROOT, Shop, ShopTests, running
 @pytest.fixture(scope="module")
 def shop(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """See `Shop`."""
-    with running("examples.django_shop", server, tmp_path_factory.mktemp("django") / "log") as shop:
+    with running("django", server, tmp_path_factory.mktemp("django") / "log") as shop:
         yield shop
 
 
@@ -35,6 +35,6 @@ def test_djangos_connection_is_as_it_was(database_url: str, in_processes: InProc
 def test_django_has_nothing_to_migrate(shop: Shop) -> None:
     """The shop's migration makes what its models say; Django looks at nothing else."""
     command = [sys.executable, "-m", "django", "makemigrations", "--check", "--dry-run"]
-    django = {"WFE_DATABASE_URL": shop.database_url, "DJANGO_SETTINGS_MODULE": "examples.django_shop.settings"}
+    django = {"WFE_DATABASE_URL": shop.database_url, "DJANGO_SETTINGS_MODULE": "examples.shop.django_front.settings"}
     check = subprocess.run(command, cwd=ROOT, env=os.environ | django, capture_output=True, text=True, check=False)
     assert (check.returncode, check.stdout, check.stderr) == (0, "No changes detected\n", "")

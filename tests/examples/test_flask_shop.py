@@ -14,7 +14,7 @@ from wfe_postgres.schema import HEAD
 @pytest.fixture(scope="module")
 def shop(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """See `Shop`."""
-    with running("examples.flask_shop", server, tmp_path_factory.mktemp("flask") / "log") as shop:
+    with running("flask", server, tmp_path_factory.mktemp("flask") / "log") as shop:
         yield shop
 
 
@@ -23,7 +23,7 @@ class TestFlaskShop(ShopTests):
 
 
 def flask(shop: Shop, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "flask", "--app", "examples.flask_shop.app", *arguments]
+    command = [sys.executable, "-m", "flask", "--app", "examples.shop.flask_front.app", *arguments]
     environment = os.environ | {"WFE_DATABASE_URL": shop.database_url}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 

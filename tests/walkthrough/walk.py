@@ -12,7 +12,7 @@ ENDLESS = (
     ".venv/bin/python -m examples.",
     ".venv/bin/gunicorn",
     ".venv/bin/python -m django work",
-    ".venv/bin/wfe-postgres work",
+    ".venv/bin/flask wfe work",
 )
 """Prefixes of commands that run until Ctrl-C."""
 

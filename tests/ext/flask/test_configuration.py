@@ -85,6 +85,12 @@ def test_bind_without_a_database_for_the_store_is_refused(
                 use()
 
 
+def test_queue_wakes_workers_of_what_db_session_commits(make_app: Run, database_url: str, sql: Sql) -> None:
+    make_app(Shop(options={"queue": True}), database_url).test_client().post("/orders/1")
+    make_app(Shop(options={"queue": False}), database_url).test_client().post("/orders/2")
+    assert sql("SELECT reference FROM wfc.work_queue JOIN wfc.workflows USING (id)") == [("1",)]
+
+
 def application(uri: str = "sqlite://") -> tuple[Flask, SQLAlchemy]:
     """Without a `WFE`."""
     app, db = Flask("shop"), SQLAlchemy()

@@ -133,6 +133,8 @@ def test_each_step_has_an_application_context_of_its_own(
     def note(_: BaseException | None) -> None:
         if g.pop("in_step", False):
             torn_down.append(shop.orders() if transaction else [])
+            if transaction:
+                shop.db.session.commit()
 
     def step(context: StepContext) -> None:
         assert current_app == app
@@ -148,7 +150,10 @@ def test_each_step_has_an_application_context_of_its_own(
     assert torn_down == [[], [("4711", "shipped")] if transaction else []]
 
 
-def test_middleware_of_the_application_is_inside_the_context(make_app: Callable[..., Flask], database_url: str) -> None:
+@pytest.mark.parametrize("transaction", [True, False])
+def test_middleware_of_the_application_is_inside_the_context(
+    make_app: Callable[..., Flask], database_url: str, transaction: bool
+) -> None:
     seen: list[str] = []
 
     def note(
@@ -158,9 +163,9 @@ def test_middleware_of_the_application_is_inside_the_context(make_app: Callable[
         return call_next(context)
 
     shop = Shop(options={"middleware": [note]})
-    app = make_app(shop, database_url)
-    app.test_client().post("/orders/4711")
-    with app.app_context():
+    shop.wfe.register(WorkflowBuilder("one").start_with(lambda _: None, name="one", transaction=transaction).build())
+    with make_app(shop, database_url).app_context():
+        shop.wfe.host.start_workflow("one")
         shop.wfe.host.run_until_idle()
     assert seen == ["shop"]
 

@@ -203,6 +203,6 @@ def _transactions(provider: PostgresPersistenceProvider, app: Flask, db: SQLAlch
             try:
                 yield repositories, session
             finally:
-                registry.clear()  # or the end of the context would close it before the commit
+                registry.clear()  # what the end of the context runs has a session of its own
 
     return transaction

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from examples.django_shop import views
+from examples.shop.django_front import views
 
 urlpatterns = [
     path("", views.orders, name="orders"),

@@ -13,9 +13,10 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 
-from examples.django_shop.models import Order, Payment, Product
-from examples.django_shop.overview import newest_orders
-from examples.django_shop.workflow import ORDER, PAYMENT, host
+from examples.shop.django_front.models import Order, Payment, Product
+from examples.shop.django_front.overview import newest_orders
+from examples.shop.django_front.workflow import ORDER, host
+from examples.shop.workflow import PAYMENT
 
 INVALID_ORDER = "Please choose a product and a quantity of at least 1."
 
@@ -28,9 +29,7 @@ def orders(request: HttpRequest) -> HttpResponse:
 
 def page(request: HttpRequest, refusal: str = "", status: int = 200) -> HttpResponse:
     """Render the page, optionally with an error message."""
-    lines, products = newest_orders(), Product.objects.order_by("title")
-    moves = any(line.moves for line in lines)
-    shown = {"lines": lines, "moves": moves, "products": products, "refusal": refusal}
+    shown = {"lines": newest_orders(), "products": Product.objects.order_by("title"), "refusal": refusal}
     return render(request, "orders.html", shown, status=status)
 
 

@@ -2,7 +2,7 @@
 
 from django.core.management.base import BaseCommand
 
-from examples.django_shop.workflow import host
+from examples.shop.django_front.workflow import host
 
 
 class Command(BaseCommand):

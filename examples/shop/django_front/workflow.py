@@ -1,8 +1,4 @@
-"""The order workflow and its host: reserve the stock, await the payment, ship.
-
-Each step writes to the shop's tables in the transaction that saves the step. Therefore the stock is reduced exactly
-once, even if a host dies during a step.
-"""
+"""The steps that write the shop's tables, and the host that runs them inside `transaction.atomic()`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,19 +8,13 @@ from django.db import close_old_connections, connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from examples.django_shop.models import Order, Product
-from wfe_postgres import Event, PersistenceProvider, PostgresPersistenceProvider
-from wfe_postgres.host import Retry, StepContext, WorkflowBuilder, WorkflowHost
+from examples.shop.django_front.models import Order, Product
+from examples.shop.workflow import OutOfStockError, order
+from wfe_postgres import PersistenceProvider, PostgresPersistenceProvider
+from wfe_postgres.host import StepContext, WorkflowHost
 
 wfe = PostgresPersistenceProvider(settings.STORE_URL)
 """Uses its own connection pool; connections are opened on demand."""
-
-PAYMENT = "payment"
-"""The name of the payment event; its key is the id of the order's workflow."""
-
-
-class OutOfStockError(Exception):
-    """Not enough in stock. The step is retried twice, then the workflow is suspended."""
 
 
 def reserve_stock(context: StepContext) -> None:
@@ -35,23 +25,12 @@ def reserve_stock(context: StepContext) -> None:
         raise OutOfStockError(f"fewer than {quantity} of {sku} in stock")
 
 
-def take_payment(context: StepContext, event: Event) -> None:
-    """Notes which payment it was."""
-    context.data["payment"] = event.event_data["payment"]
-
-
 def ship(context: StepContext) -> None:
     """Marks the order as shipped; the last step."""
     Order.objects.filter(workflow_id=context.workflow.id).update(shipped_at=timezone.now())
 
 
-ORDER = (
-    WorkflowBuilder("order", on_error=Retry(interval=0.2, max_retries=2))
-    .start_with(reserve_stock)
-    .wait_for(PAYMENT, key=lambda context: context.workflow.id, into=take_payment)
-    .then(ship)
-    .build()
-)
+ORDER = order(reserve_stock, ship)
 
 
 @contextmanager

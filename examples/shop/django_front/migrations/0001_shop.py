@@ -10,7 +10,7 @@ PRODUCTS = [("lamp", "Desk lamp", 100), ("mug", "Mug", 1000), ("vase", "Vase", 3
 
 def add_products(apps: Any, _: object) -> None:
     """Insert three products."""
-    product = apps.get_model("django_shop", "Product")
+    product = apps.get_model("django_front", "Product")
     product.objects.bulk_create(product(sku=sku, title=title, stock=stock) for sku, title, stock in PRODUCTS)
 
 
@@ -33,7 +33,7 @@ class Migration(migrations.Migration):
             fields=[
                 ("number", models.AutoField(primary_key=True, serialize=False)),
                 ("workflow_id", models.TextField(unique=True)),
-                ("product", models.ForeignKey("django_shop.product", models.PROTECT)),
+                ("product", models.ForeignKey("django_front.product", models.PROTECT)),
                 ("quantity", models.IntegerField()),
                 ("placed_at", models.DateTimeField(db_default=Now())),
                 ("shipped_at", models.DateTimeField(null=True)),
@@ -46,7 +46,7 @@ class Migration(migrations.Migration):
             "Payment",
             fields=[
                 ("id", models.TextField(primary_key=True, serialize=False)),
-                ("order", models.ForeignKey("django_shop.order", models.CASCADE, related_name="payments")),
+                ("order", models.ForeignKey("django_front.order", models.CASCADE, related_name="payments")),
             ],
         ),
         migrations.RunPython(add_products, migrations.RunPython.noop),

@@ -1,6 +1,7 @@
 """Django settings. The shop and the store share the database in WFE_DATABASE_URL."""
 
 import os
+from pathlib import Path
 
 from django.core.management.utils import get_random_secret_key
 from psycopg.conninfo import conninfo_to_dict
@@ -20,10 +21,10 @@ DATABASES = {
 
 SECRET_KEY = os.environ.get("SECRET_KEY") or get_random_secret_key()
 ALLOWED_HOSTS = ["localhost", "127.0.0.1"]
-INSTALLED_APPS = ["examples.django_shop"]
+INSTALLED_APPS = ["examples.shop.django_front"]
 MIDDLEWARE = ["django.middleware.common.CommonMiddleware", "django.middleware.csrf.CsrfViewMiddleware"]
-ROOT_URLCONF = "examples.django_shop.urls"
-TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
+ROOT_URLCONF = "examples.shop.django_front.urls"
+TEMPLATES = [{"BACKEND": "django.template.backends.jinja2.Jinja2", "DIRS": [Path(__file__).parents[1] / "templates"]}]
 
 TIME_ZONE = "UTC"
 LOGGING = {

@@ -11,31 +11,21 @@ from flask import Flask, redirect, render_template, request, url_for
 from flask_migrate import Migrate
 from sqlalchemy import make_url, select
 from sqlalchemy.exc import DataError, IntegrityError
-from sqlalchemy.orm import sessionmaker
 from werkzeug.wrappers import Response
 
-from examples.flask_shop.models import Order, Payment, Product, db
-from examples.flask_shop.overview import newest_orders
-from examples.flask_shop.workflow import ORDER, PAYMENT
-from wfe_postgres import PostgresPersistenceProvider
+from examples.shop.flask_front.models import Order, Payment, Product, db
+from examples.shop.flask_front.overview import newest_orders
+from examples.shop.flask_front.workflow import ORDER
+from examples.shop.workflow import PAYMENT
 from wfe_postgres.autogenerate import exclude_store_tables
-from wfe_postgres.host import WorkflowHost
+from wfe_postgres.ext.flask import WFE
 
-app = Flask(__name__)
+app = Flask(__name__, template_folder="../templates")
 url = make_url(os.environ["WFE_DATABASE_URL"])
 app.config["SQLALCHEMY_DATABASE_URI"] = url.set(drivername="postgresql+psycopg")
 db.init_app(app)
 Migrate(app, db, directory=Path(__file__).with_name("migrations"), include_schemas=True, **exclude_store_tables())
-
-with app.app_context():
-    wfe = PostgresPersistenceProvider.from_engine(db.engine)
-    # If the store is up to date, this only reads, so the application's role needs no DDL privileges. With
-    # `gunicorn --preload` it runs before the fork; each worker opens its own connections.
-    wfe.ensure_store_exists()
-    transaction = wfe.step_transactions(sessionmaker(db.engine))
-
-host = WorkflowHost(wfe, [ORDER], transaction=transaction, lease=5, poll_interval=0.2)
-"""Run by `wfe-postgres work`. The web application starts workflows and publishes events by it."""
+wfe = WFE(app, db, definitions=[ORDER], lease=5, poll_interval=0.2)
 
 
 @app.get("/")
@@ -49,7 +39,7 @@ def orders(refusal: str = "") -> str:
 def place_order() -> Response | tuple[str, int]:
     """Create the order and its workflow in one transaction."""
     sku, quantity = request.form["sku"], request.form.get("quantity", type=int)
-    id = host.using(db.session).start_workflow(ORDER.id, {"sku": sku, "quantity": quantity or 0})
+    id = wfe.using_session().start_workflow(ORDER.id, {"sku": sku, "quantity": quantity or 0})
     db.session.add(Order(workflow_id=id, sku=sku, quantity=quantity or 0))
     try:
         db.session.commit()
@@ -79,7 +69,7 @@ def record_payment(id: str, order: Order) -> None:
     """Store the payment and its event in one transaction; does nothing if the payment is already stored."""
     db.session.add(Payment(id=id, order_number=order.number))
     try:
-        host.using(db.session).publish_event(PAYMENT, order.workflow_id, {"payment": id})
+        wfe.using_session().publish_event(PAYMENT, order.workflow_id, {"payment": id})
         db.session.commit()
     except IntegrityError:  # raised by the flush of the payment, which precedes the event
         db.session.rollback()
