@@ -8,7 +8,7 @@ import pytest
 from tests.cli.running import Command, error_line, succeeded
 from tests.cli.scenarios import mailing, order, pointer
 from wfe_postgres import PointerStatus, PostgresPersistenceProvider, WorkflowInstance
-from wfe_postgres.cli.tree import MAX_DEPTH
+from wfe_postgres.host.tree import MAX_DEPTH
 
 TREE = r"""
 do_reserve  Complete  2.5 s  2 retries

@@ -8,7 +8,7 @@ from hypothesis import strategies as some
 
 from tests.cli.scenarios import pointer
 from wfe_postgres import ExecutionPointer, PointerStatus
-from wfe_postgres.cli.tree import FEW, MAX_SIMILAR, Elided, Forest, Node, shown
+from wfe_postgres.host.tree import FEW, MAX_SIMILAR, Elided, Forest, Node, shown
 
 P = PointerStatus
 Shape = list["str | tuple[str, Shape]"]

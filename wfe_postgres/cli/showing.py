@@ -25,8 +25,8 @@ from wfe_postgres.cli.provider import find, provider_on, reported_errors
 from wfe_postgres.cli.screen import PIPE_WIDTH, STYLES, make_console, print_json
 from wfe_postgres.cli.screen import show as print_all
 from wfe_postgres.cli.text import at, distance, in_one_line, next_run, plain, span, telling
-from wfe_postgres.cli.tree import MAX_DEPTH, Elided, Forest, Node, shown
 from wfe_postgres.contract.models import FINISHED_POINTERS
+from wfe_postgres.host.tree import MAX_DEPTH, Elided, Forest, Node, shown
 from wfe_postgres.orm import SCHEMA
 
 MAX_ERRORS = 1000

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from wfe_postgres import ExecutionPointer, PointerStatus
+from wfe_postgres.contract.models import ExecutionPointer, PointerStatus
 
 FEW = 12
 """A level with at most this many nodes is shown in full."""
