@@ -1,0 +1,131 @@
+"""The provider and the host on the database that the alias names now, which in a test is the test database."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connections
+from django.db.transaction import TransactionManagementError
+
+from wfe_postgres.ext.django import conf
+from wfe_postgres.ext.django.engines import make_provider
+from wfe_postgres.ext.django.steps import step_transactions
+from wfe_postgres.host import WorkflowClient, WorkflowDefinition, WorkflowHost
+from wfe_postgres.provider import PostgresPersistenceProvider, PostgresRepositories
+from wfe_postgres.services import PostgresQueueProvider
+
+
+@dataclass(frozen=True)
+class Made:
+    """A provider, and a host on it."""
+
+    options: conf.Options
+    database: tuple[Any, ...]
+    provider: PostgresPersistenceProvider
+    host: WorkflowHost
+
+
+_lock = threading.RLock()
+_made: Made | None = None
+_in_test: WorkflowHost | None = None
+
+
+def provider() -> PostgresRepositories:
+    """The store in the alias's database, on connections of its own: each call is a transaction.
+
+    In a `TestCase` with `WorkflowTestMixin` it works in the test's transaction.
+    """
+    return made().provider if _in_test is None else _in_test.provider  # type: ignore[return-value]
+
+
+def host() -> WorkflowHost:
+    """The host with the definitions of the setting `WFE`, on `provider()`.
+
+    It is not started: a view starts workflows by it, and `manage.py wfe_work` runs them.
+    """
+    return made().host if _in_test is None else _in_test
+
+
+def using() -> WorkflowClient:
+    """The verbs of the host inside the open transaction of Django's connection, which commits them or rolls them back.
+
+    Raises `TransactionManagementError` outside `atomic()`: there is no transaction then, and each statement would be
+    committed by itself. There, `host()` has the same verbs, each in a transaction of its own.
+    """
+    current, alias = made(), made().options.database
+    connection = connections[alias]
+    if connection.get_autocommit():  # connects, if need be
+        raise TransactionManagementError(
+            f"using() is called outside transaction.atomic() of the database {alias!r}, so there is no transaction for "
+            "the workflow to be part of: call it inside, or call host(), whose verbs have a transaction each"
+        )
+    connection.validate_no_broken_transaction()
+    if _in_test is not None and _in_test.provider is not current.provider:
+        return _in_test  # it is in the transaction of a `TestCase`, as this connection
+    return host().using(connection.connection)
+
+
+def made() -> Made:
+    """The provider and the host; made anew, and the former closed, when the alias names another database."""
+    global _made
+    with _lock:
+        options = conf.read()
+        settings = connections[options.database].settings_dict
+        database = tuple(settings[name] for name in ("NAME", "USER", "HOST", "PORT"))
+        if _made is None or (_made.options, _made.database) != (options, database):
+            close()
+            store = make_provider(options)
+            _made = Made(options, database, store, make_host(options, store, store))
+        return _made
+
+
+def close() -> None:
+    """Close the connections of the provider. They are opened again at the next use."""
+    global _made
+    with _lock:
+        if _made is not None:
+            _made.provider.close()
+        _made = None
+
+
+def make_host(
+    options: conf.Options, store: PostgresRepositories, owner: PostgresPersistenceProvider, **keywords: Any
+) -> WorkflowHost:
+    """A host with the definitions of the setting, whose steps are run inside `atomic()`."""
+    queue = PostgresQueueProvider.from_engine(owner.engine, schema=options.schema) if options.queue else None
+    return WorkflowHost(
+        store,
+        conf.load(options.definitions, WorkflowDefinition),
+        **{
+            "transaction": step_transactions(options.database, owner.using),
+            "middleware": conf.load(options.middleware, object),
+            "queue": queue,
+            **options.host,
+            **keywords,
+        },
+    )
+
+
+@contextmanager
+def replaced(make: Callable[[Made], WorkflowHost]) -> Iterator[WorkflowHost]:
+    """Another host in its place, for the time of a test."""
+    global _in_test
+    before, _in_test = _in_test, make(made())
+    try:
+        yield _in_test
+    finally:
+        _in_test = before
+
+
+def in_atomic_block() -> bool:
+    """Whether Django's connection is inside `atomic()`."""
+    return bool(connections[conf.read().database].in_atomic_block)
+
+
+def joined() -> PostgresRepositories:
+    """The store by Django's own connection, whether a transaction is open or not."""
+    connection = connections[made().options.database]
+    connection.ensure_connection()
+    return made().provider.using(connection.connection)

@@ -1,0 +1,38 @@
+"""For the tests of a project: a mixin that runs its workflows in the test."""
+
+from typing import Any
+
+from wfe_postgres.ext.django import current
+from wfe_postgres.host import WorkflowHost
+from wfe_postgres.testing.clock import ManualClock
+
+
+class WorkflowTestMixin:
+    """For a `TestCase` or `TransactionTestCase` of Django: put it before that in the bases of a test class.
+
+    During a test `host()`, `provider()` and `using()` work in the transaction of a `TestCase`, so they see what the
+    test has written and are rolled back with it. In a `TransactionTestCase` they have transactions of their own, and
+    the store is emptied after each test. The clock stands still until the test moves it.
+    """
+
+    clock: ManualClock
+    """The clock of the host; new in each test."""
+
+    def run(self, result: Any = None) -> Any:
+        """Run the test with a host of its own."""
+        self.clock = ManualClock()
+        is_rolled_back = current.in_atomic_block()
+        with current.replaced(lambda made: self._make_host(made, is_rolled_back)):
+            try:
+                return super().run(result)  # type: ignore[misc]
+            finally:
+                if not is_rolled_back:
+                    current.provider().truncate_all()
+
+    def run_until_idle(self, *, advance: bool = False) -> None:
+        """Run all workflows that are due, in this thread. With `advance`, the clock jumps to the next alarm, too."""
+        current.host().run_until_idle(advance=advance)
+
+    def _make_host(self, made: current.Made, is_rolled_back: bool) -> WorkflowHost:
+        store = current.joined() if is_rolled_back else made.provider
+        return current.make_host(made.options, store, made.provider, queue=None, clock=self.clock)
