@@ -1,13 +1,16 @@
 """A read-only admin of the workflows, and an action that resumes. Nothing of their data is shown."""
 
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin, messages
 from django.core.paginator import Paginator
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
+from django.utils.formats import localize
 from django.utils.functional import cached_property
 from django.utils.html import format_html
+from django.utils.timezone import template_localtime
 
 from wfe_postgres.contract.errors import CorruptRowError, WorkflowNotFoundError
 from wfe_postgres.contract.models import ExecutionPointer
@@ -47,12 +50,18 @@ class _WorkflowAdmin(admin.ModelAdmin):
     ordering = ("-create_time", "-id")
     paginator = _FirstPages
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
     fields = (
-        ("id", "status"),
-        ("definition", "reference"),
-        ("name", "description"),
-        ("create_time", "complete_time"),
-        ("next_due", "root_workflow_id"),
+        "id",
+        "definition",
+        "status",
+        "reference",
+        "name",
+        "description",
+        "root_workflow_id",
+        "create_time",
+        "complete_time",
+        "next_due",
     )
     actions = ("resume",)
 
@@ -68,8 +77,8 @@ class _WorkflowAdmin(admin.ModelAdmin):
     def has_resume_permission(self, request: Any) -> bool:
         return bool(request.user.has_perm("wfe.resume_workflow"))
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        return [it for line in self.fields for it in line]
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return self.fields
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).filter(id__gte="")  # as the index of create_time has it
@@ -130,13 +139,18 @@ def _line(pointer: ExecutionPointer) -> Any:
     if pointer.event_name and pointer.end_time is None:
         parts.append(f"for {pointer.event_name} {pointer.event_key}")
     if pointer.sleep_until is not None and pointer.end_time is None:
-        parts.append(f"until {pointer.sleep_until:%Y-%m-%d %H:%M:%S} UTC")
+        parts.append(f"until {_at(pointer.sleep_until)}")
     if pointer.end_time is not None:
-        parts.append(f"{pointer.end_time:%Y-%m-%d %H:%M:%S} UTC")
+        parts.append(_at(pointer.end_time))
     if pointer.retry_count:
         parts.append(f"failed tries: {pointer.retry_count}")
     name = pointer.step_name or f"step {pointer.step_id}"
     return format_html('<strong>{}</strong> <span class="quiet">{}</span>', name, ", ".join(parts))
+
+
+def _at(time: datetime) -> str:
+    """As Django shows times on the page."""
+    return str(localize(template_localtime(time)))
 
 
 admin.site.register(Workflow, _WorkflowAdmin)
