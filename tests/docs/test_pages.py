@@ -17,7 +17,14 @@ from tests.docs.pages import PAGES, ROOT, SNIPPET, blocks, pages_with, program, 
 from wfe_postgres.cli import app
 from wfe_postgres.embedded import find_binaries
 
-TESTED_SEPARATELY = {"tutorial.md", "how-to/write-a-host.md", "how-to/worker.md", "how-to/flask.md", "operations.md"}
+TESTED_SEPARATELY = {
+    "tutorial.md",
+    "how-to/flask.md",
+    "how-to/rq.md",
+    "how-to/worker.md",
+    "how-to/write-a-host.md",
+    "operations.md",
+}
 """Pages with separate tests, which also check the output of their programs."""
 
 APPLICATIONS = {"how-to/django.md", "how-to/one-transaction.md", "how-to/orm.md"}
