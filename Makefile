@@ -78,7 +78,8 @@ test-unit: $(VENV)/.made ## the tests of the pure modules, without a database, i
 	@$(BIN)/python -m pytest tests/unit
 
 test-faults: $(VENV)/.made ## the fault tests in their long form, with what was injected and what became of it
-	@WFE_FAULTS=long $(BIN)/python -m pytest tests/faults tests/host_faults tests/host_properties tests/services tests/conformance/test_surroundings.py
+	@WFE_FAULTS=long $(BIN)/python -m pytest tests/faults tests/host_faults tests/host_properties tests/services tests/conformance/test_surroundings.py \
+	  tests/readme/test_package_index.py
 
 test-mutation: $(VENV)/.made ## breaks the library on purpose, in each of the known ways, and expects a test to fail
 	@$(BIN)/python -m tests.mutation
