@@ -166,6 +166,7 @@ def test_suite_detects_broken_host(
     with pytest.raises((AssertionError, Exception, SystemExit, CancelledError, pytest.fail.Exception)) as caught:
         run(name, arguments)
     assert not isinstance(caught.value, (NotImplementedError, TypeError, AttributeError, NameError))
+    assert "pytest-timeout" not in str(caught.value), "the suite has to end a run that does not end"
 
 
 def test_each_test_of_the_suite_detects_a_broken_host() -> None:
