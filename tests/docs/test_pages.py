@@ -19,6 +19,7 @@ from wfe_postgres.embedded import find_binaries
 
 TESTED_SEPARATELY = {
     "tutorial.md",
+    "how-to/django.md",
     "how-to/flask.md",
     "how-to/rq.md",
     "how-to/worker.md",
@@ -27,10 +28,21 @@ TESTED_SEPARATELY = {
 }
 """Pages with separate tests, which also check the output of their programs."""
 
-APPLICATIONS = {"how-to/django.md", "how-to/one-transaction.md", "how-to/orm.md"}
+APPLICATIONS = {"how-to/one-transaction.md", "how-to/orm.md"}
 """Pages whose programs create an application's tables and rows, and so run on an empty database only."""
 
-NOT_RUN = ("docker ", "make ", "pip ", "python examples/", "wfe-postgres work ", "flask ", "curl ", "export ")
+NOT_RUN = (
+    "docker ",
+    "make ",
+    "pip ",
+    "python examples/",
+    "wfe-postgres work ",
+    "flask ",
+    "django-admin ",
+    "python manage.py ",
+    "curl ",
+    "export ",
+)
 """Prefixes of commands that are not run here. The examples, and the pages on workers and Flask, have separate tests."""
 
 DATABASE_EXISTS = "SELECT FROM pg_database WHERE datname = %s"

@@ -19,7 +19,7 @@ ENDLESS = (
 LONG = ("make test", "make bench", "make check")
 """Prefixes of commands that take minutes."""
 
-ELSEWHERE = ("how-to/flask.md",)
+ELSEWHERE = ("how-to/django.md", "how-to/flask.md")
 """Pages whose commands tests/docs runs, in an environment with the packages that they need."""
 
 PRELUDE = """
