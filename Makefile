@@ -87,13 +87,23 @@ test-mutation: $(VENV)/.made ## breaks the library on purpose, in each of the kn
 test-walkthrough: $(VENV)/.made ## runs what README, docs/ and the examples show, in a fresh clone, as root and as a normal user
 	@$(BIN)/python -m tests.walkthrough
 
+# Side by side where make keeps the output of each together; the longest first.
+CHECKS := .mypy .pyright .mkdocs .imports .format .lint
 check: $(VENV)/.made ## lint, format, types, import rules, documentation
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
+	@$(MAKE) --no-print-directory $(if $(filter output-sync,$(.FEATURES)),-j --output-sync) $(CHECKS)
+
+.mypy:
 	@$(BIN)/mypy
+.pyright:
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes wfe_postgres --ignoreexternal
-	@$(BIN)/lint-imports
+.mkdocs:
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -f .mkdocs.yml
+.imports:
+	@$(BIN)/lint-imports
+.format:
+	@$(BIN)/ruff format --check .
+.lint:
+	@$(BIN)/ruff check .
 
 docs: $(VENV)/.made ## the documentation at http://127.0.0.1:8000, built anew when a page changes
 	-@$(MAKE) --silent $(VENV)/mermaid.min.js
@@ -112,4 +122,4 @@ bench-quick: $(VENV)/.bench ## the same in small, under a minute; expect noise
 clean: ## remove the environment and everything made
 	rm -rf $(VENV) $(MINIMUM) dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
-.PHONY: help demo test test-unit test-minimum test-faults test-mutation test-walkthrough check docs format bench bench-quick clean
+.PHONY: help demo test test-unit test-minimum test-faults test-mutation test-walkthrough check docs format bench bench-quick clean $(CHECKS)
