@@ -17,8 +17,8 @@ FRONTS = {
         "serve": [[*GUNICORN, f"{APP}:app"], [*FLASK, "wfe", "work"]],
     },
     "django": {
-        "prepare": [["wfe_postgres", "upgrade"], ["django", "migrate", "--verbosity=0"]],
-        "serve": [[*GUNICORN, "django.core.wsgi:get_wsgi_application()"], ["django", "work"]],
+        "prepare": [["django", "migrate", "--verbosity=0"]],
+        "serve": [[*GUNICORN, "django.core.wsgi:get_wsgi_application()"], ["django", "wfe_work"]],
     },
 }
 

@@ -47,19 +47,16 @@ def state() -> dict[str, Any]:
 
 def joined() -> PostgresRepositories:
     """The repositories on Django's connection."""
-    from django.db import connection
+    from wfe_postgres.ext.django import current
 
-    from examples.shop.django_front.workflow import wfe
-
-    connection.ensure_connection()
-    return wfe.using(connection.connection)
+    return current.joined()
 
 
 def borrow() -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """Django's state before and after every kind of use of its connection, and what on_commit has seen."""
     from django.db import transaction
 
-    from examples.shop.django_front.workflow import wfe
+    from wfe_postgres.ext.django import provider
 
     hooks: list[str] = []
     with transaction.atomic(), transaction.atomic():
@@ -74,8 +71,8 @@ def borrow() -> tuple[dict[str, Any], dict[str, Any], list[str]]:
         except WorkflowExistsError:
             tx.find_workflows()
         after = state()
-        transaction.on_commit(lambda: hooks.append(wfe.get_workflow_instance(workflow.id).name))
-        hooks += [it.name for it in wfe.find_workflows().items]  # on another connection: nothing yet
+        transaction.on_commit(lambda: hooks.append(provider().get_workflow_instance(workflow.id).name))
+        hooks += [it.name for it in provider().find_workflows().items]  # on another connection: nothing yet
     return before, after, hooks
 
 
@@ -83,7 +80,7 @@ def savepoints() -> list[str]:
     """Three workflows in savepoints that are rolled back, one beside them; who is left."""
     from django.db import connection, transaction
 
-    from examples.shop.django_front.workflow import wfe
+    from wfe_postgres.ext.django import provider
 
     def create(name: str) -> None:
         joined().create_new_workflow(WorkflowInstance("order", 1, name=name))
@@ -107,7 +104,7 @@ def savepoints() -> list[str]:
             create("after a refusal")
         assert connection.savepoint_ids == []
     assert not connection.in_atomic_block
-    return sorted(it.name for it in wfe.find_workflows().items)
+    return sorted(it.name for it in provider().find_workflows().items)
 
 
 def all_of_it(url: str) -> tuple[dict[str, Any], dict[str, Any], list[str], list[str]]:

@@ -102,7 +102,7 @@ class Shop:
     def _first_host(self) -> int:
         """The process that was started to run the shop's workflows."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        [host] = [int(pid) for pid in children if "\0work\0" in Path(f"/proc/{pid}/cmdline").read_text()]
+        [host] = [int(pid) for pid in children if "work\0" in Path(f"/proc/{pid}/cmdline").read_text()]
         return host
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:

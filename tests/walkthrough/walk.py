@@ -11,7 +11,7 @@ ENDLESS = (
     "wfe-postgres work ",
     ".venv/bin/python -m examples.",
     ".venv/bin/gunicorn",
-    ".venv/bin/python -m django work",
+    ".venv/bin/python -m django wfe_work",
     ".venv/bin/flask wfe work",
 )
 """Prefixes of commands that run until Ctrl-C."""

@@ -6,9 +6,7 @@ from pathlib import Path
 from django.core.management.utils import get_random_secret_key
 from psycopg.conninfo import conninfo_to_dict
 
-STORE_URL = os.environ["WFE_DATABASE_URL"]
-
-_parameters = conninfo_to_dict(STORE_URL)
+_parameters = conninfo_to_dict(os.environ["WFE_DATABASE_URL"])
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.postgresql",
@@ -21,7 +19,8 @@ DATABASES = {
 
 SECRET_KEY = os.environ.get("SECRET_KEY") or get_random_secret_key()
 ALLOWED_HOSTS = ["localhost", "127.0.0.1"]
-INSTALLED_APPS = ["examples.shop.django_front"]
+INSTALLED_APPS = ["examples.shop.django_front", "wfe_postgres.ext.django"]
+WFE = {"DEFINITIONS": ["examples.shop.django_front.workflow.ORDER"], "LEASE": 5, "POLL_INTERVAL": 0.2}
 MIDDLEWARE = ["django.middleware.common.CommonMiddleware", "django.middleware.csrf.CsrfViewMiddleware"]
 ROOT_URLCONF = "examples.shop.django_front.urls"
 TEMPLATES = [{"BACKEND": "django.template.backends.jinja2.Jinja2", "DIRS": [Path(__file__).parents[1] / "templates"]}]

@@ -7,7 +7,7 @@ An order and its workflow are committed in one transaction, as are a payment and
 import json
 from uuid import uuid4
 
-from django.db import DataError, IntegrityError, connection, transaction
+from django.db import DataError, IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.csrf import csrf_exempt
@@ -15,8 +15,9 @@ from django.views.decorators.http import require_GET, require_POST
 
 from examples.shop.django_front.models import Order, Payment, Product
 from examples.shop.django_front.overview import newest_orders
-from examples.shop.django_front.workflow import ORDER, host
+from examples.shop.django_front.workflow import ORDER
 from examples.shop.workflow import PAYMENT
+from wfe_postgres.ext.django import using
 
 INVALID_ORDER = "Please choose a product and a quantity of at least 1."
 
@@ -40,7 +41,7 @@ def place_order(request: HttpRequest) -> HttpResponse:
     try:
         quantity = int(request.POST["quantity"])
         with transaction.atomic():
-            id = host.using(connection.connection).start_workflow(ORDER.id, {"sku": sku, "quantity": quantity})
+            id = using().start_workflow(ORDER.id, {"sku": sku, "quantity": quantity})
             Order.objects.create(workflow_id=id, product_id=sku, quantity=quantity)
     except (ValueError, DataError, IntegrityError):  # the foreign key of an unknown product is checked at the commit
         return page(request, INVALID_ORDER, status=422)
@@ -68,6 +69,6 @@ def record_payment(id: str, order: Order) -> None:
     try:
         with transaction.atomic():
             Payment.objects.create(id=id, order=order)
-            host.using(connection.connection).publish_event(PAYMENT, order.workflow_id, {"payment": id})
+            using().publish_event(PAYMENT, order.workflow_id, {"payment": id})
     except IntegrityError:
         pass

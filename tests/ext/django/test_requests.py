@@ -56,8 +56,11 @@ host().start_workflow("order", reference="own")
 def test_provider_assumes_the_role_of_the_database_options(empty_database_url: str, sql: Sql) -> None:
     """What it creates belongs to the role, as what Django creates."""
     role = "wfe_django_owner"
-    sql(f"DO $$ BEGIN CREATE ROLE {role}; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
-    sql(f"GRANT CREATE ON SCHEMA public TO {role}")
-    sql(f"DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO {role}', current_database()); END $$")
-    manage(empty_database_url, "wfe_upgrade", database={"OPTIONS": {"assume_role": role}})
-    assert sql("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'wfc'") == [(role,)]
+    sql(f"CREATE ROLE {role}")
+    try:
+        sql(f"DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO {role}', current_database()); END $$")
+        manage(empty_database_url, "wfe_upgrade", database={"OPTIONS": {"assume_role": role}})
+        assert sql("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'wfc'") == [(role,)]
+    finally:
+        sql(f"DROP OWNED BY {role}")
+        sql(f"DROP ROLE {role}")
