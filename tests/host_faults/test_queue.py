@@ -17,7 +17,7 @@ from tests.host_faults.kit.local import host_of
 from tests.provider.databases import statements_of
 from tests.services.conftest import only_told
 from wfe_postgres import PostgresPersistenceProvider, WorkflowStatus
-from wfe_postgres.contract.services import LifecycleEvent, QueueType
+from wfe_postgres.contract.services import LifecycleEvent, QueueProvider, QueueType
 from wfe_postgres.host import StepContext, WorkflowBuilder, WorkflowHost
 from wfe_postgres.services import PostgresQueueProvider
 
@@ -59,7 +59,7 @@ def client(provider: PostgresPersistenceProvider, database_url: str) -> Iterator
 
 
 @contextmanager
-def at_rest(provider: PostgresPersistenceProvider, queue: PostgresQueueProvider, **options: Any) -> Iterator[Any]:
+def at_rest(provider: PostgresPersistenceProvider, queue: QueueProvider | None, **options: Any) -> Iterator[Any]:
     """A host that has polled, and will not poll again during the test."""
     with host_of(provider, WAITS, QUICK, GATED, queue=queue, poll_interval=FAR, **options) as host:
         time.sleep(1)

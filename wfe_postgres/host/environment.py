@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from wfe_postgres.contract.interfaces import PersistenceProvider
-from wfe_postgres.contract.services import DistributedLockProvider, LifecycleEvent
+from wfe_postgres.contract.services import DistributedLockProvider, LifecycleEvent, QueueType
 from wfe_postgres.host.context import LOG, StepContext
 from wfe_postgres.host.definitions import Definitions, StepFunction
 from wfe_postgres.host.outage import Outage
@@ -32,6 +32,11 @@ class Hints:
     publish: Callable[[Sequence[LifecycleEvent]], None] = lambda _: None
     in_transaction: bool = False
     """Nothing has happened before its commit, so nothing is published."""
+
+    @classmethod
+    def by(cls, queue_work: Callable[[str, QueueType], None], **options: Any) -> Self:
+        """Those that queue by this function; `options` are the other fields."""
+        return cls(lambda it: queue_work(it, QueueType.WORKFLOW), lambda it: queue_work(it, QueueType.EVENT), **options)
 
 
 @dataclass

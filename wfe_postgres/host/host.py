@@ -5,6 +5,7 @@ import signal
 import time as clocks
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Self
 
 from wfe_postgres.contract.errors import PersistenceError
@@ -75,7 +76,7 @@ class WorkflowHost(WorkflowClient):
         self._lifecycle = Lifecycle(lifecycle)
         self._work = Work()
         self._queue = queue
-        hints = Hints(self._workflow_is_due, self._event_is_due, self._lifecycle.publish)
+        hints = Hints.by(self._is_due, publish=self._lifecycle.publish)
         super().__init__(provider, Definitions(definitions), clock, hints)
         times = seconds(lease), seconds(poll_interval)
         self._environment = Environment(
@@ -109,11 +110,15 @@ class WorkflowHost(WorkflowClient):
         """
         self._lifecycle.on(callback)
 
-    def using(self, session_or_connection: Any, /) -> WorkflowClient:
+    def using(
+        self, session_or_connection: Any, /, *, on_commit: Callable[[Callable[[], None]], Any] | None = None
+    ) -> WorkflowClient:
         """The same verbs inside the caller's transaction, which it commits: see the provider's `using`.
 
-        A queue that has `using` too, as PostgreSQL's, wakes a worker when the transaction is committed. With another
-        queue, what is started or published here is found by the next poll.
+        A queue that has `using` too, as PostgreSQL's, wakes a worker when the transaction is committed. For another
+        queue, or without one, `on_commit` is given what is to be called after the commit: it can be Django's
+        `transaction.on_commit`, or `append` of a list of the application's. Without it, what is started or published
+        here is found by the next poll.
 
         Raises `TypeError` if the provider cannot work in a transaction of the application's.
         """
@@ -121,7 +126,11 @@ class WorkflowHost(WorkflowClient):
         if using is None:
             raise TypeError(f"{type(self.provider).__name__} cannot work in a transaction of the application's")
         queue_in = getattr(self._queue, "using", None)
-        hints = None if queue_in is None else _hints_in(queue_in(session_or_connection))
+        hints = None
+        if queue_in is not None:
+            hints = Hints.by(queue_in(session_or_connection).queue_work, in_transaction=True)
+        elif on_commit is not None:
+            hints = Hints.by(lambda it, queue: on_commit(partial(self._is_due, it, queue)), in_transaction=True)
         return WorkflowClient(using(session_or_connection), self.definitions, self.clock, hints)
 
     def start(self) -> None:
@@ -223,14 +232,9 @@ class WorkflowHost(WorkflowClient):
                 f"{self._environment.lease:g} s cannot be kept: correct the clock"
             )
 
-    def _workflow_is_due(self, id: str) -> None:
-        self._is_due(Kind.WORKFLOW, QueueType.WORKFLOW, id)
-
-    def _event_is_due(self, id: str) -> None:
-        self._is_due(Kind.EVENT, QueueType.EVENT, id)
-
-    def _is_due(self, kind: Kind, queue: QueueType, id: str) -> None:
+    def _is_due(self, id: str, queue: QueueType) -> None:
         """Spare this host, or whoever is first at the queue, the wait for the next poll."""
+        kind = Kind(queue.lower())
         if self._queue is not None:
             try:
                 self._queue.queue_work(id, queue)
@@ -239,12 +243,3 @@ class WorkflowHost(WorkflowClient):
                 LOG.warning("the queue failed, %s %r waits for the next poll: %s", kind.value, id, error)
         if self._threads.are_running:
             self._work.add((kind, id))
-
-
-def _hints_in(queue: Any) -> Hints:
-    """Those of a client in a transaction. What fails there is an error of the transaction."""
-
-    def queue_in(type: QueueType) -> Callable[[str], None]:
-        return lambda it: queue.queue_work(it, type)
-
-    return Hints(queue_in(QueueType.WORKFLOW), queue_in(QueueType.EVENT), in_transaction=True)
