@@ -27,10 +27,19 @@ MORE = (
     "ALTER TABLE wfc.execution_pointers DROP CONSTRAINT execution_pointers_pkey",
     "ALTER TABLE wfc.execution_pointers DROP CONSTRAINT execution_pointers_workflow_id_fkey",
     "DROP SEQUENCE wfc.execution_errors_id_seq CASCADE",
+    "DROP SEQUENCE wfc.work_queue_position_seq CASCADE",
+    "DROP SEQUENCE wfc.lock_tokens",
+    "ALTER SEQUENCE wfc.lock_tokens INCREMENT 2",
     "DROP FUNCTION wfc.mark_command_rescheduled() CASCADE",
     "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'wfc.idx_errors_nonce'::regclass",
     "ALTER TABLE wfc.events ALTER event_time SET DEFAULT now()",
 )
+NUMBERED = {
+    "execution_errors.id": "error_time, workflow_id, execution_pointer_id, message) VALUES (41, now(), 'w', 'p', 'no'",
+    "scheduled_commands.id": "command_name, data, execute_time) VALUES (41, 'ProcessWorkflow', 'w', 5",
+    "lifecycle_payloads.id": "payload) VALUES (41, '{}'",
+    "work_queue.position": "queue, id) VALUES (41, 'Workflow', 'w'",
+}
 ROWS = """
     INSERT INTO wfc.workflows (id, name, definition_id, version, status, create_time)
       VALUES ('w', 'w', 'order', 1, 'Runnable', now());
@@ -124,24 +133,19 @@ def test_upgrade_of_store_without_tables_creates_it(command: Command, database_u
     assert succeeded(command("check", "--url", database_url))
 
 
-@pytest.mark.parametrize("table", ["execution_errors", "scheduled_commands"])
+@pytest.mark.parametrize("column", NUMBERED)
 def test_sequence_behind_its_table_is_reported_and_repaired(
-    command: Command, database_url: str, sql: Sql, table: str
+    command: Command, database_url: str, sql: Sql, column: str
 ) -> None:
     """As after a logical replication, which copies rows and no sequences."""
-    rows = {
-        "execution_errors": "(id, error_time, workflow_id, execution_pointer_id, message) VALUES"
-        " (41, now(), 'w', 'p', 'wrong')",
-        "scheduled_commands": "(id, command_name, data, execute_time) VALUES (41, 'ProcessWorkflow', 'w', 5)",
-    }
-    sql(f"INSERT INTO wfc.{table} {rows[table]}")
+    table, name = column.split(".")
+    sequence = f"{table}_{name}_seq"
+    sql(f"INSERT INTO wfc.{table} ({name}, {NUMBERED[column]})")
     line, repair = command("check", "--url", database_url).lines
-    assert line == f"number of sequence {table}_id_seq is «0», should be «at least 41»"
-    assert repair.startswith(f"  repair: `wfe-postgres upgrade`, or SELECT setval('wfc.{table}_id_seq', 41);")
-    assert (
-        succeeded(command("upgrade", "--url", database_url)).lines[0] == f"Repaired: number of sequence {table}_id_seq"
-    )
-    assert sql(f"SELECT nextval('wfc.{table}_id_seq')") == [(42,)]
+    assert line == f"number of sequence {sequence} is «0», should be «at least 41»"
+    assert repair.startswith(f"  repair: `wfe-postgres upgrade`, or SELECT setval('wfc.{sequence}', 41);")
+    assert succeeded(command("upgrade", "--url", database_url)).lines[0] == f"Repaired: number of sequence {sequence}"
+    assert sql(f"SELECT nextval('wfc.{sequence}')") == [(42,)]
 
 
 def test_sequence_that_goes_on_with_negative_numbers_is_no_difference(database_url: str, sql: Sql) -> None:

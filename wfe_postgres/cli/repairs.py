@@ -20,7 +20,7 @@ from wfe_postgres.schema import Difference
 from wfe_postgres.schema.revisions import read_in_transaction
 
 _COLUMN = re.compile(r"(?P<type>.+?)(?P<not_null> NOT NULL)?(?: DEFAULT (?P<default>.+))?", re.DOTALL)
-_SEQUENCE = re.compile(r"(?P<type>\w+) INCREMENT (?P<by>\d+)(?: START (?P<start>\d+))? OWNED BY (?P<column>\S+)")
+_SEQUENCE = re.compile(r"(?P<type>\w+) INCREMENT (?P<by>\d+)(?: START (?P<start>\d+))?(?: OWNED BY (?P<column>\S+))?")
 _BACKUP = "restore it from a backup"
 
 
@@ -145,9 +145,10 @@ def _column(difference: Difference, name: str, schema: str) -> Repair:
 def _sequence(difference: Difference, name: str, schema: str) -> Repair:
     expected = _SEQUENCE.fullmatch(str(difference.expected))
     assert expected is not None
+    owner = f"{schema}.{expected['column']}" if expected["column"] else "NONE"
     options = (
         f"AS {expected['type']} INCREMENT BY {expected['by']} START WITH {expected['start'] or 1} NO CYCLE"
-        f" OWNED BY {schema}.{expected['column']}"
+        f" OWNED BY {owner}"
     )
     verb = "ALTER SEQUENCE" if difference.found else "CREATE SEQUENCE"
     return Repair([f"{verb} {schema}.{name} {options}"])

@@ -23,7 +23,7 @@ from wfe_postgres.schema.revisions import (
 
 _NAME_INDEX_OF_THE_RUST_HOST = "index idx_workflows_name"
 
-_NUMBERED = ("execution_errors", "scheduled_commands")
+_NUMBERED = ("execution_errors.id", "scheduled_commands.id", "lifecycle_payloads.id", "work_queue.position")
 _MAY_READ = text("""
 SELECT has_table_privilege(to_regclass(:table)::oid, 'SELECT')
        AND has_sequence_privilege(to_regclass(:sequence)::oid, 'USAGE, SELECT')
@@ -140,16 +140,16 @@ def compare(connection: Connection, schema: str = SCHEMA) -> list[Difference]:
 
 def _sequences_behind(connection: Connection, schema: str) -> Iterator[Difference]:
     """Sequences that would give a number again, as after a logical replication; those that this role may read."""
-    for table in _NUMBERED:
-        names = {"table": f"{schema}.{table}", "sequence": f"{schema}.{table}_id_seq"}
+    for table, column in (it.split(".") for it in _NUMBERED):
+        name = f"{table}_{column}_seq"
+        names = {"table": f"{schema}.{table}", "sequence": f"{schema}.{name}"}
         if connection.scalar(_MAY_READ, names):
             last = connection.scalar(_LAST_NUMBER, names)
-            below = 0 if last < 0 else 2**31  # a sequence that has come to its end goes on with the negative numbers
-            largest = connection.scalar(
-                text(f"SELECT max(id) FROM {schema}.{table} WHERE id < :below"), {"below": below}
-            )
+            below = 0 if last < 0 else 2**63 - 1  # a sequence at its end goes on with the negative numbers
+            query = text(f"SELECT max({column}) FROM {schema}.{table} WHERE {column} < :below")
+            largest = connection.scalar(query, {"below": below})
             if largest is not None and last < largest:
-                yield Difference(f"number of sequence {table}_id_seq", str(last), f"at least {largest}")
+                yield Difference(f"number of sequence {name}", str(last), f"at least {largest}")
 
 
 def catalogue(connection: Connection, schema: str = SCHEMA) -> dict[str, str]:
