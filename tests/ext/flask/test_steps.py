@@ -165,8 +165,9 @@ def test_middleware_of_the_application_is_inside_the_context(
     shop = Shop(options={"middleware": [note]})
     shop.wfe.register(WorkflowBuilder("one").start_with(lambda _: None, name="one", transaction=transaction).build())
     with make_app(shop, database_url).app_context():
-        shop.wfe.host.start_workflow("one")
-        shop.wfe.host.run_until_idle()
+        host = shop.wfe.host
+    host.start_workflow("one")
+    host.run_until_idle()
     assert seen == ["shop"]
 
 
