@@ -33,6 +33,7 @@ from wfe_postgres.connections import PooledRunner, failures, pooled
 from wfe_postgres.host import renewal, runner, saving
 from wfe_postgres.repositories import guarded_writes
 from wfe_postgres.repositories import workflows as workflow_repository
+from wfe_postgres.services import PostgresLockProvider
 
 
 @dataclass(frozen=True)
@@ -213,6 +214,24 @@ MUTANTS = _by_name(
             "leases are not renewed",
             replace(renewal.Claim, "_renew", lambda _: None),
             ["tests/host_faults/test_claims.py::test_step_of_four_leases_runs_once_among_three_hosts"],
+        ),
+        Mutant(
+            "M-za",
+            "who takes from the queue waits for another who does",
+            change_migrations("FOR UPDATE SKIP LOCKED", "FOR UPDATE"),
+            ["tests/services/test_queue.py::test_row_that_somebody_is_taking_is_passed_over_with_all_rows_of_its_id"],
+        ),
+        Mutant(
+            "M-zb",
+            "what is queued notifies nobody",
+            change_migrations("PERFORM pg_notify(channel, queue_name)", "NULL"),
+            ["tests/host_faults/test_queue.py::test_started_workflow_and_published_event_reach_a_host_at_rest"],
+        ),
+        Mutant(
+            "M-zc",
+            "the leases of locks are not renewed",
+            replace(PostgresLockProvider, "_renew", lambda _, locks: {it.holder for it in locks}),
+            ["tests/services/test_lock_leases.py::test_lock_is_held_for_longer_than_its_lease"],
         ),
     ]
 )
