@@ -82,7 +82,7 @@ def test_test_and_checks_of_the_page_pass(project: dict[str, str], tmp_path: Pat
     """The database of the settings is not touched by the test."""
     manage(project, tmp_path, "makemigrations", "shop")
     assert "Ran 1 test" in manage(project, tmp_path, "test", "--noinput")
-    assert sql("SELECT FROM pg_namespace WHERE nspname = 'wfc'") == []
+    assert sql("SELECT nspname FROM pg_namespace WHERE nspname = 'wfc'") == []
     manage(project, tmp_path, "migrate")
     manage(project, tmp_path, "wfe_check")
     assert "no issues" in manage(project, tmp_path, "check", "--database", "default")

@@ -41,7 +41,7 @@ def test_store_is_made_where_migrations_are_switched_off(empty_database_url: str
 def test_store_is_made_in_its_own_database_and_schema_alone(empty_database_url: str, sql: Sql) -> None:
     vary: dict[str, Any] = {"databases": {"flows": {}}, "wfe": {"DATABASE": "flows", "SCHEMA": "flows"}}
     manage(empty_database_url, "migrate", "auth", **vary)
-    assert sql("SELECT FROM pg_namespace WHERE nspname = 'flows'") == []
+    assert sql("SELECT nspname FROM pg_namespace WHERE nspname = 'flows'") == []
     manage(empty_database_url, "migrate", "auth", "--database", "flows", **vary)
     assert sql("SELECT count(*) FROM flows.workflows") == [(0,)]
 

@@ -18,7 +18,7 @@ def test_tests_of_a_project_pass_and_write_into_the_test_database_alone(
 ) -> None:
     """Both kinds of test cases. The database of the settings stays empty, the other is dropped."""
     assert "Ran 15 tests" in manage(empty_database_url, "test", "--noinput", CASES, database=database)
-    assert sql("SELECT FROM pg_namespace WHERE nspname = 'wfc'") == []
+    assert sql("SELECT nspname FROM pg_namespace WHERE nspname = 'wfc'") == []
     assert sql(LEFT) == []
 
 
@@ -26,5 +26,5 @@ def test_each_process_of_parallel_tests_has_the_store_of_its_copy(empty_database
     """The copies are made while the runner holds no connection of the provider's, and dropped."""
     shown = manage(empty_database_url, "test", "--noinput", "--parallel=2", CASES)
     assert "Ran 15 tests" in shown
-    assert sql("SELECT FROM pg_namespace WHERE nspname = 'wfc'") == []
+    assert sql("SELECT nspname FROM pg_namespace WHERE nspname = 'wfc'") == []
     assert sql(LEFT) == []
