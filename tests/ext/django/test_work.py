@@ -30,7 +30,7 @@ POOL = {"OPTIONS": {"pool": {"min_size": 1, "max_size": 2, "timeout": 5}}}
 def test_worker_runs_a_workflow_and_stops(
     arguments: tuple[str, ...], vary: dict[str, Any], empty_database_url: str, sql: Sql
 ) -> None:
-    """More threads than the pool has connections: a thread at rest holds none."""
+    """Its steps are committed with their rows."""
     manage(empty_database_url, "migrate", "--verbosity=0")
     worker = start(empty_database_url, "wfe_work", *arguments, **vary)
     try:
@@ -43,6 +43,31 @@ def test_worker_runs_a_workflow_and_stops(
     assert worker.returncode == 0, log
     assert "starts with" in log
     assert sql("SELECT steps FROM shop_order") == [(2,)]
+
+
+MANY = """
+from django.db import transaction
+from wfe_postgres.ext.django import host, using
+with transaction.atomic():
+    ids = [using().start_workflow("order", {"number": str(it)}, name=f"many {it}") for it in range(8)]
+    [using().publish_event("paid", str(it)) for it in range(8)]
+transaction.get_connection().close()
+print({host().wait_for_workflow(id, timeout=50).status for id in ids})
+"""
+
+
+def test_threads_at_rest_hold_no_connection_of_the_pool(empty_database_url: str) -> None:
+    """Four threads use one connection in turn, and no try is lost."""
+    manage(empty_database_url, "migrate", "--verbosity=0")
+    database = {"OPTIONS": {"pool": {"min_size": 1, "max_size": 1, "timeout": 5}}}
+    worker = start(empty_database_url, "wfe_work", "--threads=4", database=database)
+    try:
+        assert python(empty_database_url, MANY) == "{<WorkflowStatus.COMPLETE: 'Complete'>}\n"
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        worker.communicate(timeout=TIMEOUT)
+    with PostgresPersistenceProvider(empty_database_url) as provider:
+        assert provider.get_execution_errors() == []
 
 
 KILL_AT_COMMIT = """
