@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any, Self
 
 from sqlalchemy import URL, Engine
@@ -23,7 +24,7 @@ from wfe_postgres.repositories import (
 from wfe_postgres.repositories.errors import PostgresErrors
 from wfe_postgres.repositories.maintenance import PostgresMaintenance
 from wfe_postgres.repositories.queries import PostgresQueries
-from wfe_postgres.schema.on_engine import OnEngine
+from wfe_postgres.schema.on_engine import OnEngine, ensure_store
 
 
 class PostgresRepositories(
@@ -118,7 +119,8 @@ class PostgresPersistenceProvider(OnEngine, PostgresRepositories, TransactionalP
         return provider
 
     def _set_up(self, **options: Any) -> None:
-        super().__init__(self._pooled, self.ensure_store_exists, schema=self.schema, **options)
+        # No method of its own, by which it would refer to itself: without references it is freed at once.
+        super().__init__(self._pooled, partial(ensure_store, self._pooled, self.engine), schema=self.schema, **options)
 
     def using(self, session_or_connection: SessionOrConnection, /) -> PostgresRepositories:
         """The same repositories inside the caller's transaction: they see what that wrote, and never end it.

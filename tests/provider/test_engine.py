@@ -1,6 +1,8 @@
 """The provider's engine, `from_engine` with an application's engine, and `close`."""
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -165,3 +167,17 @@ def test_truncate_all_empties_tables_and_restarts_identities(provider: Provider,
         provider.truncate_all()
         for table in Base.metadata.sorted_tables:
             assert sql(f"SELECT count(*) FROM {table}") == [(0,)]
+
+
+@pytest.mark.parametrize("make", [Provider, Provider.from_engine], ids=["own engine", "application's engine"])
+def test_provider_without_references_is_freed_at_once(make: Callable[..., Provider]) -> None:
+    """With the connections of its pool: not when the garbage collector runs, which can be much later."""
+    url = "postgresql+psycopg://none/none"
+    gc.disable()
+    try:
+        provider = make(url if make is Provider else create_engine(url))
+        freed = weakref.ref(provider)
+        del provider
+        assert freed() is None
+    finally:
+        gc.enable()

@@ -10,6 +10,12 @@ from wfe_postgres.connections import PooledRunner, pool_source
 from wfe_postgres.schema.store import ensure
 
 
+def ensure_store(runner: PooledRunner, engine: Engine) -> None:
+    """See `OnEngine.ensure_store_exists`."""
+    runner.require_open()
+    ensure(engine, runner.schema, read_timeout=runner.timeout)
+
+
 class OnEngine:
     """The common part of the provider and of the services."""
 
@@ -34,8 +40,7 @@ class OnEngine:
         Raises `StoreNotReadyError` when the store is newer than this library, incomplete, not what a WFE host made, or
         when this role may not change it.
         """
-        self._pooled.require_open()
-        ensure(self.engine, self.schema, read_timeout=self._pooled.timeout)
+        ensure_store(self._pooled, self.engine)
 
     def close(self) -> None:
         """Release the pool, if it is its own. Any number of times; a later call is a `PersistenceError`."""
