@@ -49,25 +49,49 @@ MANY = """
 from django.db import transaction
 from wfe_postgres.ext.django import host, using
 with transaction.atomic():
-    ids = [using().start_workflow("order", {"number": str(it)}, name=f"many {it}") for it in range(8)]
+    ids = [using().start_workflow("{definition}", {"number": str(it)}, name=f"many {it}") for it in range(8)]
     [using().publish_event("paid", str(it)) for it in range(8)]
 transaction.get_connection().close()
 print({host().wait_for_workflow(id, timeout=50).status for id in ids})
 """
 
 
-def test_threads_at_rest_hold_no_connection_of_the_pool(empty_database_url: str) -> None:
-    """Four threads use one connection in turn, and no try is lost."""
+@pytest.mark.parametrize("definition", ["order", "outside"])
+def test_threads_at_rest_hold_no_connection_of_the_pool(definition: str, empty_database_url: str) -> None:
+    """Four threads use one connection in turn, and no try is lost; also in steps without a transaction."""
     manage(empty_database_url, "migrate", "--verbosity=0")
     database = {"OPTIONS": {"pool": {"min_size": 1, "max_size": 1, "timeout": 5}}}
     worker = start(empty_database_url, "wfe_work", "--threads=4", database=database)
     try:
-        assert python(empty_database_url, MANY) == "{<WorkflowStatus.COMPLETE: 'Complete'>}\n"
+        assert (
+            python(empty_database_url, MANY.replace("{definition}", definition))
+            == "{<WorkflowStatus.COMPLETE: 'Complete'>}\n"
+        )
     finally:
         worker.send_signal(signal.SIGTERM)
         worker.communicate(timeout=TIMEOUT)
     with PostgresPersistenceProvider(empty_database_url) as provider:
         assert provider.get_execution_errors() == []
+
+
+CUT_BETWEEN_STEPS = """
+from django.db import connection
+from sqlalchemy import text
+from wfe_postgres.ext.django import host, provider
+host().start_workflow("outside", {"number": "1"})
+host().run_until_idle()
+with provider().engine.connect() as other:
+    other.execute(text(f"SELECT pg_terminate_backend({connection.connection.info.backend_pid}, 5000)"))
+id = host().start_workflow("outside", {"number": "1"})
+host().run_until_idle()
+print(provider().get_workflow_instance(id).status)
+"""
+
+
+def test_step_without_a_transaction_does_not_use_a_connection_again_that_was_lost(empty_database_url: str) -> None:
+    """The try that finds it lost fails; the next one connects."""
+    manage(empty_database_url, "migrate", "--verbosity=0")
+    assert python(empty_database_url, CUT_BETWEEN_STEPS, database={"CONN_MAX_AGE": None}) == "Complete\n"
 
 
 KILL_AT_COMMIT = """

@@ -1,6 +1,5 @@
 """The provider and the host on the database that the alias names now, which in a test is the test database."""
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from django.db.transaction import TransactionManagementError
 
 from wfe_postgres.ext.django import conf
 from wfe_postgres.ext.django.engines import make_provider
-from wfe_postgres.ext.django.steps import step_transactions
+from wfe_postgres.ext.django.steps import run_without_transaction, step_transactions
 from wfe_postgres.host import WorkflowClient, WorkflowDefinition, WorkflowHost
 from wfe_postgres.provider import PostgresPersistenceProvider, PostgresRepositories
 from wfe_postgres.services import PostgresQueueProvider
@@ -22,13 +21,12 @@ class Made:
     """A provider, and a host on it."""
 
     options: conf.Options
-    database: tuple[Any, ...]
     provider: PostgresPersistenceProvider
     host: WorkflowHost
 
 
-_lock = threading.RLock()
-_made: Made | None = None
+_made: dict[tuple[conf.Options, tuple[Any, ...]], Made] = {}
+"""By the setting, and the address of the database."""
 _in_test: WorkflowHost | None = None
 
 
@@ -54,7 +52,8 @@ def using() -> WorkflowClient:
     Raises `TransactionManagementError` outside `atomic()`: there is no transaction then, and each statement would be
     committed by itself. There, `host()` has the same verbs, each in a transaction of its own.
     """
-    current, alias = made(), made().options.database
+    current = made()
+    alias = current.options.database
     connection = connections[alias]
     if connection.get_autocommit():  # connects, if need be
         raise TransactionManagementError(
@@ -64,30 +63,23 @@ def using() -> WorkflowClient:
     connection.validate_no_broken_transaction()
     if _in_test is not None and _in_test.provider is not current.provider:
         return _in_test  # it is in the transaction of a `TestCase`, as this connection
-    return host().using(connection.connection)
+    return (_in_test or current.host).using(connection.connection)
 
 
 def made() -> Made:
     """The provider and the host; made anew, and the former closed, when the alias names another database."""
-    global _made
-    with _lock:
-        options = conf.read()
-        settings = connections[options.database].settings_dict
-        database = tuple(settings[name] for name in ("NAME", "USER", "HOST", "PORT"))
-        if _made is None or (_made.options, _made.database) != (options, database):
-            close()
-            store = make_provider(options)
-            _made = Made(options, database, store, make_host(options, store, store))
-        return _made
-
-
-def close() -> None:
-    """Close the connections of the provider. They are opened again at the next use."""
-    global _made
-    with _lock:
-        if _made is not None:
-            _made.provider.close()
-        _made = None
+    options = conf.read()
+    settings = connections[options.database].settings_dict
+    key = options, tuple(settings[name] for name in ("NAME", "USER", "HOST", "PORT"))
+    found = _made.get(key)
+    if found is None:
+        for former in list(_made):
+            if former != key and (other := _made.pop(former, None)) is not None:
+                other.provider.close()
+        store = make_provider(options)
+        # The first of several threads, without a lock that a fork could leave locked: neither has connected yet.
+        found = _made.setdefault(key, Made(options, store, make_host(options, store, store)))
+    return found
 
 
 def make_host(
@@ -100,7 +92,7 @@ def make_host(
         conf.load(options.definitions, WorkflowDefinition),
         **{
             "transaction": step_transactions(options.database, owner.using),
-            "middleware": conf.load(options.middleware, object),
+            "middleware": [run_without_transaction, *conf.load(options.middleware, object)],
             "queue": queue,
             **options.host,
             **keywords,

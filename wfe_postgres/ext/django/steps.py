@@ -6,6 +6,8 @@ from typing import Any
 
 from django.db import connections, transaction
 
+from wfe_postgres.host import ExecutionResult, StepContext
+from wfe_postgres.host.definitions import StepFunction
 from wfe_postgres.provider import PostgresRepositories
 
 StepTransactions = Callable[[], AbstractContextManager[tuple[PostgresRepositories, Any]]]
@@ -22,18 +24,32 @@ def step_transactions(alias: str, using: Callable[[Any], PostgresRepositories]) 
     @contextmanager
     def begin() -> Iterator[tuple[PostgresRepositories, Any]]:
         nonlocal is_checked
-        _close_old_connections()  # as at the begin of a request
-        try:
-            with transaction.atomic(using=alias):
-                connection = connections[alias]
-                if not is_checked:
-                    _require_read_committed(connection)
-                    is_checked = True
-                yield using(connection.connection), connection
-        finally:
-            _close_old_connections()  # as at its end: with CONN_MAX_AGE = 0, or a pool, a thread at rest holds none
+        with _as_in_a_request(), transaction.atomic(using=alias):
+            connection = connections[alias]
+            if not is_checked:
+                _require_read_committed(connection)
+                is_checked = True
+            yield using(connection.connection), connection
 
     return begin
+
+
+def run_without_transaction(context: StepContext, call_next: StepFunction) -> ExecutionResult | None:
+    """Middleware: a step with `transaction=False` has Django's connections as a view has."""
+    if context.session is not None:
+        return call_next(context)
+    with _as_in_a_request():
+        return call_next(context)
+
+
+@contextmanager
+def _as_in_a_request() -> Iterator[None]:
+    """With CONN_MAX_AGE = 0, or a pool, a thread at rest holds no connection; one that has failed is not used again."""
+    _close_old_connections()
+    try:
+        yield
+    finally:
+        _close_old_connections()
 
 
 def _close_old_connections() -> None:

@@ -20,7 +20,8 @@ _database: dict[str, Any] = {
 DATABASES = {"default": _database | _vary.get("database", {})} | {
     alias: _database | more for alias, more in _vary.get("databases", {}).items()
 }
-WFE = {"DEFINITIONS": ["tests.ext.django.shop.workflows.ORDER"], "POLL_INTERVAL": 0.05} | _vary.get("wfe", {})
+_definitions = [f"tests.ext.django.shop.workflows.{name}" for name in ("ORDER", "OUTSIDE")]
+WFE = {"DEFINITIONS": _definitions, "POLL_INTERVAL": 0.05} | _vary.get("wfe", {})
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",

@@ -21,4 +21,7 @@ ORDER = (
     .then(count)
     .build()
 )
+OUTSIDE = (
+    WorkflowBuilder("outside", on_error=Retry(interval=0, max_retries=1)).start_with(count, transaction=False).build()
+)
 NO_DEFINITION = "not a definition"
