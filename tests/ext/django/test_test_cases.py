@@ -28,3 +28,11 @@ def test_each_process_of_parallel_tests_has_the_store_of_its_copy(empty_database
     assert "Ran 15 tests" in shown
     assert sql("SELECT nspname FROM pg_namespace WHERE nspname = 'wfc'") == []
     assert sql(LEFT) == []
+
+
+def test_store_outside_a_test_database_is_not_emptied(empty_database_url: str, sql: Sql) -> None:
+    """The runner makes no test database for what names none."""
+    manage(empty_database_url, "migrate", "--verbosity=0")
+    shown = manage(empty_database_url, "test", f"{CASES}_without_database", code=1)
+    assert "InSimpleTestCase would empty the store of a database that is no test database" in shown
+    assert sql("SELECT name FROM wfc.workflows") == [("of the migration",)]

@@ -24,6 +24,12 @@ def remember_databases() -> None:
         _names.setdefault(alias, settings.get("NAME"))
 
 
+def is_test_database(alias: str) -> bool:
+    """Whether a test runner has put a database of its own in place of that of the settings."""
+    name = connections[alias].settings_dict["NAME"]
+    return bool(name != _names.get(alias, name))
+
+
 def make_provider(options: Options) -> PostgresPersistenceProvider:
     """A provider on the alias's database. Each new connection asks for the parameters, so passwords may change.
 
@@ -31,7 +37,7 @@ def make_provider(options: Options) -> PostgresPersistenceProvider:
     """
     alias, keywords = options.database, {"schema": options.schema, **options.provider}
     settings = connections[alias].settings_dict
-    if settings["NAME"] != _names.get(alias, settings["NAME"]):
+    if is_test_database(alias):
         pooling = ("pool", "max_overflow")
         keywords = {name: value for name, value in keywords.items() if not name.startswith(pooling)}
         keywords["poolclass"] = NullPool

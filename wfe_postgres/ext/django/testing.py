@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from wfe_postgres.ext.django import current
+from wfe_postgres.ext.django import conf, current, engines
 from wfe_postgres.host import WorkflowHost
 from wfe_postgres.testing.clock import ManualClock
 
@@ -13,6 +13,9 @@ class WorkflowTestMixin:
     During a test `host()`, `provider()` and `using()` work in the transaction of a `TestCase`, so they see what the
     test has written and are rolled back with it. In a `TransactionTestCase` they have transactions of their own, and
     the store is emptied after each test. The clock stands still until the test moves it.
+
+    Raises `RuntimeError` if that store is not in a test database: Django's runner makes none for tests that name no
+    database in `databases`, such as those of a `SimpleTestCase`.
     """
 
     clock: ManualClock
@@ -22,6 +25,11 @@ class WorkflowTestMixin:
         """Run the test with a host of its own."""
         self.clock = ManualClock()
         is_rolled_back = current.in_atomic_block()
+        if not (is_rolled_back or engines.is_test_database(conf.read().database)):
+            raise RuntimeError(
+                f"{type(self).__name__} would empty the store of a database that is no test database: derive it from "
+                "TestCase or TransactionTestCase, with the store's database in `databases`, and use a test runner"
+            )
         with current.replaced(lambda made: self._make_host(made, is_rolled_back)):
             try:
                 return super().run(result)  # type: ignore[misc]
