@@ -56,10 +56,8 @@ def database_problem(alias: str) -> str | None:
 
 def check_store(app_configs: object, databases: Collection[str] | None = None, **_: Any) -> list[Any]:
     """The store's schema revision: with `check --database`, and before `migrate`."""
-    if any(conf.problems()) or conf.read().database not in (databases or ()):
-        return []
     options = conf.read()
-    if database_problem(options.database) is not None:
+    if options.database not in (databases or ()) or check_settings(None):
         return []
     engine, schema = current.made().provider.engine, options.schema
     try:
