@@ -66,6 +66,26 @@ def test_store_that_is_newer_is_an_error_of_the_check(empty_database_url: str, s
     assert "wfe." not in manage(empty_database_url, "check")
 
 
+def test_definition_that_cannot_be_imported_is_an_error_of_each_check(empty_database_url: str) -> None:
+    shown = manage(empty_database_url, "check", "--database", "default", wfe={"DEFINITIONS": ["tests.none"]}, code=1)
+    assert shown.count("(wfe.E003)") == 1
+    assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("wfe_status", "--every=0"), "--every: 0 is not in the range x>=0.1"),
+        (("wfe_work", "--threads=0"), "--threads: 0 is not in the range x>=1"),
+        (("wfe_work", "--processes=two"), "--processes: 'two' is not a valid number"),
+        (("wfe_work", "--stop-timeout=nan"), "--stop-timeout: nan is not in the range x>=0"),
+    ],
+    ids=str,
+)
+def test_option_of_a_command_that_makes_no_sense_is_refused(arguments: tuple[str, ...], text: str) -> None:
+    assert text in manage("postgresql:///none", *arguments, code=2)
+
+
 @pytest.mark.parametrize(
     ("wfe", "text"),
     [

@@ -80,7 +80,7 @@ def test_work_without_definitions_is_refused(database_url: str) -> None:
     db.init_app(app)
     WFE(app, db)
     code, output = invoke(app, "work")
-    assert (code, "has no definitions" in output) == (2, True)
+    assert (code, "there are no definitions" in output) == (2, True)
 
 
 @pytest.fixture

@@ -1,27 +1,36 @@
-"""What the commands of `manage.py` share: they do what those of `wfe-postgres` do, on the project's store and host."""
+"""What the commands of `manage.py` share."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import argparse
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from django.core.management.base import CommandError
 
+from wfe_postgres.ext.commands import command_of_application, provider_for_command
 from wfe_postgres.ext.django import current
 from wfe_postgres.ext.django.untyped import BaseCommand
 from wfe_postgres.provider import PostgresPersistenceProvider
 
 
-@contextmanager
-def command() -> Iterator[None]:
+def command() -> AbstractContextManager[None]:
     """A command of the project. The extra `cli` has what it needs."""
-    try:
-        from wfe_postgres.cli.provider import Program, command_of
-    except ModuleNotFoundError as error:
-        if str(error.name).partition(".")[0] not in {"typer", "rich"}:
-            raise
-        raise CommandError("this command needs typer and rich: pip install 'wfe-postgres[cli]'") from None
-    with command_of(Program("manage.py", upgrade="manage.py wfe_upgrade")):
-        yield
+    return command_of_application("manage.py", "manage.py wfe_upgrade", CommandError)
+
+
+def at_least(least: float, kind: Callable[[str], float] = float) -> Callable[[str], float]:
+    """The type of an option that is a number, and not less."""
+
+    def parse(text: str) -> float:
+        try:
+            number = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a valid number") from None
+        if not number >= least:
+            raise argparse.ArgumentTypeError(f"{text} is not in the range x>={least}")
+        return number
+
+    return parse
 
 
 class StoreCommand(BaseCommand):
@@ -29,13 +38,8 @@ class StoreCommand(BaseCommand):
 
     def handle(self, *_: Any, **options: Any) -> None:
         """Run it, with errors in one line and the exit codes of `wfe-postgres`."""
-        with command():
-            from wfe_postgres.cli.provider import exit_codes, provider_of
-
-            with exit_codes(None):
-                made = current.made()
-            with provider_of(made.provider.engine, made.options.schema) as provider:
-                self.act(provider, options)
+        with command(), provider_for_command(lambda: current.made().provider) as provider:
+            self.act(provider, options)
 
     def act(self, provider: PostgresPersistenceProvider, options: dict[str, Any]) -> None:
         """What the command does."""

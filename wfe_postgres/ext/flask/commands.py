@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 import click
 from flask import current_app
 from flask.cli import AppGroup
 
+from wfe_postgres.ext.commands import command_of_application, provider_for_command, require_definitions
 from wfe_postgres.host import WorkflowHost
 from wfe_postgres.provider import PostgresPersistenceProvider
 
@@ -63,10 +64,8 @@ def work(processes: int | None, threads: int | None, stop_timeout: float | None,
 
 
 def _host() -> WorkflowHost:
-    host = _workflows().host
-    if not host.definitions:
-        raise ValueError("the application has no definitions: pass them to WFE(definitions=...), or to its register()")
-    return host
+    hint = "pass them to WFE(definitions=...), or to its register()"
+    return require_definitions(_workflows().host, hint)
 
 
 def _workflows() -> "Workflows":
@@ -76,24 +75,9 @@ def _workflows() -> "Workflows":
 
 @contextmanager
 def _provider() -> Iterator[PostgresPersistenceProvider]:
-    with _command():
-        from wfe_postgres.cli.provider import exit_codes, provider_of
-
-        with exit_codes(None):
-            engine, schema = _workflows().provider.engine, _workflows().wfe.schema
-        with provider_of(engine, schema) as provider:
-            yield provider
+    with _command(), provider_for_command(lambda: _workflows().provider) as provider:
+        yield provider
 
 
-@contextmanager
-def _command() -> Iterator[None]:
-    """What an application's command does. The extra `cli` has what it needs."""
-    try:
-        from wfe_postgres.cli.provider import Program, command_of
-    except ModuleNotFoundError as error:
-        if str(error.name).partition(".")[0] not in {"typer", "rich"}:
-            raise
-        message = "this command needs typer and rich: pip install 'wfe-postgres[cli]'"
-        raise click.ClickException(message) from None
-    with command_of(Program("flask wfe", upgrade="flask wfe upgrade")):
-        yield
+def _command() -> AbstractContextManager[None]:
+    return command_of_application("flask wfe", "flask wfe upgrade", click.ClickException)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from wfe_postgres.ext.django.commands import StoreCommand
+from wfe_postgres.ext.django.commands import StoreCommand, at_least
 from wfe_postgres.provider import PostgresPersistenceProvider
 
 
@@ -14,7 +14,8 @@ class Command(StoreCommand):
     def add_arguments(self, parser: Any) -> None:
         """As those of `wfe-postgres status`."""
         parser.add_argument("--watch", action="store_true", help="Refresh until Ctrl-C.")
-        parser.add_argument("--every", metavar="SECONDS", type=float, default=2.0, help="Interval for --watch.")
+        every = {"type": at_least(0.1), "default": 2.0}
+        parser.add_argument("--every", metavar="SECONDS", help="Interval for --watch.", **every)
         parser.add_argument("--json", action="store_true", help="Print JSON.")
 
     def act(self, provider: PostgresPersistenceProvider, options: dict[str, Any]) -> None:

@@ -3,8 +3,9 @@
 import argparse
 from typing import Any
 
+from wfe_postgres.ext.commands import require_definitions
 from wfe_postgres.ext.django import current
-from wfe_postgres.ext.django.commands import command
+from wfe_postgres.ext.django.commands import at_least, command
 from wfe_postgres.ext.django.untyped import BaseCommand
 from wfe_postgres.host import WorkflowHost
 
@@ -16,9 +17,11 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: Any) -> None:
         """As those of `wfe-postgres work`."""
-        parser.add_argument("--processes", metavar="N", type=_positive, help="Run N processes, and replace them.")
-        parser.add_argument("--threads", metavar="N", type=_positive, help="Threads of each process.")
-        parser.add_argument("--stop-timeout", metavar="SECONDS", type=float, help="Stop without waiting longer.")
+        parser.add_argument(
+            "--processes", metavar="N", type=at_least(1, int), help="Run N processes, and replace them."
+        )
+        parser.add_argument("--threads", metavar="N", type=at_least(1, int), help="Threads of each process.")
+        parser.add_argument("--stop-timeout", metavar="SECONDS", type=at_least(0), help="Stop without waiting longer.")
         parser.add_argument("--supervisor", type=int, help=argparse.SUPPRESS)
 
     def handle(self, *_: Any, **options: Any) -> None:
@@ -30,15 +33,5 @@ class Command(BaseCommand):
             work_for(_host, *(options[name] for name in names))
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
-
-
 def _host() -> WorkflowHost:
-    host = current.host()
-    if not host.definitions:
-        raise ValueError("the project has no definitions: name them in the setting WFE['DEFINITIONS']")
-    return host
+    return require_definitions(current.host(), "name them in the setting WFE['DEFINITIONS']")
