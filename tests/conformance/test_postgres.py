@@ -27,6 +27,17 @@ from wfe_postgres.testing.conformance import (
 
 SessionOrConnection = Session | Connection | psycopg.Connection
 
+HOSTILE_DEFAULTS = {
+    "TimeZone": "Asia/Tokyo",
+    "DateStyle": "German",
+    "default_transaction_isolation": "serializable",
+    "search_path": "pg_catalog",
+    "extra_float_digits": "0",
+    "bytea_output": "escape",
+    "lc_numeric": "C",
+    "synchronous_commit": "off",
+}
+
 
 @contextmanager
 def database(server: str, template: str, defaults: dict[str, str], options: str = "") -> Iterator[str]:
@@ -93,15 +104,7 @@ class TestInAnotherSchema(EachCall, SequentialConformance):
 class TestUnderHostileDefaults(EachCall, SequentialConformance, RaceConformance, LeaseConformance):
     """In a database with unusual defaults for time zone, date style, isolation level and others."""
 
-    defaults: ClassVar[dict[str, str]] = {
-        "TimeZone": "Asia/Tokyo",
-        "DateStyle": "German",
-        "default_transaction_isolation": "serializable",
-        "search_path": "pg_catalog",
-        "extra_float_digits": "0",
-        "bytea_output": "escape",
-        "lc_numeric": "C",
-    }
+    defaults = HOSTILE_DEFAULTS
 
 
 class Inside(Configuration, SequentialConformance):

@@ -1,39 +1,23 @@
 """The conformance suite for queues on PostgreSQL: directly, on an application's engine, and elsewhere."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
-from typing import ClassVar
 
 import pytest
 from sqlalchemy import Engine
 
-from tests.faults.kit.bouncer import left_behind, pgbouncer
-from tests.faults.kit.form import require_tool
-from tests.services.test_lock_conformance import engine, url
+from tests.conformance.test_postgres import HOSTILE_DEFAULTS
+from tests.services.kit import shared_database
+from tests.services.kit.shared_database import engine, pooled_url, url
 from wfe_postgres.contract.services import QueueType
 from wfe_postgres.services import PostgresQueueProvider
 from wfe_postgres.testing.conformance import QueueConformance
 
-__all__ = ["engine", "url"]
+__all__ = ["engine", "pooled_url", "url"]
 
 Make = Callable[[], PostgresQueueProvider]
 
-
-@contextmanager
-def emptied(make: Make) -> Iterator[Make]:
-    """The factory, on an empty table; what it has made is closed at the end."""
-    made = [make()]
-    with made[0].engine.begin() as connection:
-        connection.exec_driver_sql(f"DELETE FROM {made[0].schema}.work_queue")
-
-    def make_one() -> PostgresQueueProvider:
-        made.append(make())
-        return made[-1]
-
-    yield make_one
-    for queue in made:
-        queue.close()
+emptied = partial(shared_database.emptied, table="work_queue")
 
 
 class TestWithUrl(QueueConformance):
@@ -68,32 +52,17 @@ class TestInAnotherSchema(QueueConformance):
         assert beside.dequeue_work(QueueType.WORKFLOW) == "of another queue"
 
 
-class TestUnderHostileDefaults(QueueConformance):
+class TestUnderHostileDefaults(TestWithUrl):
     """In a database with unusual defaults for time zone, date style, isolation level and others."""
 
-    defaults: ClassVar[dict[str, str]] = {
-        "TimeZone": "Asia/Tokyo",
-        "DateStyle": "German",
-        "default_transaction_isolation": "serializable",
-        "search_path": "pg_catalog",
-        "synchronous_commit": "off",
-    }
-
-    @pytest.fixture
-    def make_queue(self, url: str) -> Iterator[Make]:
-        with emptied(partial(PostgresQueueProvider, url)) as make:
-            yield make
+    defaults = HOSTILE_DEFAULTS
 
 
 class TestThroughPgBouncer(QueueConformance):
     """In transaction mode; nothing is left in the server's sessions."""
 
     @pytest.fixture
-    def make_queue(self, server: str, url: str) -> Iterator[Make]:
-        require_tool("pgbouncer")
-        with pgbouncer(server) as bouncer:
-            options = {"prepare_threshold": None}
-            make_one = partial(PostgresQueueProvider, bouncer.url(url), connect_args=options, poll_interval=0.1)
-            with emptied(make_one) as make:
-                yield make
-            assert left_behind(bouncer, url) == []
+    def make_queue(self, pooled_url: str) -> Iterator[Make]:
+        options = {"prepare_threshold": None}
+        with emptied(partial(PostgresQueueProvider, pooled_url, connect_args=options, poll_interval=0.1)) as make:
+            yield make

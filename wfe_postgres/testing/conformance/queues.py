@@ -66,7 +66,7 @@ class QueueConformance:
         ids = [f"w{number}" for number in range(20)]
         for number, id in enumerate(ids):
             (queue, others)[number % 2].queue_work(id, WORKFLOW)
-        assert [queue.dequeue_work(WORKFLOW) for _ in ids] == ids
+        assert [queue.dequeue_work(WORKFLOW) for _ in [*ids, None]] == [*ids, None]
 
     def test_types_are_queues_of_their_own(self, queue: QueueProvider) -> None:
         """The same id can be in each of them."""
@@ -101,6 +101,16 @@ class QueueConformance:
             queue.stop()
             queue.stop()
             assert queue.dequeue_work(EVENT) == "a"
+
+    def test_whether_it_can_wait_does_not_change(self, queue: QueueProvider, others: QueueProvider) -> None:
+        """Before, while and after it is used; and all providers of the queue say the same."""
+        found = [queue.is_dequeue_blocking]
+        queue.start()
+        found += [queue.is_dequeue_blocking, others.is_dequeue_blocking]
+        assert queue.dequeue_work(WORKFLOW, timeout=0.01) is None
+        queue.stop()
+        found.append(queue.is_dequeue_blocking)
+        assert found in ([True] * 4, [False] * 4)
 
     def test_a_wait_ends_with_its_timeout(self, queue: QueueProvider) -> None:
         """Not earlier, if the provider can wait; nor much later."""
