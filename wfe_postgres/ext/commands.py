@@ -9,7 +9,7 @@ from wfe_postgres.provider import PostgresPersistenceProvider
 
 @contextmanager
 def command_of_application(name: str, upgrade: str, refuse: Callable[[str], Exception]) -> Iterator[None]:
-    """What is done in the block is a command of the application `name`; it ends with `SystemExit` unless with 0.
+    """What is done in the block is a command of the application `name`, with the exit codes of `wfe-postgres`.
 
     - `upgrade`: the command that creates or repairs the store, for messages.
     - `refuse`: makes the framework's exception from a message. It is raised if the extra `cli` is not installed.
