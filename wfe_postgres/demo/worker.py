@@ -38,6 +38,8 @@ class Assignment:
     url: str
     schema: str
     lease: float
+    poll_interval: float = 0.25
+    """For leases that end, and for delays; what is started or paid is notified."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def main() -> None:
         middleware=[reporter.around],
         threads=1,
         lease=assignment.lease,
-        poll_interval=0.25,  # for leases that end, and for delays; what is started or paid is notified
+        poll_interval=assignment.poll_interval,
     )
     send(Report(assignment.name, "ready"))
     with host:
