@@ -138,8 +138,8 @@ class PostgresPersistenceProvider(OnEngine, PostgresRepositories, TransactionalP
     ) -> Callable[[], AbstractContextManager[tuple[PostgresRepositories, Session]]]:
         """What `WorkflowHost(transaction=...)` takes: a new session for each step, `context.session` there.
 
-        What the step writes in it is committed with the save of its result, or not at all. `sessions`: a
-        `sessionmaker`, or another callable that gives a new session.
+        What the step writes in it is committed with the save of its result, or not at all; its `commit()` raises
+        `InvalidRequestError`. `sessions`: a `sessionmaker`, or another callable that gives a new session.
 
         ValueError, at the first step: its transactions are not READ COMMITTED.
         """
