@@ -31,7 +31,10 @@ class PostgresService(OnEngine):
         """Release what `start` took; any number of times."""
 
     def close(self) -> None:
-        """`stop`, and release the pool, if it is the service's own; any number of times. No call can follow."""
+        """`stop`, and release the pool, if it is the service's own; any number of times.
+
+        A later call is a `PersistenceError`, except `stop` and `close`.
+        """
         self.stop()
         super().close()
 

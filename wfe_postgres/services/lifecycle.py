@@ -68,15 +68,18 @@ class PostgresLifecyclePublisher(PostgresService, LifecyclePublisher):
         parameters, statement = {"channel": self.channel, "payload": payload}, statements.NOTIFY
         if len(payload) > _LONGEST:
             parameters["prefix"], statement = _REFERENCE, statements.NOTIFY_BY_REFERENCE
+        self._pooled.require_open()
         self._once.write(lambda execute, _: execute(statement, parameters), event.workflow_id)
 
     def subscribe(self, callback: Callback) -> None:
         """Call the callback with each event from now on. Raises `PersistenceError`: the server cannot be reached."""
+        self._pooled.require_open()
         self._listener.start()
         self._callbacks.append(callback)
 
     def start(self) -> None:
         """Call the subscribers, again after `stop` or in a child process; any number of times."""
+        self._pooled.require_open()
         if self._callbacks:
             self._listener.start()
 

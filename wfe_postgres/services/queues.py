@@ -90,6 +90,7 @@ class PostgresQueueProvider(PostgresService, QueueProvider):
         if timeout is None or timeout <= 0:
             return self._take(parameters)
         deadline = monotonic() + timeout
+        self._pooled.require_open()
         if self.notify:
             listener.start_later()
         while waits.is_time(queue, deadline):
@@ -109,6 +110,7 @@ class PostgresQueueProvider(PostgresService, QueueProvider):
 
     def start(self) -> None:
         """Begin to listen; any number of times. `dequeue_work` does it, too."""
+        self._pooled.require_open()
         if self.notify:
             self._of_process()[1].start_later()
 
