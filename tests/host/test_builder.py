@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
 from wfe_postgres.host import ExecutionResult, Retry, StepContext, WorkflowBuilder, WorkflowHost
-from wfe_postgres.testing import InMemoryPersistenceProvider
+from wfe_postgres.testing import InMemoryPersistenceProvider, ManualClock
 
 
 def pick(context: StepContext) -> None:
@@ -16,6 +17,23 @@ def pick(context: StepContext) -> None:
 
 def unpick(context: StepContext) -> None:
     """A step that undoes another."""
+
+
+async def fetch(context: StepContext) -> None:
+    """A step that a host cannot run."""
+
+
+class Fetch:
+    """The same, as an object."""
+
+    run = staticmethod(fetch)
+
+
+class FetchWhenCalled:
+    """The same, as a callable object."""
+
+    async def __call__(self, context: StepContext) -> None:
+        """Fetch it."""
 
 
 class Ship:
@@ -61,6 +79,10 @@ Build = Callable[[WorkflowBuilder], Any]
         (lambda b: b.saga("pick"), "step 'Saga': a branch is a callable"),
         (lambda b: b.then(7), "step 'int' is neither callable nor an object with run"),
         (lambda b: b.then(Ship), "step 'Ship' is neither callable nor an object with run"),
+        (lambda b: b.then(fetch), "step 'fetch' is asynchronous"),
+        (lambda b: b.then(partial(fetch), name="it"), "step 'partial' is asynchronous"),
+        (lambda b: b.then(Fetch()), "step 'Fetch' is asynchronous"),
+        (lambda b: b.then(pick, compensate_with=FetchWhenCalled()), "step 'FetchWhenCalled' is asynchronous"),
         (lambda b: b.then(pick, on_error="retry"), "step 'pick': on_error is Retry"),
         (lambda b: b.then(pick, compensate_with=3), "step 'int' is neither"),
         (lambda b: b.delay(-1), "step 'delay': a time is"),
@@ -99,6 +121,20 @@ def test_two_definitions_of_one_id_and_version_are_refused() -> None:
         host.register(second)
     with pytest.raises(ValueError, match="two definitions"):
         WorkflowHost(InMemoryPersistenceProvider(), [first, second])
+
+
+def test_builder_in_the_place_of_its_definition_is_refused() -> None:
+    builder: Any = WorkflowBuilder("order").start_with(pick)
+    with pytest.raises(ValueError, match=r"call its build\(\)"):
+        WorkflowHost(InMemoryPersistenceProvider(), [builder])
+    with pytest.raises(ValueError, match=r"call its build\(\)"):
+        WorkflowHost(InMemoryPersistenceProvider()).register(builder)
+
+
+def test_clock_of_a_host_cannot_be_replaced() -> None:
+    host: Any = WorkflowHost(InMemoryPersistenceProvider())
+    with pytest.raises(AttributeError, match="clock"):
+        host.clock = ManualClock()
 
 
 def test_highest_version_is_started_unless_another_is_named() -> None:

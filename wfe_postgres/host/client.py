@@ -30,9 +30,14 @@ class WorkflowClient:
     ) -> None:
         self.provider: PersistenceProvider = provider
         self.definitions: Definitions = definitions
-        self.clock: Callable[[], datetime] = clock
+        self._clock = clock
         self._hints = hints
         self._activities = Activities(provider, clock)
+
+    @property
+    def clock(self) -> Callable[[], datetime]:
+        """What gives the time. It is set when the host is made."""
+        return self._clock
 
     def start_workflow(
         self,

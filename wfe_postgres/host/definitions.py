@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from typing import Any, Protocol
 
 from wfe_postgres.contract.models import ExecutionPointer, WorkflowInstance
@@ -89,7 +90,9 @@ class Definitions(Mapping[tuple[str, int], WorkflowDefinition]):
             self.add(definition)
 
     def add(self, definition: WorkflowDefinition) -> None:
-        """Add one. ValueError: another one with its id and version is known."""
+        """Add one. ValueError: another one with its id and version is known, or it is a builder."""
+        if hasattr(definition, "build"):
+            raise ValueError("a definition is needed, not a WorkflowBuilder: call its build()")
         key = definition.id, definition.version
         if self._known.get(key, definition) is not definition:
             raise ValueError(f"two definitions of {definition.id!r} version {definition.version}")
@@ -113,13 +116,14 @@ class Definitions(Mapping[tuple[str, int], WorkflowDefinition]):
 
 
 def run_of(step: AnyStep) -> StepFunction:
-    """What runs the step. ValueError: it is neither callable nor an object with `run`."""
-    run = getattr(step, "run", None)
-    if callable(run) and not isinstance(step, type):
-        return run  # type: ignore[no-any-return]
-    if callable(step) and not isinstance(step, type):
-        return step
-    raise ValueError(f"step {name_of(step)!r} is neither callable nor an object with run()")
+    """What runs the step. ValueError: it is neither callable nor an object with `run`, or it is asynchronous."""
+    method = getattr(step, "run", None)
+    run: Any = method if callable(method) else step
+    if not callable(run) or isinstance(step, type):
+        raise ValueError(f"step {name_of(step)!r} is neither callable nor an object with run()")
+    if iscoroutinefunction(run) or iscoroutinefunction(getattr(run, "__call__", None)):  # noqa: B004
+        raise ValueError(f"step {name_of(step)!r} is asynchronous: call it by asyncio.run() in a step that is not")
+    return run  # type: ignore[no-any-return]
 
 
 def name_of(step: object) -> str:
