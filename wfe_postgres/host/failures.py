@@ -11,6 +11,9 @@ from wfe_postgres.host.pointers import COMPENSATES, descendants, is_finished, ru
 
 _LONGEST_MESSAGE = 8_000  # characters
 _FRAMES = 5
+_NOT_OF_THE_STEP = tuple(
+    f"wfe_postgres.{package}." for package in ("host", "ext", "repositories", "codec", "connections")
+)
 
 
 def message_of(error: BaseException) -> str:
@@ -19,14 +22,15 @@ def message_of(error: BaseException) -> str:
         text = f"{type(error).__name__}: {error}"
     except BaseException as broken:
         text = f"{type(error).__name__}: (its text cannot be made: {type(broken).__name__})"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if __package__ not in _module_of(frame)]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_of_the_step(frame)]
     lines = [f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames[-_FRAMES:]]
     whole = "\n".join([text[:_LONGEST_MESSAGE], *lines])
     return whole.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
 
 
-def _module_of(frame: traceback.FrameSummary) -> str:
-    return frame.filename.replace("\\", "/").replace("/", ".")
+def _is_of_the_step(frame: traceback.FrameSummary) -> bool:
+    module = frame.filename.replace("\\", "/").replace("/", ".")
+    return not any(package in module for package in _NOT_OF_THE_STEP)
 
 
 def fail(executor: Executor, pointer: ExecutionPointer, error: BaseException) -> None:

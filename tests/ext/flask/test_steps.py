@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 from flask import Flask, current_app, g
@@ -185,3 +186,26 @@ def test_rows_of_steps_in_threads_are_written_once(make_app: Callable[..., Flask
                 assert ended.acquire(timeout=30)
         expected = sorted((str(number), step) for number in range(40) for step in ("placed", "shipped"))
         assert sorted(shop.orders()) == expected
+
+
+def refuse(_: StepContext) -> None:
+    """Fail."""
+    raise RuntimeError("the carrier does not answer")
+
+
+def return_no_json(context: StepContext) -> None:
+    """Let the result be refused, after the step has ended."""
+    context.data["when"] = datetime.now(UTC)
+
+
+@pytest.mark.parametrize("transaction", [True, False])
+@pytest.mark.parametrize(("step", "functions"), [(refuse, ["call", "refuse"]), (return_no_json, [])])
+def test_stored_error_has_the_frames_of_the_step_alone(
+    shop: Shop, app: Flask, run_step: RunStep, transaction: bool, step: Step, functions: list[str]
+) -> None:
+    workflow = run_step(step, transaction=transaction)
+    with app.app_context():
+        errors = shop.wfe.provider.get_execution_errors(workflow.id)
+    assert len(errors) == 2
+    for error in errors:
+        assert [line.rpartition(" in ")[2] for line in error.message.splitlines()[1:]] == functions
