@@ -14,7 +14,7 @@ from tests.docs.test_worker import TIMEOUT, wait_for
 from tests.host_faults.kit.effects import eventually
 
 PAGE = "how-to/flask.md"
-MODULE, TESTS = (block.text for block in blocks(PAGE, "python"))
+MODULE, STATUS, TESTS = (block.text for block in blocks(PAGE, "python"))
 COMMANDS = session(blocks(PAGE, "console"))[0]
 SERVERS = [command for command in COMMANDS if command.endswith((" run", " work"))]
 
@@ -22,7 +22,7 @@ SERVERS = [command for command in COMMANDS if command.endswith((" run", " work")
 @pytest.fixture
 def environment(empty_database_url: str, tmp_path: Path) -> dict[str, str]:
     """Of the commands, in a folder with the application."""
-    (tmp_path / "shop.py").write_text(MODULE)
+    (tmp_path / "shop.py").write_text(f"{MODULE}\n\n{STATUS}")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return os.environ | {"WFE_DATABASE_URL": empty_database_url, "PATH": path, "FLASK_RUN_PORT": "0"}
 

@@ -9,7 +9,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import make_url, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from wfe_postgres.ext.flask import WFE
+from wfe_postgres.ext.flask import WFE, HostOptions
 from wfe_postgres.host import Retry, StepContext, WorkflowBuilder
 
 AT_ONCE = Retry(0, max_retries=1)
@@ -41,12 +41,12 @@ class Shop:
         self.Order = Order
         self.wfe.register(WorkflowBuilder("order", on_error=AT_ONCE).start_with(self.ship).build())
 
-    def make(self, url: str, **config: Any) -> Flask:
+    def make(self, url: str, host_options: HostOptions | None = None, **config: Any) -> Flask:
         """An application on the database; its table is created, the store is not."""
         app = Flask("shop")
         app.config |= {"SQLALCHEMY_DATABASE_URI": psycopg_url(url), **config}
         self.db.init_app(app)
-        self.wfe.init_app(app)
+        self.wfe.init_app(app, **(host_options or {}))
         app.add_url_rule("/orders/<number>", view_func=self.place, methods=["POST"])
         with app.app_context():
             self.db.create_all()

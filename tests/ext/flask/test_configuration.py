@@ -10,8 +10,9 @@ from tests.conftest import Sql
 from tests.ext.flask.application import Shop, psycopg_url
 from tests.ext.flask.conftest import Run
 from wfe_postgres.ext.flask import WFE
-from wfe_postgres.host import WorkflowBuilder
+from wfe_postgres.host import Retry, StepContext, WorkflowBuilder
 from wfe_postgres.orm import WorkflowRow
+from wfe_postgres.testing import ManualClock
 
 
 @pytest.fixture
@@ -137,3 +138,26 @@ def test_options_that_the_host_would_refuse_are_refused() -> None:
         WFE(schema="")
     with pytest.raises(TypeError, match="unknown"):
         WFE(unknown=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="unknown"):
+        WFE().init_app(Flask("none"), SQLAlchemy(), unknown=1)  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match=r"build\(\)"):
+        WFE(definitions=[WorkflowBuilder("order").start_with(print)])  # type: ignore[list-item]
+
+
+def test_options_of_an_application_replace_those_of_the_extension(make_app: Run, database_url: str) -> None:
+    problems = [ConnectionError("no answer")] * 2
+
+    def send(_: StepContext) -> None:
+        if problems:
+            raise problems.pop()
+
+    shop, clock = Shop(options={"threads": 2, "lease": 5}), ManualClock()
+    shop.wfe.register(WorkflowBuilder("mail", on_error=Retry(600)).start_with(send).build())
+    app = make_app(shop, database_url, host_options={"clock": clock, "threads": 3})
+    began = clock()
+    with app.app_context():
+        id = shop.wfe.host.start_workflow("mail")
+        shop.wfe.host.run_until_idle(advance=True)
+        assert shop.wfe.provider.get_workflow_instance(id).status == "Complete"
+        assert (shop.wfe.host.clock, shop.wfe.host.threads) == (clock, 3)
+    assert round((clock() - began).total_seconds()) == 600 + 1200

@@ -23,7 +23,7 @@ from wfe_postgres.services import PostgresQueueProvider
 
 
 class HostOptions(TypedDict, total=False):
-    """Keywords of `WFE` that are those of `WorkflowHost`."""
+    """Keywords of `WFE` and of its `init_app` that are those of `WorkflowHost`."""
 
     queue: QueueProvider | bool
     """True: a `PostgresQueueProvider` on the engine of the store."""
@@ -58,8 +58,7 @@ class WFE:
         schema: str = SCHEMA,
         **host_options: Unpack[HostOptions],
     ) -> None:
-        if unknown := host_options.keys() - HostOptions.__annotations__.keys():
-            raise TypeError(f"WFE has no parameter {min(unknown)!r}")
+        _refuse_unknown(host_options)
         self.bind_key: str | None = bind_key
         """The bind whose database has the store."""
         self.schema: str = schema_name(schema)
@@ -71,13 +70,15 @@ class WFE:
         if app is not None:
             self.init_app(app)
 
-    def init_app(self, app: Flask, db: SQLAlchemy | None = None) -> None:
+    def init_app(self, app: Flask, db: SQLAlchemy | None = None, **host_options: Unpack[HostOptions]) -> None:
         """Configure an application, and give it the commands `flask wfe`. Nothing is connected yet.
 
-        `db`: by default the one that `WFE` was given. Raises `RuntimeError` if the application has a `WFE` already, and
-        if `db.init_app(app)` was not called before.
+        `db`: by default the one that `WFE` was given. The other parameters are those of `WorkflowHost`. They replace
+        for this application what `WFE` was given, for example the `clock` in a test. Raises `RuntimeError` if the
+        application has a `WFE` already, and if `db.init_app(app)` was not called before.
         """
         db = db if db is not None else self._db
+        _refuse_unknown(host_options)
         if db is None:
             raise TypeError("WFE needs the application's SQLAlchemy object: WFE(app, db) or init_app(app, db)")
         if "wfe" in app.extensions:
@@ -86,7 +87,7 @@ class WFE:
             engine: Engine | None = db.engines.get(self.bind_key)
         if engine is not None:
             reset_pool_after_fork(engine)  # notes whose pool it is, also for what db.session does before a fork
-        app.extensions["wfe"] = Workflows(self, app, db)
+        app.extensions["wfe"] = Workflows(self, app, db, {**self._host_options, **host_options})
         app.cli.add_command(commands)
         if self.bind_key is not None:
             follow_bind(db)
@@ -135,9 +136,11 @@ class WFE:
             raise RuntimeError("the current application is not registered with this WFE: call init_app(app, db)")
         return found
 
-    def _make_host(self, provider: PostgresPersistenceProvider, app: Flask, db: SQLAlchemy) -> WorkflowHost:
+    def _make_host(
+        self, provider: PostgresPersistenceProvider, app: Flask, db: SQLAlchemy, host_options: dict[str, Any]
+    ) -> WorkflowHost:
         self._has_host = True
-        options = {**self._host_options}
+        options = {**host_options}
         if isinstance(queue := options.get("queue"), bool):
             made = PostgresQueueProvider.from_engine(provider.engine, schema=self.schema) if queue else None
             options["queue"] = made
@@ -156,10 +159,11 @@ class WFE:
 class Workflows:
     """What one application has of a `WFE`: `app.extensions["wfe"]`."""
 
-    def __init__(self, wfe: WFE, app: Flask, db: SQLAlchemy) -> None:
+    def __init__(self, wfe: WFE, app: Flask, db: SQLAlchemy, host_options: dict[str, Any]) -> None:
         self.wfe: WFE = wfe
         self.db: SQLAlchemy = db
         self._app = app
+        self._host_options = host_options
         self._made: dict[str, tuple[PostgresPersistenceProvider, WorkflowHost]] = {}
 
     @property
@@ -176,7 +180,8 @@ class Workflows:
         if not self._made:
             provider = self._make_provider()
             # The first of several threads, without a lock that a fork could leave locked: neither has connected yet.
-            self._made.setdefault("both", (provider, self.wfe._make_host(provider, self._app, self.db)))
+            host = self.wfe._make_host(provider, self._app, self.db, self._host_options)
+            self._made.setdefault("both", (provider, host))
         return self._made["both"]
 
     def _make_provider(self) -> PostgresPersistenceProvider:
@@ -189,6 +194,11 @@ class Workflows:
             return PostgresPersistenceProvider.from_engine(engine, schema=self.wfe.schema)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
+
+
+def _refuse_unknown(host_options: HostOptions) -> None:
+    if unknown := host_options.keys() - HostOptions.__annotations__.keys():
+        raise TypeError(f"WFE has no parameter {min(unknown)!r}")
 
 
 def _transactions(provider: PostgresPersistenceProvider, app: Flask, db: SQLAlchemy) -> Callable[[], Any]:
