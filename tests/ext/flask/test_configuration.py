@@ -45,6 +45,15 @@ def test_step_of_a_store_in_a_bind_writes_into_the_bind(bound: tuple[Shop, Flask
     assert sql("SELECT status FROM wfc.workflows") == [("Complete",)]
 
 
+def test_session_that_is_given_its_bind_needs_no_application_context(bound: tuple[Shop, Flask]) -> None:
+    shop, app = bound
+    with app.app_context():
+        engine = shop.db.engines["work"]
+        session = shop.db.session.session_factory()
+    with session:
+        assert session.get_bind(mapper=WorkflowRow, bind=engine) is engine
+
+
 def test_two_extensions_of_one_database_object_have_a_bind_each(
     make_app: Run, bound: tuple[Shop, Flask], empty_database_url: str
 ) -> None:

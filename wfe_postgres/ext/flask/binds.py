@@ -15,10 +15,10 @@ class _FollowsBind:
     _db: SQLAlchemy
 
     def get_bind(self, mapper: Any = None, clause: Any = None, bind: Any = None, **arguments: Any) -> Any:
-        workflows = current_app.extensions.get("wfe")
-        is_of_store = mapper is not None and inspect(mapper).local_table.metadata is Base.metadata
-        if is_of_store and bind is None and workflows is not None:
-            return self._db.engines[workflows.wfe.bind_key]
+        if bind is None and mapper is not None and inspect(mapper).local_table.metadata is Base.metadata:
+            workflows = current_app.extensions.get("wfe")
+            if workflows is not None:
+                return self._db.engines[workflows.wfe.bind_key]
         return super().get_bind(mapper, clause, bind, **arguments)  # type: ignore[misc]
 
 
