@@ -21,6 +21,8 @@ from psycopg import sql as compose
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.pool import QueuePool
 
+from tests.faults.kit import counters
+from tests.faults.kit.form import LONG
 from wfe_postgres import PostgresPersistenceProvider
 from wfe_postgres.embedded import EmbeddedPostgresError, temporary_postgres
 from wfe_postgres.schema import upgrade
@@ -46,6 +48,14 @@ def pytest_configure() -> None:
     """Restore the SIGINT handler: a shell ignores SIGINT in background jobs, and subprocesses inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the counters and measurements of the fault tests in their long form."""
+    if LONG:
+        terminalreporter.section("faults")
+        for line in counters.lines():
+            terminalreporter.write_line(line)
 
 
 class Sql(Protocol):

@@ -9,7 +9,6 @@ import pytest
 from sqlalchemy import create_engine, make_url
 
 from tests.conftest import GRACE
-from tests.faults.kit import counters
 from tests.faults.kit.cluster import Cluster
 from tests.faults.kit.form import LONG
 from wfe_postgres.schema import upgrade
@@ -79,11 +78,3 @@ def no_thread_remains() -> Iterator[None]:
         gc.collect()
         assert time.monotonic() < deadline, left
         time.sleep(0.02)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the counters of the long form."""
-    if LONG:
-        terminalreporter.section("faults")
-        for line in counters.lines():
-            terminalreporter.write_line(line)

@@ -1,6 +1,5 @@
 """Neither the plans of the planner nor the rows that were taken make the queue slow; its table does not grow."""
 
-import logging
 import time
 from statistics import median
 
@@ -8,12 +7,11 @@ import psycopg
 import pytest
 
 from tests.conftest import Sql
+from tests.faults.kit import counters
 from tests.faults.kit.form import LONG
 from tests.services.conftest import MakeQueue
 from wfe_postgres.contract.services import QueueType
 from wfe_postgres.services import PostgresQueueProvider, queue_statements
-
-logger = logging.getLogger(__name__)
 
 WORKFLOW = QueueType.WORKFLOW
 FILL = "INSERT INTO wfc.work_queue (queue, id) SELECT 'Workflow', 'w' || i FROM generate_series(1, 20000) i"
@@ -101,10 +99,9 @@ def test_million_ids_leave_table_and_time_where_they_were(make_queue: MakeQueue,
             sizes.append(size(sql))
             if number % 100 == 99:
                 tenth = slice(-100, None)
-                logger.info(
-                    "%d ids: %d bytes, %.2f ms and %d pages a dequeue",
-                    *((number + 1) * 1000, max(sizes[tenth]), median(times[tenth]) * 1000, median(pages[tenth])),
-                )
+                found = max(sizes[tenth]), median(times[tenth]) * 1000, median(pages[tenth])
+                text = "{:,} ids queued and taken: {:,} bytes, {:.2f} ms and {:.0f} pages a dequeue"
+                counters.measured(text.format((number + 1) * 1000, *found))
             time.sleep(max(0.0, began + SECONDS_A_ROUND - time.monotonic()))
     assert sql("SELECT count(*) FROM wfc.work_queue") == [(0,)]
     assert max(sizes) < 100_000_000

@@ -1,4 +1,4 @@
-"""Counters of the fault tests, printed at the end of the long form."""
+"""Counters and measurements of the fault tests, printed at the end of the long form."""
 
 from collections import Counter
 from threading import Lock
@@ -13,6 +13,7 @@ FAULTS, ACKNOWLEDGED, FAILED, LOST, DUPLICATED, UNKNOWN = (
 )
 _lock = Lock()
 _counts: dict[str, Counter[str]] = {}
+_measured: list[str] = []
 
 
 def count(test: str, **counts: int) -> None:
@@ -31,12 +32,17 @@ NAMES = {
 }
 
 
+def measured(what: str) -> None:
+    """Add a line with what a test has measured."""
+    _measured.append(what)
+
+
 def lines() -> list[str]:
-    """Return one line for each test and one for the total."""
+    """Return one line for each test, one for the total, and those of the measurements."""
     total: Counter[str] = Counter()
     for counts in _counts.values():
         total.update(counts)
     return [
         f"{test}: " + ", ".join(f"{name} {counts[name]:,}" for name in NAMES.values() if name in counts)
         for test, counts in [*sorted(_counts.items()), ("total", total)]
-    ]
+    ] + _measured
