@@ -1,10 +1,11 @@
 """Fixtures: one database per module, with its tables emptied before each test."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy import Dialect, Engine, create_engine, make_url
 from sqlalchemy.pool import QueuePool
 
 from tests.conftest import Sql
@@ -65,3 +66,24 @@ def invoices(app_engine: Engine) -> Iterator[Engine]:
     ShopBase.metadata.create_all(app_engine)
     yield app_engine
     ShopBase.metadata.drop_all(app_engine)
+
+
+@pytest.fixture
+def no_listener_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLAlchemy's flags for listeners of all engines stay set when they are removed."""
+    for kind in (Engine, Dialect):
+        monkeypatch.setattr(kind, "_has_events", False)
+
+
+@pytest.fixture
+def make_engine(database_url: str) -> Iterator[Callable[..., Engine]]:
+    """Creates an engine of an application's, with these options."""
+    engines: list[Engine] = []
+
+    def make(**options: Any) -> Engine:
+        engines.append(create_engine(make_url(database_url).set(drivername="postgresql+psycopg"), **options))
+        return engines[-1]
+
+    yield make
+    for engine in engines:
+        engine.dispose()

@@ -1,6 +1,5 @@
 """Calls that leave out SQLAlchemy's execution when nobody listens to it, and their use of the pool."""
 
-import gc
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,7 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Dialect, Engine, Pool, create_engine, event, make_url
+from sqlalchemy import Engine, Pool, event
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine.events import ConnectionEvents, DialectEvents
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
@@ -16,11 +15,12 @@ from sqlalchemy.pool.events import PoolEvents
 
 from tests.conftest import Sql
 from wfe_postgres import PostgresPersistenceProvider
-from wfe_postgres.connections.execution import PlainCursor
 from wfe_postgres.testing.conformance.support import event as published
 
 Provider = PostgresPersistenceProvider
 MakeEngine = Callable[..., Engine]
+
+pytestmark = pytest.mark.usefixtures("no_listener_of_another_test")
 
 NAMES = [
     (events, name)
@@ -29,27 +29,6 @@ NAMES = [
     if not name.startswith("_") and name not in ("dispatch", "connect", "first_connect", "do_connect")
 ]
 """All but those of making a connection, which is always left to SQLAlchemy."""
-
-
-@pytest.fixture
-def make_engine(database_url: str) -> Iterator[MakeEngine]:
-    """Creates an engine of an application's, with these options."""
-    engines: list[Engine] = []
-
-    def make(**options: Any) -> Engine:
-        engines.append(create_engine(make_url(database_url).set(drivername="postgresql+psycopg"), **options))
-        return engines[-1]
-
-    yield make
-    for engine in engines:
-        engine.dispose()
-
-
-@pytest.fixture(autouse=True)
-def no_listener_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SQLAlchemy's flags for listeners of all engines stay set when they are removed."""
-    for kind in (Engine, Dialect):
-        monkeypatch.setattr(kind, "_has_events", False)
 
 
 def calls(engine: Engine) -> None:
@@ -282,12 +261,3 @@ def test_other_connections_of_the_pool_are_replaced_when_one_is_lost(make_engine
     with counted(engine, "connect") as connected, engine.connect(), engine.connect():
         pass
     assert len(connected) == 2
-
-
-def test_nothing_of_a_call_is_kept_with_its_connection(make_engine: MakeEngine) -> None:
-    """A cursor keeps its last parameters and result, which can be large."""
-    engine = make_engine()
-    calls(engine)
-    gc.collect()
-    cursors = [it for it in gc.get_objects() if isinstance(it, PlainCursor) and not it.connection.closed]
-    assert not [it for it in cursors if it.connection.info.dbname == engine.url.database]

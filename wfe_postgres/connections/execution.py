@@ -7,11 +7,12 @@ Compiling, and even finding what was compiled before, is most of what SQLAlchemy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import psycopg
 from psycopg.adapt import AdaptersMap
-from psycopg.pq import PipelineStatus
+from psycopg.pq import ExecStatus, PipelineStatus
 from psycopg.rows import tuple_row
 from psycopg.types.numeric import IntDumper, IntLoader
 from psycopg.types.string import StrDumper, TextLoader
@@ -32,6 +33,11 @@ Execute = Callable[[Executable, Parameters], Rows]
 
 _WAIT_FOR_STANDBY = "SyncRepWaitForLSN"
 """The function of PostgreSQL's that sends the warning: the same in every language of the server's messages."""
+
+_SMALL = 65536
+"""In characters."""
+_LONG_TEXT = 1000
+"""The characters that each text of a list is taken for."""
 
 ANY_SCHEMA = "wfe_postgres_any_schema"  # as the name of a schema, it needs no quotes
 _NOT_STREAMED = {"stream_results": False, "yield_per": None}  # PostgreSQL declares a cursor only for a query
@@ -79,14 +85,31 @@ def run_by_driver(
     connection: psycopg.Connection[Any], schema: str, statement: Executable, parameters: Parameters
 ) -> Rows:
     """By psycopg alone, whatever row factory, cursor class, dumpers and loaders the connection has."""
+    with PlainCursor(connection) as cursor:
+        return run_by_cursor(cursor, schema, statement, parameters)
+
+
+def run_by_cursor(cursor: psycopg.Cursor[Any], schema: str, statement: Executable, parameters: Parameters) -> Rows:
+    """By this cursor."""
     query, constants = compiled_for(schema, statement)
-    with PlainCursor(connection, row_factory=tuple_row) as cursor:
-        cursor.execute(query, {**constants, **parameters})
-        return cursor.fetchall() if cursor.description else ()
+    cursor.execute(query, {**constants, **parameters} if constants else parameters)
+    result = cursor.pgresult
+    return cursor.fetchall() if result and result.status == ExecStatus.TUPLES_OK else ()
+
+
+def are_small(parameters: Parameters, rows: Rows) -> bool:
+    """Whether a cursor may be kept, which holds its last result, and in some versions of psycopg the parameters."""
+    if len(rows) > 1:
+        return False
+    texts_and_lists = [it for it in chain(parameters.values(), *rows) if isinstance(it, (str, list))]
+    return sum([len(it) if isinstance(it, str) else len(it) * _LONG_TEXT for it in texts_and_lists]) <= _SMALL
 
 
 class PlainCursor(psycopg.Cursor[Any]):
-    """A cursor with psycopg's own dumpers and loaders, whatever its connection has."""
+    """A cursor with psycopg's own dumpers, loaders and rows, whatever its connection has."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        super().__init__(connection, row_factory=tuple_row)
 
     @property
     def adapters(self) -> AdaptersMap:

@@ -11,18 +11,29 @@ import time
 from typing import Any
 
 import psycopg
-from psycopg.pq import ExecStatus, TransactionStatus
-from psycopg.rows import tuple_row
+from psycopg.pq import TransactionStatus
 from sqlalchemy import Engine, Executable
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+from sqlalchemy.util.queue import Empty
 
 from wfe_postgres.connections.deadlines import BoundedConnection, set_timeout, was_cancelled
-from wfe_postgres.connections.execution import CommitMonitor, Parameters, PlainCursor, Rows, compiled_for, require_ready
+from wfe_postgres.connections.execution import (
+    CommitMonitor,
+    Parameters,
+    PlainCursor,
+    Rows,
+    are_small,
+    require_ready,
+    run_by_cursor,
+)
 from wfe_postgres.connections.failures import CATCHABLE, READ_ONLY, sqlstate_of
 from wfe_postgres.connections.lease import stop_statement
 from wfe_postgres.connections.pools import is_closed, renew_pool
 from wfe_postgres.contract.errors import PersistenceError
+
+_CURSOR = "wfe_postgres cursor"
+"""Under this name an entry of the pool keeps its cursor. A new one has to look up loaders and dumpers again."""
 
 _PLAIN_CONNECTIONS = (BoundedConnection, psycopg.Connection)
 
@@ -48,10 +59,15 @@ def is_heard(engine: Any) -> bool:
 
 def lease_leanly(engine: Engine) -> "LeanLease | None":
     """A connection that is ready in the pool. `None`: there is none, or it has to be taken in the ordinary way."""
-    pool: Any = engine.pool
-    if is_heard(engine) or not pool.checkedin():
+    if is_heard(engine):
         return None
-    lease = LeanLease(engine, pool._do_get())
+    try:
+        lease = LeanLease(engine, engine.pool._pool.get(block=False))  # type: ignore[attr-defined]
+    except Empty:
+        return None
+    except BaseException:  # of a signal handler
+        renew_pool(engine)
+        raise
     if lease.is_ready:
         return lease
     lease.release()
@@ -97,11 +113,12 @@ class LeanLease:
 
     def execute(self, schema: str, statement: Executable, parameters: Parameters) -> Rows:
         """Run the statement in this schema."""
-        query, constants = compiled_for(schema, statement)
-        cursor = PlainCursor(self.driver, row_factory=tuple_row)
-        cursor.execute(query, {**constants, **parameters} if constants else parameters)
-        result = cursor.pgresult
-        return cursor.fetchall() if result and result.status == ExecStatus.TUPLES_OK else ()
+        kept = self._connection_record.info
+        cursor = kept.pop(_CURSOR, None) or PlainCursor(self.driver)
+        rows = run_by_cursor(cursor, schema, statement, parameters)
+        if are_small(parameters, rows):
+            kept[_CURSOR] = cursor
+        return rows
 
     def __exit__(self, kind: Any = None, error: BaseException | None = None, trace: Any = None) -> None:
         entry, driver = self._connection_record, self.driver

@@ -106,9 +106,11 @@ class PooledRunner:
 
     def _run(self, attempt: Attempt[_T], *, transaction: bool, ids: tuple[str, ...] | None) -> _T:
         deadline = monotonic() + self.timeout
+        result = self._try(attempt, transaction, deadline, ids is not None)
+        if not isinstance(result, Failure):
+            return result
         step = partial(self._try, attempt, transaction, deadline, ids is not None)
-        result = step(False)
-        return self._retried(step, result, deadline, ids) if isinstance(result, Failure) else result
+        return self._retried(step, result, deadline, ids)
 
     def _retried(
         self, step: Callable[[bool], _T | Failure], failure: Failure, deadline: float, ids: tuple[str, ...] | None
@@ -140,7 +142,7 @@ class PooledRunner:
         raise outcome_unknown(ids or (), doubt) if doubt else failure.error
 
     def _try(
-        self, attempt: Attempt[_T], transaction: bool, deadline: float, is_write: bool, may_have_committed: bool
+        self, attempt: Attempt[_T], transaction: bool, deadline: float, is_write: bool, may_have_committed: bool = False
     ) -> _T | Failure:
         lease: Lease | LeanLease | None = None
         sent = False

@@ -36,7 +36,8 @@ class PoolSource(Generic[_Lease, _Lean]):
 
     def for_statements(self, deadline: float) -> _Lease | _Lean:
         """See `ConnectionSource`."""
-        return self._take(self._lean, deadline) or self._take(partial(self._lease, transaction=False), deadline)
+        reset_pool_after_fork(self._engine)
+        return self._lean(self._engine) or self._take(partial(self._lease, transaction=False), deadline)
 
     def _take(self, lease: Callable[[Engine], _T], deadline: float) -> _T:
         reset_pool_after_fork(self._engine)

@@ -12,7 +12,6 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.rows import tuple_row
 from sqlalchemy import Connection, Engine
 
 from wfe_postgres.connections.deadlines import set_timeout
@@ -172,7 +171,7 @@ def channel_name(schema: str, service: str) -> str:
 
 def _process_of(driver: psycopg.Connection[Any]) -> int:
     """The server's process behind the connection. A pooler tells its clients of another one."""
-    with PlainCursor(driver, row_factory=tuple_row) as cursor:
+    with PlainCursor(driver) as cursor:
         [(pid,)] = cursor.execute("SELECT pg_catalog.pg_backend_pid()")
         return int(pid)
 

@@ -1,0 +1,74 @@
+"""A connection of the pool keeps the cursor of a small call."""
+
+import gc
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from tests.conftest import Sql
+from wfe_postgres import PostgresPersistenceProvider
+from wfe_postgres.connections.execution import PlainCursor
+from wfe_postgres.testing.conformance.support import event as published
+
+Provider = PostgresPersistenceProvider
+MakeEngine = Callable[..., Engine]
+
+pytestmark = pytest.mark.usefixtures("no_listener_of_another_test")
+
+
+def calls(engine: Engine) -> None:
+    """A write, and a read that finds one row."""
+    provider = Provider.from_engine(engine)
+    provider.get_event(provider.create_event(published()))
+
+
+def test_cursor_is_kept_with_its_connection_and_used_again(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    calls(engine)
+    [cursor] = kept_cursors(engine)
+    Provider.from_engine(engine).get_workflow_instances(["unknown"])
+    assert kept_cursors(engine) == [cursor]
+
+
+@pytest.mark.parametrize("large", [{"event_data": "x" * 100_000}, {"event_data": ["x"] * 100_000}])
+def test_nothing_large_of_a_call_is_kept_with_its_connection(make_engine: MakeEngine, large: dict[str, Any]) -> None:
+    """A cursor keeps its last parameters and result."""
+    engine = make_engine()
+    provider = Provider.from_engine(engine)
+    id = provider.create_event(replace(published(), **large))
+    assert not kept_cursors(engine), "the parameters are large"
+    provider.mark_event_unprocessed(id)
+    assert len(kept_cursors(engine)) == 1
+    provider.get_event(id)
+    assert not kept_cursors(engine), "the result is large"
+
+
+def test_cursor_of_many_rows_is_not_kept(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    provider = Provider.from_engine(engine)
+    for key in ("a", "b"):
+        provider.create_event(replace(published(), event_key=key))
+    assert len(provider.get_runnable_events(published().event_time)) == 2
+    assert not kept_cursors(engine)
+
+
+def test_cursor_ends_with_its_connection(make_engine: MakeEngine, sql: Sql) -> None:
+    engine = make_engine()
+    calls(engine)
+    [cursor] = kept_cursors(engine)
+    sql("SELECT pg_terminate_backend(%s)", [cursor.connection.info.backend_pid])
+    for _ in range(2):  # the first makes a connection, in the ordinary way
+        Provider.from_engine(engine).get_workflow_instances(["unknown"])
+    [other] = kept_cursors(engine)
+    assert other is not cursor
+    assert cursor.connection.closed
+
+
+def kept_cursors(engine: Engine) -> list[PlainCursor]:
+    """The cursors of this library on open connections to the engine's database."""
+    gc.collect()
+    cursors = [it for it in gc.get_objects() if isinstance(it, PlainCursor) and not it.connection.closed]
+    return [it for it in cursors if it.connection.info.dbname == engine.url.database]
