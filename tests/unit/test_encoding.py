@@ -98,7 +98,7 @@ def as_row(record: dict[str, Any]) -> list[Any]:
     found = [record.pop(field.column.key, None) for field in POINTER_FIELDS]
     assert not record, "nothing is sent that has no column"
     times = [field.column.key.endswith(("_time", "_until")) for field in POINTER_FIELDS]
-    return [it.removesuffix("+00:00") if is_time and it else it for it, is_time in zip(found, times, strict=True)]
+    return [it.rstrip("Z").removesuffix("+00:00") if time and it else it for it, time in zip(found, times, strict=True)]
 
 
 @settings(deadline=None, max_examples=50)

@@ -1,15 +1,26 @@
 """JSON values are encoded to text that reads back equal, or are refused with the path of the bad value."""
 
 from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as some
 
-from wfe_postgres import SerializationError, WorkflowStatus
+from wfe_postgres import JSON_NULL, SerializationError, WorkflowStatus
 from wfe_postgres.codec import json_values
-from wfe_postgres.codec.json_values import MAX_DIGITS, check_call_size, check_size, decode, encode, encode_members
+from wfe_postgres.codec.json_values import (
+    MAX_DIGITS,
+    check_call_size,
+    check_size,
+    decode,
+    encode,
+    encode_members,
+    encode_record,
+)
 
 LARGE = 10**9
 
@@ -175,3 +186,34 @@ def test_call_size_counts_the_bytes_of_all_values(monkeypatch: pytest.MonkeyPatc
         check_call_size("pointers", "12345", None, "\u00e9\u00e9\u00e9")
     assert caught.value.path == "pointers"
     assert caught.value.reason == "the values of this call take 11 bytes together, of 10"
+
+
+class Label(str):
+    """As Django's `SafeString`."""
+
+
+class Number(int):
+    """As an `IntEnum`'s member."""
+
+
+def test_subclasses_of_text_and_integers_are_encoded_as_what_they_derive_from() -> None:
+    assert encode({"a": [Label("b"), Number(3)]}, "data") == '{"a":["b",3]}'
+    assert encode_record({"reference": Label("b"), "version": Number(3), "none": None}) == (
+        '{"reference":"b","version":3,"none":null}'
+    )
+
+
+@pytest.mark.parametrize("value", [b"a", {1}, UUID(int=1), Decimal(1), date(2030, 1, 1), JSON_NULL, {"a": JSON_NULL}])
+def test_type_that_the_fast_encoder_knows_and_json_does_not_is_refused(value: Any) -> None:
+    assert refusal([value])[1].startswith("JSON has no")
+
+
+@pytest.mark.parametrize("value", [1e16, -1.5e300, [1e16], {"a": -1e22}, ["3e5", 2e17], {"id": "a3e5", "n": 1e17}])
+def test_large_float_is_written_without_exponent(value: Any) -> None:
+    encoded = encode(value, "data")
+    assert "e" not in encoded.replace("3e5", "")
+    assert decode(encoded) == value
+
+
+def test_number_beyond_a_double_is_read_as_infinity() -> None:
+    assert decode("[1e400,-1e400]") == [float("inf"), float("-inf")]

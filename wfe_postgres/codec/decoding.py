@@ -22,6 +22,7 @@ from wfe_postgres.codec.fields import (
     SUMMARY_FIELDS,
     WORKFLOW_FIELDS,
     Fields,
+    as_stored,
     list_or_dict,
     optional_json_fields,
     required,
@@ -42,11 +43,13 @@ _UNREADABLE = (ValueError, TypeError, LookupError, RecursionError)
 def _reader(make: Callable[..., _T], fields: Fields) -> Callable[[str], _T]:
     """A function from a row's JSON text to the object. `CorruptRowError`: a column cannot be read."""
     names = [field.name for field in fields]
-    readers = [field.read for field in fields]
+    readers = [(field.name, field.read) for field in fields if field.read is not as_stored]
 
     def read(json_row: str) -> _T:
         try:
-            values = {name: read(value) for name, read, value in zip(names, readers, decode(json_row), strict=True)}
+            values = dict(zip(names, decode(json_row), strict=True))
+            for name, read_value in readers:
+                values[name] = read_value(values[name])
             values.pop(NO_ATTRIBUTE, None)
             return make(**values)
         except _UNREADABLE:
@@ -79,8 +82,9 @@ def read_pointers(json_rows: str) -> tuple[list[ExecutionPointer], list[int]]:
 
 def read_json_nulls(json_nulls: str | None) -> dict[str, JsonNulls]:
     """By pointer id, which optional JSON fields hold JSON null; a load gives `None` for these, as for SQL NULL."""
-    found = decode(json_nulls) if json_nulls else {}
-    return {id: frozenset(compress(_OPTIONAL_JSON, are_null)) for id, are_null in found.items()}
+    if not json_nulls:
+        return {}
+    return {id: frozenset(compress(_OPTIONAL_JSON, are_null)) for id, are_null in decode(json_nulls).items()}
 
 
 def _pointer(row: list[Any]) -> ExecutionPointer:

@@ -4,9 +4,11 @@ Nothing depends on a connection's adapters: times go as ISO 8601 in UTC, and wha
 one JSON array, an object per row.
 """
 
-import json
 from collections.abc import Callable, Collection, Sequence
+from datetime import UTC
 from typing import Any
+
+import msgspec
 
 from wfe_postgres.codec.change_tracking import Changes
 from wfe_postgres.codec.fields import (
@@ -20,8 +22,8 @@ from wfe_postgres.codec.fields import (
     Fields,
     json_fields,
 )
-from wfe_postgres.codec.json_values import check_call_size, encode, encode_members
-from wfe_postgres.codec.validation import key, keys, text
+from wfe_postgres.codec.json_values import check_call_size, encode, encode_members, encode_object, encode_record
+from wfe_postgres.codec.validation import INT4, MAX_KEY_BYTES, key, keys, text
 from wfe_postgres.contract.errors import SerializationError
 from wfe_postgres.contract.models import (
     JSON_NULL,
@@ -48,12 +50,11 @@ _WORKFLOW = _validated(WORKFLOW_FIELDS, "id", "name")
 _STATE = _validated(STATE_FIELDS)
 _POINTER = _validated(POINTER_FIELDS, "id")
 _POINTER_JSON = [field.name for field in json_fields(POINTER_FIELDS)]
+_decode_pointer = msgspec.json.Decoder(ExecutionPointer).decode
 _SUBSCRIPTION = _validated(SUBSCRIPTION_FIELDS, "id", "event_name", "event_key")
 _EVENT = _validated(EVENT_FIELDS, "id", "event_name", "event_key")
 _ERROR = _validated(ERROR_FIELDS)
 _COMMAND = _validated(COMMAND_FIELDS, "data")
-
-_dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def creation_parameters(instance: WorkflowInstance, name: str, changes: Changes, revision: int, limit: int) -> Record:
@@ -114,6 +115,9 @@ def encode_pointer(
 
     `json_nulls`: the fields that are to hold JSON null.
     """
+    encoded = None if json_nulls else encode_object(pointer, _decode_pointer, limit)
+    if encoded and _is_in_range(pointer, workflow_id):
+        return f'{{"position":{position},{encoded[1:]}'
     record = _record(pointer, _POINTER, f"{path}.")
     record["id"] = keys((workflow_id, "id"), (pointer.id, f"{path}.id"))[1]
     record["position"] = position
@@ -155,7 +159,7 @@ def command_record(command: ScheduledCommand) -> Record:
 
 def encode_plain_records(records: list[Record]) -> str:
     """Records without users' JSON in them, as one JSON array."""
-    return _dump(records)
+    return f"[{','.join(map(encode_record, records))}]"
 
 
 def _encode_pointers(instance: WorkflowInstance, changes: Changes, limit: int) -> str:
@@ -176,6 +180,18 @@ def _name_and_key(source: Event | EventSubscription, id: str, prefix: str) -> Re
     return {"id": key(id, f"{prefix}id"), "event_name": name, "event_key": of_name}
 
 
+def _is_in_range(pointer: ExecutionPointer, workflow_id: str) -> bool:
+    """Whether a pointer whose types are right has no other fault. False: it is to be looked at more closely."""
+    numbers, times = (pointer.step_id, pointer.retry_count), (pointer.sleep_until, pointer.start_time, pointer.end_time)
+    for number in numbers:
+        if type(number) is not int or not 0 <= number < INT4:
+            return False
+    for time in times:
+        if time is not None and time.tzinfo is not UTC:
+            return False
+    return 4 * (len(workflow_id) + len(pointer.id)) <= MAX_KEY_BYTES
+
+
 def _validate_shape(pointer: ExecutionPointer, path: str) -> None:
     for name, ids in (("children", pointer.children), ("scope", pointer.scope)):
         if not isinstance(ids, list | tuple):
@@ -191,4 +207,5 @@ def _encode_record(record: Record, json_values: Record, json_nulls: Collection[s
     if json_nulls:
         record["json_nulls"] = dict.fromkeys(json_nulls)
     members = encode_members(present, prefix, limit)
-    return f"{_dump(record)[:-1]},{members}}}" if members else _dump(record)
+    encoded = encode_record(record)
+    return f"{encoded[:-1]},{members}}}" if members else encoded
