@@ -7,13 +7,18 @@ carries. A pickle, or an instance made by hand, has a plain number there and is 
 import marshal
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain, compress, count, repeat
 from operator import attrgetter, lt, ne
-from typing import Any, NoReturn, Self
+from typing import Any, NamedTuple, NoReturn, Self
 
-from wfe_postgres.codec.fields import POINTER_FIELDS, STATE_FIELDS, WORKFLOW_FIELDS, json_fields, optional_json_fields
+from wfe_postgres.codec.fields import (
+    POINTER_FIELDS,
+    STATE_FIELDS,
+    WORKFLOW_FIELDS,
+    json_and_text_fields,
+    optional_json_fields,
+)
 from wfe_postgres.contract.errors import SerializationError
 from wfe_postgres.contract.models import JSON_NULL, ExecutionPointer, WorkflowInstance
 
@@ -32,14 +37,13 @@ Fingerprint = object
 """Equal for two values only if they would be stored alike."""
 
 PointerState = tuple[int, tuple[Any, ...], Fingerprint]
-"""Of one pointer: its position, its scalar fields, the fingerprint of its JSON fields."""
+"""Of one pointer: its position, its numbers, times and flags, the fingerprint of its JSON fields and texts."""
 
 JsonNulls = frozenset[str]
 """Of one pointer: the optional JSON fields in which the store holds JSON null; in the others `None` is SQL NULL."""
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """The data and the pointers, by id, that the store holds under a revision."""
 
     workflow_id: str
@@ -70,8 +74,7 @@ class TrackedRevision(int):
         return int, (int(self),)
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(NamedTuple):
     """What a save has to send, and what the store holds after it."""
 
     row: bool
@@ -96,8 +99,9 @@ def renewed(revision: int, number: int) -> int:
 
 _id = attrgetter("id")
 _row = attrgetter(*(it.name for it in WORKFLOW_FIELDS if it.validate and it not in STATE_FIELDS))
-_scalars = attrgetter(*(field.name for field in POINTER_FIELDS if field.validate and field.name != "id"))
-_json_values = attrgetter(*(field.name for field in json_fields(POINTER_FIELDS)))
+_VALUES = json_and_text_fields(POINTER_FIELDS)
+_values = attrgetter(*(it.name for it in _VALUES))
+_scalars = attrgetter(*(it.name for it in POINTER_FIELDS if it.validate and it.name != "id" and it not in _VALUES))
 _OPTIONAL_JSON = tuple(field.name for field in optional_json_fields(POINTER_FIELDS))
 _optional_json_values = attrgetter(*_OPTIONAL_JSON)
 _NONE: JsonNulls = frozenset()
@@ -138,10 +142,10 @@ def compare(instance: WorkflowInstance, id: str, before: Snapshot | None) -> Cha
     known_nulls = before.json_nulls if before else {}
     nulls = {id: names for id, names in known_nulls.items() if id in after}
     for index in changed:
-        after[ids[index]] = _in_utc(states[index])
+        after[ids[index]] = states[index][0], _in_utc(states[index][1]), states[index][2]
         if names := _json_nulls(instance.execution_pointers[index], nulls.pop(ids[index], _NONE)):
             nulls[ids[index]] = names
-    row, data = tuple(map(_to_utc, _row(instance))), fingerprint(instance.data)
+    row, data = _in_utc(_row(instance)), fingerprint(instance.data)
     removed = [] if after.keys() >= known.keys() else [it for it in known if it not in after]
     replaced = chain(map(states_before.__getitem__, changed), map(known.get, removed))
     size = _size_after(before, replaced, map(states.__getitem__, changed), data)
@@ -183,12 +187,12 @@ def assign_positions(stored: Sequence[int | None]) -> list[int]:
 
 def _states(instance: WorkflowInstance, positions: Sequence[int]) -> list[PointerState]:
     pointers = instance.execution_pointers
-    json_values = list(map(_json_values, pointers))
+    values = list(map(_values, pointers))
     fingerprints: list[Fingerprint]
     try:
-        fingerprints = list(map(marshal.dumps, json_values, repeat(_MARSHAL_FORMAT)))
+        fingerprints = list(map(marshal.dumps, values, repeat(_MARSHAL_FORMAT)))
     except ValueError:
-        fingerprints = list(map(fingerprint, json_values))
+        fingerprints = list(map(fingerprint, values))
     return list(zip(positions, map(_scalars, pointers), fingerprints, strict=True))
 
 
@@ -201,10 +205,8 @@ def _size_after(
     """
     size = stored = before.size if before else 0
     for sign, states, value in ((-1, replaced, before and before.data), (1, changed, data)):
-        size += sign * len(value) if isinstance(value, bytes) else 0
-        for state in states:
-            for it in (*state[1], state[2]) if state else ():
-                size += sign * len(it) if isinstance(it, (str, bytes)) else 0
+        values = (value, *(state[2] for state in states if state))
+        size += sign * sum([len(it) for it in values if isinstance(it, bytes)])
     if size > MAX_WORKFLOW_BYTES and size > stored:
         raise SerializationError("execution_pointers", f"{size} bytes with data, of {MAX_WORKFLOW_BYTES} to read back")
     return size
@@ -222,10 +224,10 @@ def _json_nulls(pointer: ExecutionPointer, known: JsonNulls) -> JsonNulls:
     return frozenset(name for name, value in named if value is JSON_NULL or (value is None and name in known))
 
 
-def _in_utc(state: PointerState) -> PointerState:
+def _in_utc(values: tuple[Any, ...]) -> tuple[Any, ...]:
     # Within one timezone == is blind to `fold`: the two 1:30 of the night when the clocks go back would be equal.
-    position, scalars, json_values = state
-    return position, tuple(map(_to_utc, scalars)), json_values
+    elsewhere = [it for it in values if isinstance(it, datetime) and it.tzinfo is not UTC]
+    return tuple(map(_to_utc, values)) if elsewhere else values
 
 
 def _to_utc(value: Any) -> Any:

@@ -10,6 +10,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from sqlalchemy import Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -170,6 +171,11 @@ def columns_of(fields: Fields) -> Columns:
 def json_fields(fields: Fields) -> Fields:
     """The fields that hold JSON values."""
     return tuple(field for field in fields if isinstance(field.column.type, JSONB))
+
+
+def json_and_text_fields(fields: Fields) -> Fields:
+    """The fields that hold values of any length, without the id."""
+    return tuple(it for it in fields if isinstance(it.column.type, JSONB | Text) and it.name not in ("id", "status"))
 
 
 def optional_json_fields(fields: Fields) -> Fields:
