@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.orm import Session
 
-from tests.protocol.calls import LARGE, ONE_ROUND_TRIP, Call, Prepare
+from tests.protocol.calls import LARGE, ONE_ROUND_TRIP, OTHERS, Call, Prepare
 from tests.protocol.proxy import Proxy, Traffic
 from wfe_postgres import PostgresPersistenceProvider, PostgresRepositories
 
@@ -39,6 +39,17 @@ def test_call_with_thousand_pointers_takes_one_round_trip(
         for name in ("create_new_workflow", "persist_workflow of 10, 1 changed"):
             ONE_ROUND_TRIP[name](proxied)()
     check(proxy, prepare(proxied))
+
+
+def test_save_without_revision_takes_two_round_trips(proxied: PostgresPersistenceProvider, proxy: Proxy) -> None:
+    """One that reads the revision, and the save under it."""
+    prepare = OTHERS["persist_workflow, unconditional"].prepare
+    for _ in range(WARM_UP):
+        prepare(proxied)()
+    call = prepare(proxied)
+    proxy.reset()
+    call()
+    assert (proxy.traffic.round_trips, proxy.traffic.statements) == (2, 2)
 
 
 def check(proxy: Proxy, call: Call) -> None:

@@ -1,6 +1,7 @@
 """Writes to one workflow under its revision: refused when it was changed meanwhile, never done twice."""
 
 from collections.abc import Collection, Mapping
+from itertools import repeat
 from typing import Any
 
 from sqlalchemy import Executable
@@ -41,6 +42,16 @@ def write_guarded(statement: Executable, params: Mapping[str, Any], execute: Exe
     raise ConcurrencyError(id, expected, found[0][0])
 
 
+def write_over(runner: StatementRunner, statement: Executable, params: Mapping[str, Any]) -> None:
+    """Run the statement under whatever revision the workflow has: read that, and write under it.
+
+    Where other writers come between twice, the row is locked first. Raises `WorkflowNotFoundError`.
+    """
+    write = _WriteOver(statements.REVISION, statement, params, ALL_STATUSES, tries=2)
+    if runner.write(write, params["workflow_id"]) is None:
+        write_locked(runner, statement, params)
+
+
 def write_locked(
     runner: StatementRunner,
     statement: Executable,
@@ -51,26 +62,40 @@ def write_locked(
 
     False: its status is none of `statuses`, and nothing was written. Raises `WorkflowNotFoundError`.
     """
-    return runner.transact(_LockedWrite(statement, params, statuses), params["workflow_id"])
+    write = _WriteOver(statements.LOCKED_REVISION, statement, params, statuses)
+    return bool(runner.transact(write, params["workflow_id"]))
 
 
-class _LockedWrite:
-    """A statement that waits for a lock goes on with the snapshot that it took before it waited, and would miss what
-    another writer has added. So the row is locked by a statement before."""
+class _WriteOver:
+    """Reads the revision by one statement, and writes under it by another, again where the row was changed between.
 
-    def __init__(self, statement: Executable, params: Mapping[str, Any], statuses: Collection[str]) -> None:
+    By two, also where the first locks the row: a statement that waits for a lock goes on with the snapshot that it took
+    before it waited, and would miss what another writer has added. On a caller's connection in autocommit the lock is
+    gone before the second. `tries`: how often; `None` is the result when all were in vain.
+    """
+
+    def __init__(
+        self,
+        read: Executable,
+        statement: Executable,
+        params: Mapping[str, Any],
+        statuses: Collection[str],
+        tries: int | None = None,
+    ) -> None:
+        self._read = read
         self._statement = statement
         self._params = params
         self._statuses = statuses
+        self._tries = tries
         self._expected: int | None = None
 
-    def __call__(self, execute: Execute, may_have_committed: bool) -> bool:
+    def __call__(self, execute: Execute, may_have_committed: bool) -> bool | None:
         id, new = self._params["workflow_id"], self._params["new_revision"]
         if may_have_committed and self._expected is not None and _was_committed(execute, id, self._expected, new):
             return True
         tried: int | None = None
-        while True:
-            found = execute(statements.LOCKED_REVISION, {"workflow_id": id})
+        for _ in repeat(None) if self._tries is None else range(self._tries):
+            found = execute(self._read, {"workflow_id": id})
             if not found:
                 raise WorkflowNotFoundError(id)
             revision, status = found[0]
@@ -79,10 +104,10 @@ class _LockedWrite:
             if revision == tried:  # nobody came between: something suppresses the update
                 raise ConcurrencyError(id, revision, revision)
             self._expected = tried = revision
-            # Guarded all the same: on a caller's connection in autocommit the lock is gone by now.
             if execute(self._statement, {**self._params, "expected_revision": revision}):
                 return True
             _require_new_subscriptions(execute, self._params)
+        return None
 
 
 def _require_new_subscriptions(execute: Execute, params: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from wfe_postgres.codec.change_tracking import (
 )
 from wfe_postgres.codec.decoding import read_json_nulls, read_pointers, read_workflow
 from wfe_postgres.codec.encoding import creation_parameters, save_parameters
+from wfe_postgres.codec.json_values import size_in_bytes
 from wfe_postgres.codec.validation import big_integer, count, definition, key, milliseconds, optional, text
 from wfe_postgres.connections import Execute
 from wfe_postgres.connections.failures import TOO_LARGE
@@ -32,7 +33,7 @@ from wfe_postgres.contract.interfaces import WorkflowRepository
 from wfe_postgres.contract.models import EventSubscription, WorkflowInstance, WorkflowStatus
 from wfe_postgres.contract.status_changes import UNFINISHED, completion_event_id
 from wfe_postgres.repositories.base import Repository, id_or_new, logger
-from wfe_postgres.repositories.guarded_writes import write_guarded, write_locked
+from wfe_postgres.repositories.guarded_writes import write_guarded, write_locked, write_over
 from wfe_postgres.statements import status_changes
 from wfe_postgres.statements import workflows as statements
 
@@ -41,7 +42,7 @@ class PostgresWorkflowRepository(Repository, WorkflowRepository):
     """`WorkflowRepository` on the tables `workflows`, `execution_pointers` and `definition_sequences`.
 
     A creation, a load and a save are one statement each, at any number of pointers; a save whose revision is `None`
-    locks the row by a second one. A save sends the pointers that have changed since the load, and `data` if that has;
+    reads it by another. A save sends the pointers that have changed since the load, and `data` if that has;
     an instance that was made by hand or pickled is sent complete. In lists, a row that cannot be read is left out and
     its id is logged. `next_definition_sequence` may skip a number when the answer to a call was lost.
     """
@@ -74,7 +75,7 @@ class PostgresWorkflowRepository(Repository, WorkflowRepository):
         params = save_parameters(instance, subscriptions, ids, changes, revision, self._max_payload_bytes)
         statement = statements.SAVES[changes.row, changes.is_complete, bool(changes.removed), bool(subscriptions)]
         if params["expected_revision"] is None:
-            write_locked(self._runner, statement, params)
+            write_over(self._runner, statement, params)
         else:
             self._runner.write(partial(write_guarded, statement, params), instance.id)
         for subscription, id in zip(subscriptions, ids, strict=True):
@@ -183,7 +184,7 @@ def _instance_of(row: Any) -> WorkflowInstance:
     _, json_row, pointers, json_nulls = row
     instance = read_workflow(json_row)
     instance.execution_pointers, positions = read_pointers(pointers)
-    size = sum(len(it) if it.isascii() else len(it.encode()) for it in (json_row, pointers))
+    size = size_in_bytes(json_row) + size_in_bytes(pointers)
     del row, json_row, pointers  # large texts need not be there while the snapshot is made
     track_loaded(instance, positions, read_json_nulls(json_nulls), size)
     return instance

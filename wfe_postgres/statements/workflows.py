@@ -176,8 +176,8 @@ GET = _load(workflows.c.id == text_parameter("workflow_id"))
 GET_BY_NAME = _load(workflows.c.name == text_parameter("name"))
 GET_MANY = _load(_is_any(workflows.c.id, "workflow_ids"))
 
-REVISION = select(workflows.c.revision).where(workflows.c.id == text_parameter("workflow_id"))
-LOCKED_REVISION = REVISION.add_columns(workflows.c.status).with_for_update()
+REVISION = select(workflows.c.revision, workflows.c.status).where(workflows.c.id == text_parameter("workflow_id"))
+LOCKED_REVISION = REVISION.with_for_update()
 
 # The status is spelled out, not a parameter: only so can the planner prove that the partial index applies.
 RUNNABLE = (
