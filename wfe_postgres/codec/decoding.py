@@ -71,12 +71,14 @@ read_error: Callable[[str], ExecutionError] = _reader(ExecutionError, ERROR_FIEL
 def read_pointers(json_rows: str) -> tuple[list[ExecutionPointer], list[int]]:
     """The pointers of one workflow, from an array of their rows, and their positions."""
     try:
-        rows = decode(json_rows)
-        pointers = [_pointer(row) for row in rows]
+        pointers = decode(json_rows)
+        positions = [row[-1] for row in pointers]
+        for index, row in enumerate(pointers):
+            pointers[index] = _pointer(row)  # in place, so that rows and pointers are not all there at once
     except _UNREADABLE:
         corrupt = _find_corrupt_pointer(json_rows)
     else:
-        return pointers, [row[-1] for row in rows]
+        return pointers, positions
     raise corrupt
 
 
