@@ -124,6 +124,7 @@ def test_pointer_leaves_out_json_that_is_none_and_sends_other_nulls() -> None:
         ("id", "a\0", "id"),
         ("id", "x" * MAX_KEY_BYTES, "id"),
         ("step_id", 2**31, "step_id"),
+        ("step_id", 1.0, "step_id"),
         ("active", None, "active"),
         ("status", "waiting", "status"),
         ("sleep_until", datetime(2030, 1, 1), "sleep_until"),  # noqa: DTZ001 - it is here to be refused
