@@ -136,13 +136,13 @@ def test_log_shows_each_call(make_engine: MakeEngine, caplog: pytest.LogCaptureF
     assert any(text in record.getMessage() for record in caplog.records)
 
 
-def test_echo_that_is_set_later_shows_statements(make_engine: MakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+def test_echo_that_is_set_later_shows_statements(make_engine: MakeEngine, caplog: pytest.LogCaptureFixture) -> None:
     engine = make_engine()
     calls(engine)
     engine.echo = True
     calls(engine)
     engine.echo = False
-    assert "INSERT INTO" in capsys.readouterr().out
+    assert "INSERT INTO" in caplog.text
 
 
 class CountingCursor(psycopg.Cursor[Any]):
