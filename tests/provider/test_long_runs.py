@@ -11,6 +11,8 @@ CALLS = 300
 
 
 def test_memory_and_threads_do_not_grow_with_the_number_of_calls(provider: PostgresPersistenceProvider) -> None:
+    id = provider.create_event(event())
+
     def run() -> tuple[int, int]:
         for _ in range(CALLS):
             provider.get_event(id)
@@ -18,7 +20,6 @@ def test_memory_and_threads_do_not_grow_with_the_number_of_calls(provider: Postg
         gc.collect()
         return sys.getallocatedblocks(), threading.active_count()
 
-    id = provider.create_event(event())
     run()
     blocks, threads = run()
     blocks_after, threads_after = run()
