@@ -21,8 +21,8 @@ def client(name, *permissions):
 
 
 id = host().start_workflow("order", {"fails": True, "secret": "4711"}, reference="<b>R-1")
-made = current.made()
-current.make_host(made.options, made.provider, made.provider, clock=ManualClock()).run_until_idle(advance=True)
+own = current.workflows()
+current.make_host(own.options, own.provider, own.provider, clock=ManualClock()).run_until_idle(advance=True)
 assert provider().get_workflow_instance(id).status == "Suspended"
 LIST, PAGE = "/admin/wfe/workflow/", f"/admin/wfe/workflow/{id}/change/"
 RESUME = {"action": "resume", "_selected_action": id}

@@ -31,4 +31,4 @@ def _make_store(using: str, **_: Any) -> None:
     find the store, whatever they were squashed to.
     """
     if using == conf.read().database:
-        current.made().provider.ensure_store_exists()
+        current.workflows().provider.ensure_store_exists()

@@ -59,7 +59,7 @@ def check_store(app_configs: object, databases: Collection[str] | None = None, *
     options = conf.read()
     if options.database not in (databases or ()) or check_settings(None):
         return []
-    engine, schema = current.made().provider.engine, options.schema
+    engine, schema = current.workflows().provider.engine, options.schema
     try:
         found = read_in_transaction(engine, lambda it: current_revision(it, schema))
     except PersistenceError as error:

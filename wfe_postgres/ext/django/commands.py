@@ -38,7 +38,7 @@ class StoreCommand(BaseCommand):
 
     def handle(self, *_: Any, **options: Any) -> None:
         """Run it, with errors in one line and the exit codes of `wfe-postgres`."""
-        with command(), provider_for_command(lambda: current.made().provider) as provider:
+        with command(), provider_for_command(lambda: current.workflows().provider) as provider:
             self.act(provider, options)
 
     def act(self, provider: PostgresPersistenceProvider, options: dict[str, Any]) -> None:

@@ -17,15 +17,15 @@ from wfe_postgres.services import PostgresQueueProvider
 
 
 @dataclass(frozen=True)
-class Made:
-    """A provider, and a host on it."""
+class Workflows:
+    """What the project has of the app: the setting, a provider, and a host on it."""
 
     options: conf.Options
     provider: PostgresPersistenceProvider
     host: WorkflowHost
 
 
-_made: dict[tuple[conf.Options, tuple[Any, ...]], Made] = {}
+_workflows: dict[tuple[conf.Options, tuple[Any, ...]], Workflows] = {}
 """By the setting, and the address of the database."""
 _in_test: WorkflowHost | None = None
 
@@ -35,7 +35,7 @@ def provider() -> PostgresRepositories:
 
     In a `TestCase` with `WorkflowTestMixin` it works in the test's transaction.
     """
-    return made().provider if _in_test is None else _in_test.provider  # type: ignore[return-value]
+    return workflows().provider if _in_test is None else _in_test.provider  # type: ignore[return-value]
 
 
 def host() -> WorkflowHost:
@@ -43,7 +43,7 @@ def host() -> WorkflowHost:
 
     It is not started: a view starts workflows by it, and `manage.py wfe_work` runs them.
     """
-    return made().host if _in_test is None else _in_test
+    return workflows().host if _in_test is None else _in_test
 
 
 def using() -> WorkflowClient:
@@ -52,7 +52,7 @@ def using() -> WorkflowClient:
     Raises `TransactionManagementError` outside `atomic()`: there is no transaction then, and each statement would be
     committed by itself. There, `host()` has the same verbs, each in a transaction of its own.
     """
-    current = made()
+    current = workflows()
     alias = current.options.database
     connection = connections[alias]
     if connection.get_autocommit():  # connects, if need be
@@ -66,19 +66,19 @@ def using() -> WorkflowClient:
     return (_in_test or current.host).using(connection.connection)
 
 
-def made() -> Made:
+def workflows() -> Workflows:
     """The provider and the host; made anew, and the former closed, when the alias names another database."""
     options = conf.read()
     settings = connections[options.database].settings_dict
     key = options, tuple(settings[name] for name in ("NAME", "USER", "HOST", "PORT"))
-    found = _made.get(key)
+    found = _workflows.get(key)
     if found is None:
-        for former in list(_made):
-            if former != key and (other := _made.pop(former, None)) is not None:
+        for former in list(_workflows):
+            if former != key and (other := _workflows.pop(former, None)) is not None:
                 other.provider.close()
         store = make_provider(options)
         # The first of several threads, without a lock that a fork could leave locked: neither has connected yet.
-        found = _made.setdefault(key, Made(options, store, make_host(options, store, store)))
+        found = _workflows.setdefault(key, Workflows(options, store, make_host(options, store, store)))
     return found
 
 
@@ -101,10 +101,10 @@ def make_host(
 
 
 @contextmanager
-def replaced(make: Callable[[Made], WorkflowHost]) -> Iterator[WorkflowHost]:
+def replaced(make: Callable[[Workflows], WorkflowHost]) -> Iterator[WorkflowHost]:
     """Another host in its place, for the time of a test."""
     global _in_test
-    before, _in_test = _in_test, make(made())
+    before, _in_test = _in_test, make(workflows())
     try:
         yield _in_test
     finally:
@@ -118,6 +118,6 @@ def in_atomic_block() -> bool:
 
 def joined() -> PostgresRepositories:
     """The store by Django's own connection, whether a transaction is open or not."""
-    connection = connections[made().options.database]
+    connection = connections[workflows().options.database]
     connection.ensure_connection()
-    return made().provider.using(connection.connection)
+    return workflows().provider.using(connection.connection)

@@ -30,7 +30,7 @@ class WorkflowTestMixin:
                 f"{type(self).__name__} would empty the store of a database that is no test database: derive it from "
                 "TestCase or TransactionTestCase, with the store's database in `databases`, and use a test runner"
             )
-        with current.replaced(lambda made: self._make_host(made, is_rolled_back)):
+        with current.replaced(lambda it: self._make_host(it, is_rolled_back)):
             try:
                 return super().run(result)  # type: ignore[misc]
             finally:
@@ -41,6 +41,6 @@ class WorkflowTestMixin:
         """Run all workflows that are due, in this thread. With `advance`, the clock jumps to the next alarm, too."""
         current.host().run_until_idle(advance=advance)
 
-    def _make_host(self, made: current.Made, is_rolled_back: bool) -> WorkflowHost:
-        store = current.joined() if is_rolled_back else made.provider
-        return current.make_host(made.options, store, made.provider, queue=None, clock=self.clock)
+    def _make_host(self, workflows: current.Workflows, is_rolled_back: bool) -> WorkflowHost:
+        store = current.joined() if is_rolled_back else workflows.provider
+        return current.make_host(workflows.options, store, workflows.provider, queue=None, clock=self.clock)

@@ -76,7 +76,7 @@ class InTestCase(WorkflowTestMixin, Ways, TestCase):
         host().start_workflow("order", {"number": "1"}, name="mine")
         assert provider().get_workflow_instance_by_name("mine")
         with pytest.raises(WorkflowNotFoundError):
-            current.made().provider.get_workflow_instance_by_name("mine")
+            current.workflows().provider.get_workflow_instance_by_name("mine")
 
 
 class InTransactionTestCase(WorkflowTestMixin, Ways, TransactionTestCase):
