@@ -88,6 +88,7 @@ Build = Callable[[WorkflowBuilder], Any]
         (lambda b: b.delay(-1), "step 'delay': a time is"),
         (lambda b: b.delay("1"), "step 'delay'"),
         (lambda b: b.wait_for("e", key="k", timeout=timedelta(seconds=-1)), "step 'wait_for': a time is"),
+        (lambda b: b.wait_for("e", key=4711), "the key of an event 'e' is text, not int"),
         (lambda b: b.recur(float("nan"), lambda inner: inner.then(pick), until=bool), "step 'recur': a time is"),
         (lambda b: b.start_with(pick).start_with(pick), "pick: start_with is for the first step"),
     ],

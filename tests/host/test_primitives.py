@@ -190,3 +190,16 @@ def test_step_decides_by_its_result_when_it_is_run_again() -> None:
         [5, 1, "k"],
     ]
     assert instance.execution_pointers[0].outcome == {"done": True}
+
+
+@pytest.mark.parametrize("waits", ["wait_for", "wait_for_event"])
+def test_key_that_is_no_text_fails_the_wait_and_is_named(waits: str) -> None:
+    builder = WorkflowBuilder("w", on_error=Suspend())
+    if waits == "wait_for":
+        builder.wait_for("paid", key=lambda _: 4711)  # type: ignore[arg-type,return-value]
+    else:
+        builder.then(lambda _: ExecutionResult.wait_for_event("paid", 4711), name="own")  # type: ignore[arg-type]
+    world = World(builder.build())
+    workflow = world.run()
+    [error] = world.provider.get_execution_errors(workflow.id)
+    assert error.message.startswith("ValueError: the key of an event 'paid' is text, not int")

@@ -84,7 +84,26 @@ def test_step_is_repeated_when_its_connection_was_ended_before_the_commit(
     workflow = run_step(provider, on_psycopg(end))
     assert effects.counts() == {"ran": 2, "row": 1}
     [error] = errors_of(sql, workflow)
-    assert "LostTryError" in error
+    assert error.startswith("LostTryError: its transaction was lost: ")
+
+
+@pytest.mark.usefixtures("effects")
+def test_lost_try_says_why_when_the_transaction_could_not_begin(
+    provider: PostgresPersistenceProvider, sql: Sql, caplog: pytest.LogCaptureFixture, on_psycopg: Transaction
+) -> None:
+    """By the types of the errors, whose texts can hold values, as those of a pool without a free connection."""
+    begin, missing = on_psycopg(lambda _: None), [OperationalError("hidden")]
+
+    def transaction() -> Any:
+        if missing:
+            raise missing.pop() from psycopg.OperationalError("hidden")
+        return begin()
+
+    [error] = errors_of(sql, run_step(provider, transaction))
+    reason = "its transaction could not begin: OperationalError, from OperationalError"
+    assert error == f"LostTryError: {reason}, in the step (try 1 of 5)"
+    assert f"a try was lost ({reason})" in caplog.text
+    assert "hidden" not in caplog.text
 
 
 @pytest.mark.parametrize("kind", [OperationalError, InterfaceError])

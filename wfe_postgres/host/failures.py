@@ -57,7 +57,7 @@ def behavior_of(executor: Executor, pointer: ExecutionPointer) -> ErrorBehavior:
     return executor.definition.step(pointer).on_error or executor.definition.on_error
 
 
-def lose(executor: Executor, max_lost: int) -> list[ExecutionPointer]:
+def lose(executor: Executor, max_lost: int, reason: str) -> list[ExecutionPointer]:
     """Repeat the steps whose process was killed, or lost its lease; returns their pointers.
 
     A step to which that has happened `max_lost` times in a row has failed.
@@ -66,9 +66,7 @@ def lose(executor: Executor, max_lost: int) -> list[ExecutionPointer]:
     for pointer in lost:
         tries = pointer.extension_attributes.get(LOST_TRIES, 0) + 1
         pointer.status = PointerStatus.PENDING
-        error = LostTryError(
-            f"the host was killed, or its lease or its connection was lost, in the step (try {tries} of {max_lost})"
-        )
+        error = LostTryError(f"{reason}, in the step (try {tries} of {max_lost})")
         if tries < max_lost:
             pointer.extension_attributes[LOST_TRIES] = tries
             report(executor, pointer, error)

@@ -134,6 +134,8 @@ def recur(interval: Time | Callable[[StepContext], Time], until: Condition) -> S
 
 def wait_for(event_name: str, key: Any, as_of: Any, into: Into, timeout: Any, *, handles_timeout: bool) -> StepFunction:
     """Wait for the event; after the timeout begin the branch, or without one fail."""
+    if not callable(key):
+        Wait(event_name=event_name, event_key=key)  # raises what is wrong now, and not when a workflow comes here
 
     def run(context: StepContext) -> ExecutionResult:
         if context.event is not None:

@@ -40,6 +40,11 @@ class Wait:
     timeout: float | None = None
     subscription_data: Any = None
 
+    def __post_init__(self) -> None:
+        """ValueError: the key is no text, as the integer that is the primary key of a row."""
+        if not isinstance(self.event_key, str):
+            raise ValueError(f"the key of an event {self.event_name!r} is text, not {type(self.event_key).__name__}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionResult:

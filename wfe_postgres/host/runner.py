@@ -16,6 +16,7 @@ from wfe_postgres.host.waits import deliver_earlier_events
 
 _MAX_LOST = 5
 """A step whose process was killed, or lost its lease, so many times in a row has failed."""
+_KILLED = "the host was killed, or its lease or its connection was lost"
 _LONG = 0.5
 """Seconds of a step after which an event may have come that could not be delivered while it was running."""
 
@@ -97,12 +98,13 @@ class _WorkflowRun:
         executor = self._executor
         claim = self._env.leases.claim(executor.instance, pointer)
         error: BaseException | None = None
+        reason = _KILLED
         try:
             following = StepRun(self._env, executor, claim).run(self._definition.step(pointer), self._next)
             self._looks_for_events |= claim.elapsed > _LONG
             return self._saved(following)
-        except InterruptedTryError:
-            pass
+        except InterruptedTryError as interrupted:
+            reason = str(interrupted)
         except LeaseLostError:
             if not claim.is_lost:
                 warn_lost(executor.instance, pointer, claim.elapsed)
@@ -113,9 +115,9 @@ class _WorkflowRun:
             error = refused
         finally:
             claim.release()
-        return self._recover(claim, error)
+        return self._recover(claim, error, reason)
 
-    def _recover(self, claim: Claim, error: BaseException | None) -> ExecutionPointer | None:
+    def _recover(self, claim: Claim, error: BaseException | None, reason: str) -> ExecutionPointer | None:
         """Store the failure, with the workflow as it was claimed; without an error the try was lost."""
         claim.instance.revision, pointer = claim.revision, claim.pointer
         if not self._env.holds(claim.instance.id):
@@ -125,7 +127,7 @@ class _WorkflowRun:
         executor = self._executor = Executor(instance, self._definition, self._env.clock())
         self._looks_for_events = True
         if error is None:
-            self._lose()
+            self._lose(reason)
         else:
             LOG.error(
                 "workflow %r, step %r failed (try %d)",
@@ -137,16 +139,11 @@ class _WorkflowRun:
             fail(executor, next(it for it in instance.execution_pointers if it.id == pointer.id), error)
         return self._save(self._next())
 
-    def _lose(self) -> bool:
-        """Count the tries that were lost. False: there is none."""
-        lost = lose(self._executor, _MAX_LOST)
-        for pointer in lost:
-            LOG.warning(
-                "workflow %r, step %r: a try was lost (the host was killed, or its lease or its connection was lost)",
-                self._executor.instance.id,
-                pointer.step_name,
-            )
-        return bool(lost)
+    def _lose(self, reason: str = _KILLED) -> None:
+        """Count the tries that were lost."""
+        for pointer in lose(self._executor, _MAX_LOST, reason):
+            id = self._executor.instance.id
+            LOG.warning("workflow %r, step %r: a try was lost (%s)", id, pointer.step_name, reason)
 
     # Saves
 

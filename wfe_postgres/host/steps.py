@@ -22,7 +22,7 @@ class StepFailedError(Exception):
 
 
 class InterruptedTryError(Exception):
-    """The transaction of a step was lost with its connection: the step is to be repeated."""
+    """The transaction of a step was lost with its connection: the step is to be repeated. Its text says what it was."""
 
 
 class StepRun:
@@ -60,7 +60,7 @@ class StepRun:
             if claimed is None or not self._was_committed(claimed):
                 lost = is_transient(error) or is_lost_connection(error)
                 if lost or not (entered or isinstance(error, ValueError)):  # that one is from its definition
-                    raise InterruptedTryError from error
+                    raise InterruptedTryError(_interruption(error, entered=entered)) from error
                 raise
         return following
 
@@ -108,6 +108,14 @@ class StepRun:
             return False
         instance.revision = saved
         return True
+
+
+def _interruption(error: BaseException, *, entered: bool) -> str:
+    """What has happened to the transaction, by the types of the errors: their texts can hold the values of rows."""
+    names, cause = [type(error).__name__], error.__cause__
+    while cause is not None:
+        names, cause = [*names, type(cause).__name__], cause.__cause__
+    return f"its transaction {'was lost' if entered else 'could not begin'}: {', from '.join(names)}"
 
 
 def _around(middleware: Middleware, run: StepFunction) -> StepFunction:
