@@ -3,10 +3,27 @@
 from datetime import UTC, datetime
 
 from wfe_postgres import ScheduledCommand, WorkflowStatus
-from wfe_postgres.host import Suspend, WorkflowBuilder, WorkflowHost
+from wfe_postgres.host import Retry, StepContext, Suspend, WorkflowBuilder, WorkflowHost
 from wfe_postgres.testing import InMemoryPersistenceProvider, ManualClock
 
 BETWEEN_TWO = datetime(2026, 1, 1, microsecond=500, tzinfo=UTC)
+
+
+def test_step_is_retried_when_the_clock_was_advanced_by_its_interval() -> None:
+    """Also on a clock that began now, which is rarely a whole millisecond."""
+    clock, problems = ManualClock(), [LookupError()]
+
+    def pick(_: StepContext) -> None:
+        if problems:
+            raise problems.pop()
+
+    definition = WorkflowBuilder("picking").start_with(pick, on_error=Retry(interval=2)).build()
+    host = WorkflowHost(InMemoryPersistenceProvider(clock=clock), [definition], clock=clock)
+    id = host.start_workflow("picking")
+    host.run_until_idle()
+    clock.advance(2)
+    host.run_until_idle()
+    assert host.provider.get_workflow_instance(id).status is WorkflowStatus.COMPLETE
 
 
 def waiting_host() -> tuple[WorkflowHost, str]:

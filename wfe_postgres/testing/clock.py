@@ -4,10 +4,15 @@ from datetime import UTC, datetime, timedelta
 
 
 class ManualClock:
-    """A clock for a host in tests: it stands still until `advance` or `advance_to`. It begins at `start`, or now."""
+    """A clock for a host in tests: it stands still until `advance` or `advance_to`. It begins at `start`, or now.
+
+    Alarms are stored in whole milliseconds, rounded up, so now is rounded down: then a step that waits for 2 seconds
+    is due after `advance(2)`.
+    """
 
     def __init__(self, start: datetime | None = None) -> None:
-        self._now: datetime = start or datetime.now(UTC)
+        now = datetime.now(UTC)
+        self._now: datetime = start or now.replace(microsecond=now.microsecond // 1000 * 1000)
 
     def __call__(self) -> datetime:
         return self._now
