@@ -23,21 +23,21 @@ def run(scenario: Scenario) -> None:
     plan = scenario.plan
     steps, threads, processes = plan.steps, plan.threads, plan.processes
     title = f"host: workflow of {steps} durable steps"
-    _race(scenario, f"{title}, 1 thread", lambda engine, url: in_one_process(engine, url, steps, 1, 1), 1, 3.5)
+    _race(scenario, f"{title}, 1 thread", lambda engine, url: in_one_process(engine, url, steps, 1, 1), 1, 4.5)
     batch = _BATCH * threads
     _race(
         scenario,
         f"{title}, {threads} threads",
         lambda engine, url: in_one_process(engine, url, steps, threads, batch),
         batch,
-        2.5,
+        3,
     )
     _race(
         scenario,
         f"{title}, {processes} processes",
         lambda engine, url: in_processes(engine, url, steps, processes, _BATCH),
         _BATCH * processes,
-        2.5,
+        3,
     )
 
 
