@@ -20,7 +20,7 @@ def client(name, *permissions):
     return client
 
 
-id = host().start_workflow("order", {"fails": True, "secret": "4711"}, reference="<b>R-1")
+id = host().start_workflow("order", {"fails": True, "secret": "classified"}, reference="<b>R-1")
 own = current.workflows()
 current.make_host(own.options, own.provider, own.provider, clock=ManualClock()).run_until_idle(advance=True)
 assert provider().get_workflow_instance(id).status == "Suspended"
@@ -46,7 +46,9 @@ assert id in viewer.get(LIST, {"q": "<b>R-1", "status__exact": "Suspended", "def
 assert id not in viewer.get(LIST, {"q": "R-2"}).content.decode()
 page = viewer.get(PAGE).content.decode()
 assert "<strong>count</strong>" in page and "Failed" in page and "LookupError: no such article" in page
-assert "4711" not in page and "Resume" not in page and 'name="_save"' not in page
+[error] = page.split("<h2>Errors</h2>")[1].split("</pre>")[:1]
+assert "<strong>count</strong>" in error and f"{provider().get_execution_errors(id)[0].error_time:%M:%S}" in error
+assert "classified" not in page and 'readonly">None' not in page and "Resume" not in page and 'name="_save"' not in page
 assert viewer.get(PAGE.replace(id, "none")).status_code == 302
 viewer.post(LIST, RESUME)
 assert provider().get_workflow_instance(id).status == "Suspended"

@@ -7,7 +7,6 @@ from django.contrib import admin, messages
 from django.core.paginator import Paginator
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
-from django.utils.formats import localize
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.timezone import template_localtime
@@ -42,7 +41,7 @@ class _FirstPages(Paginator):
 
 
 class _WorkflowAdmin(admin.ModelAdmin):
-    list_display = ("id", "definition", "status", "reference", "create_time", "next_due")
+    list_display = ("id", "definition", "status", "reference", "create_time", "due")
     list_filter = ("status", _Definitions)
     list_per_page = 50
     search_fields = ("id__exact", "name__exact", "reference__exact")
@@ -61,7 +60,7 @@ class _WorkflowAdmin(admin.ModelAdmin):
         "root_workflow_id",
         "create_time",
         "complete_time",
-        "next_due",
+        "due",
     )
     actions = ("resume",)
 
@@ -86,6 +85,10 @@ class _WorkflowAdmin(admin.ModelAdmin):
     @admin.display(ordering="definition_id")
     def definition(self, workflow: Any) -> str:
         return f"{workflow.definition_id} v{workflow.version}"
+
+    @admin.display(description="next due")
+    def due(self, workflow: Any) -> str:
+        return self.get_empty_value_display() if workflow.next_due is None else _at(workflow.next_due)
 
     @admin.action(description="Resume selected workflows", permissions=["resume"])
     def resume(self, request: HttpRequest, queryset: Any) -> None:
@@ -112,7 +115,11 @@ class _WorkflowAdmin(admin.ModelAdmin):
             store = current.joined()
             pointers = store.get_workflow_instance(object_id).execution_pointers
             more |= {"steps": _tree(Forest(pointers).roots)}
-            more |= {"errors_of_steps": store.get_execution_errors(object_id, limit=_ERRORS)}
+            names = {it.id: _name(it) for it in pointers}
+            errors = store.get_execution_errors(object_id, limit=_ERRORS)
+            more["errors_of_steps"] = [
+                (names.get(it.execution_pointer_id, ""), _at(it.error_time), it.message) for it in errors
+            ]
         except WorkflowNotFoundError:
             pass  # Django says so
         except CorruptRowError as error:
@@ -144,13 +151,16 @@ def _line(pointer: ExecutionPointer) -> Any:
         parts.append(_at(pointer.end_time))
     if pointer.retry_count:
         parts.append(f"failed tries: {pointer.retry_count}")
-    name = pointer.step_name or f"step {pointer.step_id}"
-    return format_html('<strong>{}</strong> <span class="quiet">{}</span>', name, ", ".join(parts))
+    return format_html('<strong>{}</strong> <span class="quiet">{}</span>', _name(pointer), ", ".join(parts))
+
+
+def _name(pointer: ExecutionPointer) -> str:
+    return pointer.step_name or f"step {pointer.step_id}"
 
 
 def _at(time: datetime) -> str:
-    """As Django shows times on the page."""
-    return str(localize(template_localtime(time)))
+    """In Django's time zone, with the seconds, which most formats of Django leave out: retries can be that close."""
+    return f"{template_localtime(time):%Y-%m-%d %H:%M:%S}"
 
 
 admin.site.register(Workflow, _WorkflowAdmin)
