@@ -44,6 +44,20 @@ def permissions_above(*paths: Path) -> dict[Path, tuple[int, int, int]]:
 
 
 class TestServing:
+    @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+    def test_module_run_as_a_program_keeps_a_server_until_a_signal(self, end: signal.Signals) -> None:
+        command = [sys.executable, "-m", "wfe_postgres.embedded"]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as program:
+            assert program.stdout is not None
+            url = program.stdout.readline().strip()
+            try:
+                assert fetch(url, "SELECT 1") == [(1,)]
+            finally:
+                program.send_signal(end)
+            assert program.wait(60) == 0
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(url)
+
     def test_psycopg_and_sqlalchemy_can_connect(self, programs: Path) -> None:
         with EmbeddedPostgres(binaries=programs) as server:
             facts = "SELECT current_user, current_database(), usesuper FROM pg_user WHERE usename = current_user"

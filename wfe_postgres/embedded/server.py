@@ -215,7 +215,7 @@ def _reason(error: OSError) -> str:
 
 
 @contextlib.contextmanager
-def temporary_postgres(env_var: str) -> Iterator[str]:
+def temporary_postgres(env_var: str = "WFE_DATABASE_URL") -> Iterator[str]:
     """The URL in the environment variable if it is set, else the URL of an embedded server.
 
     The embedded server runs as long as the context. The URL in the variable is used unchecked. Raises
