@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from sqlalchemy import create_engine, make_url
 
-from tests.conftest import Sql
+from tests.conftest import InProcesses, Sql
 from tests.faults.kit import counters
 from tests.faults.kit.form import runs
 from tests.provider.databases import OURS
@@ -60,6 +60,10 @@ def run_children(provider: Provider) -> None:
     check_answers(provider, "parent")
     assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * CHILDREN
     check_answers(provider, "after")
+
+
+def count_children() -> None:
+    """Count what `run_children` did."""
     counters.count("forked by C code", faults=CHILDREN, acknowledged=CHILDREN * CALLS)
 
 
@@ -69,16 +73,25 @@ def test_forked_children_get_their_own_answers_with_the_providers_engine(databas
         provider.get_statistics()
         warm = {pid for (pid,) in sql(OURS)}
         run_children(provider)
+        count_children()
         assert warm <= {pid for (pid,) in sql(OURS)}
 
 
-def test_forked_children_get_their_own_answers_with_an_application_engine(database_url: str) -> None:
+def fork_with_an_application_engine(database_url: str) -> None:
     """Two providers share an engine by `from_engine`."""
     engine = create_engine(make_url(database_url).set(drivername="postgresql+psycopg"))
     first, second = Provider.from_engine(engine), Provider.from_engine(engine)
     run_children(first)
     check_answers(second, "second")
     engine.dispose()
+
+
+def test_forked_children_get_their_own_answers_with_an_application_engine(
+    database_url: str, in_processes: InProcesses
+) -> None:
+    """In a process of its own: where another thread waits for the interpreter's lock, no child of C code can run."""
+    in_processes(fork_with_an_application_engine, [(database_url,)])
+    count_children()
 
 
 def test_threads_of_a_forked_child_get_their_own_answers(database_url: str) -> None:
