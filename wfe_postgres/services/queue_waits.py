@@ -15,8 +15,9 @@ _LONGER = 8
 class Waits:
     """Lets one thread look when there may be something, and the others wait.
 
-    After something was found the pauses between two looks begin small: for an id that was queued while another one
-    waited there is no notification, and it can be committed a moment after that other one was taken.
+    After a notification, and after something was found, the pauses between two looks begin small: for an id that was
+    queued while another one waited there is no notification, and it can be committed a moment after that other one was
+    taken, by a process whose threads are all busy then.
     """
 
     def __init__(self, poll_interval: float) -> None:
@@ -40,12 +41,11 @@ class Waits:
             self._pause[queue] = min(self._pause[queue] * _LONGER, SAFETY_INTERVAL)
             return True
 
-    def look(self, queue: QueueType, *, found: bool = False) -> None:
-        """There may be something; `found`: there was."""
+    def look(self, queue: QueueType) -> None:
+        """There may be something, or something more."""
         with self._changed:
             self._next[queue] = 0.0
-            if found:
-                self._pause[queue] = _FIRST_PAUSE
+            self._pause[queue] = _FIRST_PAUSE
             self._changed.notify_all()
 
     def set_told(self, is_told: bool) -> None:
@@ -53,6 +53,7 @@ class Waits:
         with self._changed:
             self._is_told = is_told
             self._next.clear()
+            self._pause.clear()
             self._changed.notify_all()
 
     def queued_here(self, queue: QueueType) -> None:

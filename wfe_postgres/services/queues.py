@@ -100,7 +100,7 @@ class PostgresQueueProvider(PostgresService, QueueProvider):
                 waits.look(queue)
                 raise
             if id is not None:
-                waits.look(queue, found=True)
+                waits.look(queue)
                 return id
         return None
 
