@@ -22,7 +22,7 @@ from wfe_postgres.codec.fields import (
     Fields,
     json_fields,
 )
-from wfe_postgres.codec.json_values import check_call_size, encode, encode_members, encode_object, encode_record
+from wfe_postgres.codec.json_values import check_call_size, encode, encode_members, encode_plain, encode_record
 from wfe_postgres.codec.validation import INT4, MAX_KEY_BYTES, key, keys, text
 from wfe_postgres.contract.errors import SerializationError
 from wfe_postgres.contract.models import (
@@ -115,8 +115,8 @@ def encode_pointer(
 
     `json_nulls`: the fields that are to hold JSON null.
     """
-    encoded = None if json_nulls else encode_object(pointer, _decode_pointer, limit)
-    if encoded and _is_in_range(pointer, workflow_id):
+    encoded = None if json_nulls else encode_plain(pointer, _decode_pointer)
+    if encoded and 4 * len(encoded) <= limit and _is_in_range(pointer, workflow_id):
         return f'{{"position":{position},{encoded[1:]}'
     record = _record(pointer, _POINTER, f"{path}.")
     record["id"] = keys((workflow_id, "id"), (pointer.id, f"{path}.id"))[1]

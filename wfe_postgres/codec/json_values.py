@@ -39,7 +39,6 @@ _encode_fast: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 _decode_fast: Callable[[str | bytes], Any] = msgspec.json.Decoder().decode
 _decode_any: Callable[[str], Any] = json.JSONDecoder().decode
 _encode_any: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-_NOT_ENCODED = (TypeError, ValueError, RecursionError, OverflowError, msgspec.MsgspecError)
 
 
 def decode(text: str) -> Any:
@@ -55,7 +54,7 @@ def encode(value: Any, path: str, limit: int = MAX_PAYLOAD_BYTES) -> str:
 
     `path` is the field's name, where a `SerializationError`'s own path begins; `limit` is in bytes.
     """
-    encoded = "null" if value is JSON_NULL else _encode_plain(value)
+    encoded = "null" if value is JSON_NULL else encode_plain(value)
     if encoded is None:
         encoded = _encode_carefully(value, path)
     check_size(encoded, path, limit)
@@ -64,23 +63,10 @@ def encode(value: Any, path: str, limit: int = MAX_PAYLOAD_BYTES) -> str:
 
 def encode_members(values: dict[str, Any], prefix: str, limit: int) -> str:
     """The members of a JSON object, without its braces: as `encode` for each, in one call where that is exact."""
-    encoded = _encode_plain(values)
+    encoded = encode_plain(values)
     if encoded is not None and len(encoded) * 4 <= limit:
         return encoded[1:-1]
     return ",".join(f'"{name}":{encode(value, prefix + name, limit)}' for name, value in values.items())
-
-
-def encode_object(value: Any, decode_alike: Callable[[bytes], Any], limit: int) -> str | None:
-    """A dataclass's instance as a JSON object, or `None` where that may not be exact: see `encode`.
-
-    `decode_alike`: makes an instance of the same class, and checks the types of its fields.
-    """
-    try:
-        encoded = _encode_fast(value)
-        is_exact = _is_plain(encoded) and len(encoded) <= limit and decode_alike(encoded) == value
-    except _NOT_ENCODED:
-        return None
-    return encoded.decode() if is_exact else None
 
 
 def encode_record(record: dict[str, Any]) -> str:
@@ -91,12 +77,15 @@ def encode_record(record: dict[str, Any]) -> str:
         return _encode_any(record)
 
 
-def _encode_plain(value: Any) -> str | None:
-    """The fast encoder's text, or `None` where it may not be exact."""
+def encode_plain(value: Any, decode_alike: Callable[[bytes], Any] = _decode_fast) -> str | None:
+    """The fast encoder's text, or `None` where it may not be exact, and `encode` or the like is to decide.
+
+    `decode_alike`: of a dataclass's instance, what makes another one, and checks the types of its fields.
+    """
     try:
         encoded = _encode_fast(value)
-        is_exact = _is_plain(encoded) and not isinstance(value, float) and _decode_fast(encoded) == value
-    except _NOT_ENCODED:
+        is_exact = _is_plain(encoded) and not isinstance(value, float) and decode_alike(encoded) == value
+    except (TypeError, ValueError, RecursionError, OverflowError, msgspec.MsgspecError):
         return None
     return encoded.decode() if is_exact else None
 
