@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import Sql
 from tests.docs.pages import PAGES, blocks, session
-from tests.docs.test_worker import TIMEOUT, wait_for
+from tests.docs.test_worker import TIMEOUT, servers, wait_for
 from tests.host_faults.kit.effects import eventually
 from wfe_postgres.ext.django.conf import KEYS
 
@@ -44,9 +44,8 @@ def manage(project: dict[str, str], folder: Path, *arguments: str) -> str:
 
 def test_commands_of_the_page_ship_an_order(project: dict[str, str], tmp_path: Path, sql: Sql) -> None:
     """In their order; the web server takes any free port instead of 8000."""
-    started: list[subprocess.Popen[bytes]] = []
     port = ""
-    try:
+    with servers() as started:
         for number, command in enumerate(COMMANDS):
             log = tmp_path / f"log{number}"
             typed = command.replace(":8000", f":{port}")
@@ -64,10 +63,6 @@ def test_commands_of_the_page_ship_an_order(project: dict[str, str], tmp_path: P
         eventually(lambda: sql("SELECT number FROM shop_order WHERE shipped AND paid") == [("4711",)])
         started[1].send_signal(signal.SIGTERM)
         assert started[1].wait(TIMEOUT) == 0
-    finally:
-        for server in started:
-            server.kill()
-            server.wait()
 
 
 def port_of(log: Path) -> str:

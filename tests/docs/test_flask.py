@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import Sql
 from tests.docs.pages import PAGES, blocks, session
-from tests.docs.test_worker import TIMEOUT, wait_for
+from tests.docs.test_worker import TIMEOUT, servers, wait_for
 from tests.host_faults.kit.effects import eventually
 
 PAGE = "how-to/flask.md"
@@ -29,9 +29,8 @@ def environment(empty_database_url: str, tmp_path: Path) -> dict[str, str]:
 
 def test_commands_of_the_page_ship_an_order(environment: dict[str, str], tmp_path: Path, sql: Sql) -> None:
     """In their order; the web server takes any free port instead of 5000."""
-    started: list[subprocess.Popen[bytes]] = []
     port = ""
-    try:
+    with servers() as started:
         for number, command in enumerate(COMMANDS[2:]):
             log = tmp_path / f"log{number}"
             with log.open("w") as output:
@@ -51,10 +50,6 @@ def test_commands_of_the_page_ship_an_order(environment: dict[str, str], tmp_pat
         eventually(lambda: sql("SELECT number FROM public.order WHERE shipped AND paid") == [("4711",)])
         started[1].send_signal(signal.SIGTERM)
         assert started[1].wait(TIMEOUT) == 0
-    finally:
-        for server in started:
-            server.kill()
-            server.wait()
 
 
 def test_test_of_the_page_passes(environment: dict[str, str], tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.docs.pages import blocks, program, session
@@ -39,6 +41,18 @@ def test_worker_of_the_page_runs_a_workflow_and_stops(empty_database_url: str, t
         worker.kill()
         worker.wait()
     assert "step 'ship': shipped" in (tmp_path / "log").read_text()
+
+
+@contextmanager
+def servers() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Processes that run until the end of the block."""
+    started: list[subprocess.Popen[bytes]] = []
+    try:
+        yield started
+    finally:
+        for server in started:
+            server.kill()
+            server.wait()
 
 
 def wait_for(log: Path, text: str, *, count: int) -> None:
