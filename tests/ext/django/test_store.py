@@ -91,6 +91,8 @@ def test_option_of_a_command_that_makes_no_sense_is_refused(arguments: tuple[str
     [
         ({"LEESE": 1}, "(wfe.E001) WFE has no key 'LEESE'; it has DATABASE, SCHEMA, "),
         ({"DEFINITIONS": "shop.ORDER"}, "(wfe.E001) WFE['DEFINITIONS'] is a list of dotted paths"),
+        ({"MIDDLEWARE": None}, "(wfe.E001) WFE['MIDDLEWARE'] is a list of dotted paths"),
+        ({"PROVIDER": "retry_budget"}, "(wfe.E001) WFE['PROVIDER'] is a dict of keywords"),
         ({"SCHEMA": "Flows"}, "(wfe.E001) WFE['SCHEMA']: "),
         ({"DATABASE": "other"}, "(wfe.E002) WFE['DATABASE']: there is no 'other' in DATABASES"),
         ({"DATABASE": "lite"}, "(wfe.E002) WFE['DATABASE']: the store needs PostgreSQL, and 'lite' is SQLite"),

@@ -53,8 +53,8 @@ def read() -> Options:
     return Options(
         given.get("DATABASE", "default"),
         given.get("SCHEMA", SCHEMA),
-        tuple(given.get("DEFINITIONS", ())),
-        tuple(given.get("MIDDLEWARE", ())),
+        _listed(given.get("DEFINITIONS")),
+        _listed(given.get("MIDDLEWARE")),
         given.get("QUEUE", False),
         given.get("PROVIDER", {}),
         {HOST[name]: value for name, value in given.items() if name in HOST},
@@ -71,8 +71,11 @@ def problems() -> Iterator[str]:
         if name not in KEYS:
             yield f"WFE has no key {name!r}; it has {', '.join(KEYS)}"
     for name in ("DEFINITIONS", "MIDDLEWARE"):
-        if isinstance(given.get(name, ()), str) or not all(isinstance(it, str) for it in given.get(name, ())):
+        paths = given.get(name, ())
+        if not (isinstance(paths, list | tuple) and all(isinstance(it, str) for it in paths)):
             yield f"WFE[{name!r}] is a list of dotted paths"
+    if not isinstance(given.get("PROVIDER", {}), Mapping):
+        yield "WFE['PROVIDER'] is a dict of keywords"
     try:
         schema_name(given.get("SCHEMA", SCHEMA))
     except ValueError as error:
@@ -86,3 +89,8 @@ def problems() -> Iterator[str]:
 def _given() -> Mapping[str, Any]:
     given: Any = getattr(settings, "WFE", {})
     return given if isinstance(given, Mapping) else {}
+
+
+def _listed(paths: object) -> tuple[Any, ...]:
+    # Models read the setting before the checks do: what is no list must not end in a traceback there.
+    return tuple(paths) if isinstance(paths, list | tuple) else ()
