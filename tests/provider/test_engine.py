@@ -181,3 +181,20 @@ def test_provider_without_references_is_freed_at_once(make: Callable[..., Provid
         assert freed() is None
     finally:
         gc.enable()
+
+
+def test_connection_returned_last_is_used_first(database_url: str) -> None:
+    """One busy thread keeps one server process, however many connections the pool has."""
+    with Provider(database_url) as provider:
+        with provider.engine.connect(), provider.engine.connect():
+            assert provider.engine.pool.checkedout() == 2  # type: ignore[attr-defined]
+        assert len({_backend(provider) for _ in range(6)}) == 1
+    with Provider(database_url, pool_use_lifo=False) as provider:
+        with provider.engine.connect(), provider.engine.connect():
+            pass
+        assert len({_backend(provider) for _ in range(6)}) == 2
+
+
+def _backend(provider: Provider) -> int:
+    with provider.engine.connect() as connection:
+        return connection.scalar(text("SELECT pg_backend_pid()"))  # type: ignore[no-any-return]

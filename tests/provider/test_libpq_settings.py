@@ -9,6 +9,7 @@ from sqlalchemy import make_url
 from tests.conftest import Sql
 from wfe_postgres import PersistenceError, PostgresPersistenceProvider
 from wfe_postgres.connections import engines
+from wfe_postgres.connections.pools import driver_connection
 from wfe_postgres.testing.conformance.support import at
 from wfe_postgres.testing.conformance.support import event as published
 
@@ -32,6 +33,13 @@ def test_connect_timeout_of_the_environment_is_kept(monkeypatch: pytest.MonkeyPa
     assert engines._connect_arguments({}, 7)["connect_timeout"] == 7
     monkeypatch.setenv("PGCONNECT_TIMEOUT", "3")
     assert "connect_timeout" not in engines._connect_arguments({}, 7)
+
+
+def test_keepalives_begin_after_a_minute_unless_the_url_says_otherwise(database_url: str) -> None:
+    assert engines._connect_arguments({}, 7)["keepalives_idle"] == 60
+    assert "keepalives_idle" not in engines._connect_arguments({"keepalives_idle": "600"}, 7)
+    with Provider(database_url) as provider, provider.engine.connect() as connection:
+        assert "keepalives_idle=60" in driver_connection(connection).info.dsn
 
 
 @pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
