@@ -36,7 +36,7 @@ def make_engine(url: str | URL, call_timeout: float | None, options: dict[str, A
     ours: dict[str, Any] = {"hide_parameters": True}
     if "poolclass" not in options:
         ours |= {"pool_size": 10, "max_overflow": 0, "pool_timeout": min(30.0, (call_timeout or 60.0) / 2)}
-        # One busy thread keeps one server process, whose caches are warm. By turns, a host's step takes 1.25 times as long.
+        # One busy thread keeps one server process, with warm caches: by turns, a host takes 1.25 times as long.
         ours["pool_use_lifo"] = True
     ours |= options
     given = ours.get("connect_args", {})
