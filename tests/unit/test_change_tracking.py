@@ -24,8 +24,8 @@ from wfe_postgres.codec.change_tracking import (
     track_loaded,
 )
 
-MOMENT = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
-LATER = MOMENT + timedelta(microseconds=1)
+TIMESTAMP = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+LATER = TIMESTAMP + timedelta(microseconds=1)
 LAST = 2**63 - 1
 
 # For each field of a pointer: what `pointer()` has there, and something else.
@@ -33,10 +33,10 @@ OTHER_VALUES: dict[str, tuple[Any, Any]] = {
     "step_id": (1, 2),
     "active": (True, False),
     "status": (PointerStatus.SLEEPING, PointerStatus.COMPLETE),
-    "sleep_until": (MOMENT, LATER),
+    "sleep_until": (TIMESTAMP, LATER),
     "persistence_data": ({"count": 1}, {"count": True}),
-    "start_time": (MOMENT, None),
-    "end_time": (None, MOMENT),
+    "start_time": (TIMESTAMP, None),
+    "end_time": (None, TIMESTAMP),
     "event_name": ("paid", "shipped"),
     "event_key": ("1", None),
     "event_published": (False, True),
@@ -180,7 +180,7 @@ def test_nothing_is_sent_after_a_save() -> None:
     assert sent(instance) == (False, ["b"], [])
 
 
-def test_second_of_two_equal_local_times_is_another_moment() -> None:
+def test_second_of_two_equal_local_times_is_another_timestamp() -> None:
     instance = loaded("a", "b")
     local = datetime(2030, 10, 27, 2, 30, tzinfo=Autumn())
     instance.execution_pointers[1].sleep_until = local
@@ -189,13 +189,13 @@ def test_second_of_two_equal_local_times_is_another_moment() -> None:
     assert sent(instance) == (False, ["b"], [])
 
 
-def test_same_moment_in_another_timezone_is_no_change() -> None:
+def test_same_timestamp_in_another_timezone_is_no_change() -> None:
     instance = loaded("a")
-    instance.execution_pointers[0].sleep_until = MOMENT.astimezone(timezone(timedelta(hours=5)))
+    instance.execution_pointers[0].sleep_until = TIMESTAMP.astimezone(timezone(timedelta(hours=5)))
     assert sent(instance) == (False, [], [])
 
 
-def test_moment_outside_the_years_of_utc_is_sent_so_that_encoding_refuses_it() -> None:
+def test_timestamp_outside_the_years_of_utc_is_sent_so_that_encoding_refuses_it() -> None:
     instance = loaded("a")
     instance.execution_pointers[0].sleep_until = datetime.min.replace(tzinfo=Autumn())
     assert sent(instance) == (False, ["a"], [])

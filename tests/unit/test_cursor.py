@@ -37,9 +37,9 @@ def test_cursor_leads_back_to_the_time_and_the_id(naive: datetime, id: str) -> N
     assert datetime.fromisoformat(place["before_time"]) == naive.replace(tzinfo=UTC)
 
 
-@pytest.mark.parametrize("moment", ["infinity", "-infinity"])
-def test_cursor_of_a_row_without_a_moment_leads_back(moment: str) -> None:
-    assert _place_of(cursor_with([moment, "a"])) == {"before_time": moment, "before_id": "a"}
+@pytest.mark.parametrize("timestamp", ["infinity", "-infinity"])
+def test_cursor_of_a_row_without_a_timestamp_leads_back(timestamp: str) -> None:
+    assert _place_of(cursor_with([timestamp, "a"])) == {"before_time": timestamp, "before_id": "a"}
 
 
 @settings(deadline=None)

@@ -25,8 +25,8 @@ from wfe_postgres.codec import decoding, fields
 from wfe_postgres.codec.fields import NO_ATTRIBUTE, POINTER_FIELDS, Fields
 from wfe_postgres.orm import Base, CommandRow, ErrorRow, EventRow, PointerRow, SubscriptionRow, WorkflowRow
 
-TIME, MOMENT = "2030-01-02T03:04:05.678901", datetime(2030, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
-WHOLE, WHOLE_MOMENT = "2030-01-02T03:04:05", datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+TIME, TIMESTAMP = "2030-01-02T03:04:05.678901", datetime(2030, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+WHOLE, WHOLE_TIMESTAMP = "2030-01-02T03:04:05", datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 # By column, in another order than the fields': what JSON has there, and what the attribute is.
 Row = dict[str, tuple[Any, Any]]
@@ -35,8 +35,8 @@ WORKFLOW: Row = {
     "revision": (2**62, 2**62),
     "data": ({"lines": [1, None]}, {"lines": [1, None]}),
     "status": ("Suspended", WorkflowStatus.SUSPENDED),
-    "create_time": (TIME, MOMENT),
-    "complete_time": (WHOLE, WHOLE_MOMENT),
+    "create_time": (TIME, TIMESTAMP),
+    "complete_time": (WHOLE, WHOLE_TIMESTAMP),
     "next_execution": (5, 5),
     "reference": ("order 1", "order 1"),
     "description": ("an order", "an order"),
@@ -60,8 +60,8 @@ POINTER: Row = {
     "event_published": (True, True),
     "event_key": ("key", "key"),
     "event_name": ("name", "name"),
-    "end_time": (WHOLE, WHOLE_MOMENT),
-    "start_time": (TIME, MOMENT),
+    "end_time": (WHOLE, WHOLE_TIMESTAMP),
+    "start_time": (TIME, TIMESTAMP),
     "persistence_data": ({"n": 1}, {"n": 1}),
     "sleep_until": ("0001-01-01T00:00:00", datetime.min.replace(tzinfo=UTC)),
     "status": ("WaitingForEvent", PointerStatus.WAITING_FOR_EVENT),
@@ -70,11 +70,11 @@ POINTER: Row = {
     "id": ("a", "a"),
 }
 SUBSCRIPTION: Row = {
-    "external_token_expiry": (TIME, MOMENT),
+    "external_token_expiry": (TIME, TIMESTAMP),
     "external_worker_id": ("worker", "worker"),
     "external_token": ("token", "token"),
     "subscription_data": ({"n": 1}, {"n": 1}),
-    "subscribe_as_of": (WHOLE, WHOLE_MOMENT),
+    "subscribe_as_of": (WHOLE, WHOLE_TIMESTAMP),
     "event_key": ("key", "key"),
     "event_name": ("name", "name"),
     "execution_pointer_id": ("a", "a"),
@@ -84,14 +84,14 @@ SUBSCRIPTION: Row = {
 }
 EVENT: Row = {
     "is_processed": (True, True),
-    "event_time": (TIME, MOMENT),
+    "event_time": (TIME, TIMESTAMP),
     "event_data": (None, None),
     "event_key": ("key", "key"),
     "event_name": ("name", "name"),
     "id": ("e", "e"),
 }
 ERROR: Row = {
-    "error_time": (TIME, MOMENT),
+    "error_time": (TIME, TIMESTAMP),
     "message": ("it failed", "it failed"),
     "execution_pointer_id": ("a", "a"),
     "workflow_id": ("w", "w"),

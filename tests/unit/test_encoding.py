@@ -31,7 +31,7 @@ EAST = datetime(2030, 1, 2, 5, 4, 5, tzinfo=timezone(timedelta(hours=2)))
 STORED = "2030-01-02T03:04:05+00:00"
 
 texts = some.text(some.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
-moments = some.datetimes(timezones=some.just(UTC))
+timestamps = some.datetimes(timezones=some.just(UTC))
 json_like: some.SearchStrategy[Any] = some.recursive(
     some.none() | some.booleans() | some.integers() | some.floats(allow_nan=False, allow_infinity=False) | texts,
     lambda inner: some.lists(inner, max_size=2) | some.dictionaries(texts, inner, max_size=2),
@@ -43,10 +43,10 @@ pointers = some.builds(
     id=texts,
     active=some.booleans(),
     status=some.sampled_from(PointerStatus),
-    sleep_until=some.none() | moments,
+    sleep_until=some.none() | timestamps,
     persistence_data=json_like,
-    start_time=some.none() | moments,
-    end_time=some.none() | moments,
+    start_time=some.none() | timestamps,
+    end_time=some.none() | timestamps,
     event_name=some.none() | texts,
     event_key=some.none() | texts,
     event_published=some.booleans(),

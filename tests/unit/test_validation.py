@@ -13,7 +13,7 @@ from wfe_postgres.codec import validation
 
 NAIVE = datetime(2030, 1, 1)  # noqa: DTZ001 - it is here to be refused
 EAST = timezone(timedelta(hours=5, minutes=30))
-MOMENT = datetime(2030, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+TIMESTAMP = datetime(2030, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LIMIT = validation.MAX_KEY_BYTES
 
@@ -85,8 +85,8 @@ def test_keys_are_refused_by_the_path_of_the_bad_one() -> None:
 @pytest.mark.parametrize(
     ("value", "stored"),
     [
-        (MOMENT, "2030-01-02T03:04:05.678901+00:00"),
-        (MOMENT.replace(microsecond=0), "2030-01-02T03:04:05+00:00"),
+        (TIMESTAMP, "2030-01-02T03:04:05.678901+00:00"),
+        (TIMESTAMP.replace(microsecond=0), "2030-01-02T03:04:05+00:00"),
         (datetime(2030, 1, 1, 2, 0, tzinfo=EAST), "2029-12-31T20:30:00+00:00"),
     ],
 )
@@ -99,11 +99,11 @@ def test_timestamp_is_written_in_utc(value: datetime, stored: str) -> None:
     some.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1)),  # noqa: DTZ001 - hypothesis wants them naive
     some.integers(-1439, 1439),
 )
-def test_timestamp_of_any_offset_is_the_same_moment(naive: datetime, minutes: int) -> None:
-    moment = naive.replace(tzinfo=timezone(timedelta(minutes=minutes)))
-    stored = validation.timestamp(moment, "path")
+def test_timestamp_of_any_offset_is_sent_in_utc(naive: datetime, minutes: int) -> None:
+    timestamp = naive.replace(tzinfo=timezone(timedelta(minutes=minutes)))
+    stored = validation.timestamp(timestamp, "path")
     assert stored.endswith("+00:00")
-    assert datetime.fromisoformat(stored) == moment
+    assert datetime.fromisoformat(stored) == timestamp
 
 
 @pytest.mark.parametrize("validate", [validation.timestamp, validation.milliseconds])
@@ -111,12 +111,12 @@ def test_timestamp_of_any_offset_is_the_same_moment(naive: datetime, minutes: in
     ("value", "reason"),
     [
         ("2030-01-01", "a datetime is needed, not str"),
-        (MOMENT.date(), "a datetime is needed, not date"),
+        (TIMESTAMP.date(), "a datetime is needed, not date"),
         (NAIVE, "the datetime is naive: give it a timezone"),
         (datetime.min.replace(tzinfo=EAST), "the datetime lies outside the years 1 to 9999 of UTC"),
     ],
 )
-def test_timestamp_that_is_no_moment_is_refused(validate: Validate, value: Any, reason: str) -> None:
+def test_timestamp_that_is_unusable_is_refused(validate: Validate, value: Any, reason: str) -> None:
     assert refusal(validate, value) == reason
 
 
@@ -125,8 +125,8 @@ def test_timestamp_that_is_no_moment_is_refused(validate: Validate, value: Any, 
     [(0, 0), (999, 0), (1000, 1), (-1, -1), (-1000, -1), (-1001, -2), (86_400_000_000, 86_400_000)],
 )
 def test_milliseconds_are_rounded_down_on_both_sides_of_the_epoch(microseconds: int, milliseconds: int) -> None:
-    moment = (EPOCH + timedelta(microseconds=microseconds)).astimezone(EAST)
-    assert validation.milliseconds(moment, "path") == milliseconds
+    timestamp = (EPOCH + timedelta(microseconds=microseconds)).astimezone(EAST)
+    assert validation.milliseconds(timestamp, "path") == milliseconds
 
 
 @pytest.mark.parametrize(("validate", "bits"), [(validation.integer, 32), (validation.big_integer, 64)])

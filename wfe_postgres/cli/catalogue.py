@@ -13,7 +13,7 @@ from wfe_postgres.connections import PooledRunner, pool_source
 from wfe_postgres.orm import Base, WorkflowRow
 from wfe_postgres.orm.services import SERVICE_TABLES
 from wfe_postgres.statements import maintenance
-from wfe_postgres.statements.expressions import bigint_parameter, moment_parameter, table_of
+from wfe_postgres.statements.expressions import bigint_parameter, table_of, timestamp_parameter
 from wfe_postgres.statements.maintenance import Purge
 
 workflows: Table = table_of(WorkflowRow)
@@ -62,7 +62,7 @@ class Removable:
         return (
             select(just_after)
             .select_from(self.purge.table)
-            .where(self.purge.old, column >= moment_parameter("begin"))
+            .where(self.purge.old, column >= timestamp_parameter("begin"))
             .order_by(column)
             .offset(bigint_parameter("size"))
             .limit(1)

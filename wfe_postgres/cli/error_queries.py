@@ -34,10 +34,10 @@ from wfe_postgres.statements.expressions import (
     bigint_parameter,
     builtin,
     json_row,
-    moment_parameter,
     table_of,
     text_parameter,
     texts_parameter,
+    timestamp_parameter,
 )
 
 errors: Table = table_of(ErrorRow)
@@ -80,7 +80,7 @@ _STEP = func.coalesce(
 )
 _FILTERS: dict[str, ColumnElement[bool]] = {
     "workflow_id": errors.c.workflow_id == text_parameter("workflow_id"),
-    "since": errors.c.error_time >= moment_parameter("since"),
+    "since": errors.c.error_time >= timestamp_parameter("since"),
     "step": or_(
         pointers.c.step_name == text_parameter("step"),
         sql_cast(pointers.c.step_id, Text()) == text_parameter("step"),

@@ -27,7 +27,7 @@ class RowAddress(UserDefinedType[str]):
 
 
 Serial = Annotated[int, mapped_column(Integer, primary_key=True, autoincrement=True)]
-Moment = Annotated[datetime, mapped_column(DateTime(timezone=True))]
+Timestamp = Annotated[datetime, mapped_column(DateTime(timezone=True))]
 Json = Annotated[Any, mapped_column(JSONB(none_as_null=True))]
 BigInt = Annotated[int, mapped_column(BigInteger)]
 

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import FetchedValue, Index, PrimaryKeyConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from wfe_postgres.orm.base import Base, BigInt, Moment
+from wfe_postgres.orm.base import Base, BigInt, Timestamp
 
 
 class LockRow(Base):
@@ -15,8 +15,8 @@ class LockRow(Base):
 
     resource: Mapped[str] = mapped_column(primary_key=True)
     holder: Mapped[BigInt]
-    acquired_at: Mapped[Moment]
-    expires_at: Mapped[Moment]
+    acquired_at: Mapped[Timestamp]
+    expires_at: Mapped[Timestamp]
 
 
 class LifecyclePayloadRow(Base):
@@ -26,7 +26,7 @@ class LifecyclePayloadRow(Base):
 
     id: Mapped[BigInt] = mapped_column(primary_key=True)
     payload: Mapped[str]
-    created_at: Mapped[Moment] = mapped_column(server_default=func.clock_timestamp())
+    created_at: Mapped[Timestamp] = mapped_column(server_default=func.clock_timestamp())
 
 
 class QueueRow(Base):
@@ -41,7 +41,7 @@ class QueueRow(Base):
     queue: Mapped[str]
     position: Mapped[BigInt] = mapped_column(server_default=FetchedValue())
     id: Mapped[str]
-    queued_at: Mapped[Moment] = mapped_column(server_default=func.clock_timestamp())
+    queued_at: Mapped[Timestamp] = mapped_column(server_default=func.clock_timestamp())
 
 
 SERVICE_TABLES: frozenset[str] = frozenset(it.__tablename__ for it in (LockRow, LifecyclePayloadRow, QueueRow))

@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, foreign, mapped_column, relationship
 
-from wfe_postgres.orm.base import Base, BigInt, Json, Moment, RowAddress, Serial
+from wfe_postgres.orm.base import Base, BigInt, Json, RowAddress, Serial, Timestamp
 
 _RUNNABLE = text("(status = 'Runnable') IS TRUE AND next_execution IS NOT NULL")
 
@@ -86,9 +86,9 @@ class WorkflowRow(Base):
     status: Mapped[str]
     data: Mapped[Json] = mapped_column(server_default=text("'{}'"))
     next_execution: Mapped[BigInt | None]
-    create_time: Mapped[Moment]
-    complete_time: Mapped[Moment | None]
-    last_heartbeat_at: Mapped[Moment | None]
+    create_time: Mapped[Timestamp]
+    complete_time: Mapped[Timestamp | None]
+    last_heartbeat_at: Mapped[Timestamp | None]
     revision: Mapped[BigInt] = mapped_column(server_default=FetchedValue(), server_onupdate=FetchedValue())
 
     pointers: Mapped[list["PointerRow"]] = relationship(
@@ -130,10 +130,10 @@ class PointerRow(Base):
     step_id: Mapped[int]
     active: Mapped[bool] = mapped_column(server_default=text("true"))
     status: Mapped[str]
-    sleep_until: Mapped[Moment | None]
+    sleep_until: Mapped[Timestamp | None]
     persistence_data: Mapped[Json | None]
-    start_time: Mapped[Moment | None]
-    end_time: Mapped[Moment | None]
+    start_time: Mapped[Timestamp | None]
+    end_time: Mapped[Timestamp | None]
     event_name: Mapped[str | None]
     event_key: Mapped[str | None]
     event_published: Mapped[bool | None] = mapped_column(server_default=false())
@@ -167,7 +167,7 @@ class EventRow(Base):
     event_name: Mapped[str]
     event_key: Mapped[str]
     event_data: Mapped[Json] = mapped_column(server_default=text("'null'"))
-    event_time: Mapped[Moment]
+    event_time: Mapped[Timestamp]
     is_processed: Mapped[bool | None] = mapped_column(server_default=false())
 
 
@@ -186,11 +186,11 @@ class SubscriptionRow(Base):
     execution_pointer_id: Mapped[str]
     event_name: Mapped[str]
     event_key: Mapped[str]
-    subscribe_as_of: Mapped[Moment]
+    subscribe_as_of: Mapped[Timestamp]
     subscription_data: Mapped[Json | None]
     external_token: Mapped[str | None]
     external_worker_id: Mapped[str | None]
-    external_token_expiry: Mapped[Moment | None]
+    external_token_expiry: Mapped[Timestamp | None]
 
     workflow: Mapped[WorkflowRow | None] = relationship(
         viewonly=True, primaryjoin=lambda: WorkflowRow.id == foreign(SubscriptionRow.workflow_id)
@@ -208,7 +208,7 @@ class ErrorRow(Base):
     )
 
     id: Mapped[Serial]
-    error_time: Mapped[Moment]
+    error_time: Mapped[Timestamp]
     workflow_id: Mapped[str]
     execution_pointer_id: Mapped[str]
     message: Mapped[str]
@@ -233,7 +233,7 @@ class CommandRow(Base):
     data: Mapped[str]
     execute_time: Mapped[BigInt]
     claim: Mapped[BigInt | None]
-    claimed_until: Mapped[Moment | None]
+    claimed_until: Mapped[Timestamp | None]
     rescheduled: Mapped[bool] = mapped_column(server_default=false())
 
 

@@ -16,7 +16,7 @@ from wfe_postgres.orm.base import version_table
 from wfe_postgres.repositories.base import Repository, logger, read_all
 from wfe_postgres.statements import queries as statements
 
-_NO_MOMENTS = ("infinity", "-infinity")  # such a row is left out of a page, but the page may end with it
+_NO_TIMESTAMPS = ("infinity", "-infinity")  # such a row is left out of a page, but the page may end with it
 _TOLERATED_OFFSET = 2.0
 """In seconds: how far two clocks may be apart before it is logged."""
 
@@ -161,7 +161,7 @@ def _place_of(cursor: str, order: str = "newest") -> dict[str, str]:
         create_time, id = json.loads(place[: place.rindex("]") + 1])
         if not place.endswith("]" + _MARK[order]):
             raise ValueError
-        if create_time not in _NO_MOMENTS:
+        if create_time not in _NO_TIMESTAMPS:
             timestamp(datetime.fromisoformat(create_time + "+00:00"), "cursor")
         return _position(create_time, text(id, "cursor"))
     except (ValueError, TypeError, RecursionError, SerializationError):
@@ -171,7 +171,7 @@ def _place_of(cursor: str, order: str = "newest") -> dict[str, str]:
 
 def _position(create_time: str, id: str) -> dict[str, str]:
     """The parameters of a place."""
-    return {"before_time": create_time + "+00:00" * (create_time not in _NO_MOMENTS), "before_id": id}
+    return {"before_time": create_time + "+00:00" * (create_time not in _NO_TIMESTAMPS), "before_id": id}
 
 
 def _statistics_of(found: dict[str, Any], here: datetime) -> StoreStatistics:

@@ -15,10 +15,10 @@ from wfe_postgres.orm import ErrorRow
 from wfe_postgres.statements.expressions import (
     bigint_parameter,
     json_row,
-    moment_parameter,
     records,
     table_of,
     text_parameter,
+    timestamp_parameter,
 )
 
 errors: Table = table_of(ErrorRow)
@@ -38,7 +38,7 @@ def find_errors(filters: frozenset[str]) -> Executable:
     """Newest first, `:limit` of them, by the filters of these names."""
     conditions = {
         "workflow_id": errors.c.workflow_id == text_parameter("workflow_id"),
-        "since": errors.c.error_time >= moment_parameter("since"),
+        "since": errors.c.error_time >= timestamp_parameter("since"),
     }
     return (
         select(json_row(columns_of(ERROR_FIELDS)))

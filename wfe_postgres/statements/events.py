@@ -11,10 +11,10 @@ from wfe_postgres.statements.expressions import (
     equal_row,
     first_rows,
     json_row,
-    moment_parameter,
     parameters,
     table_of,
     text_parameter,
+    timestamp_parameter,
 )
 
 events: Table = table_of(EventRow)
@@ -39,7 +39,7 @@ GET = select(json_row(columns_of(EVENT_FIELDS))).where(_by_id)
 # Spelled out, not a parameter: only so can the planner prove that the partial index applies.
 RUNNABLE = (
     select(events.c.id)
-    .where(text("(is_processed = false) IS TRUE"), events.c.event_time <= moment_parameter("as_at"))
+    .where(text("(is_processed = false) IS TRUE"), events.c.event_time <= timestamp_parameter("as_at"))
     .order_by(*_oldest_first)
     .limit(bigint_parameter("limit"))
 )
@@ -51,8 +51,8 @@ def _matching_ids(condition: ColumnElement[bool]) -> Select[tuple[str]]:
     return first.with_only_columns(first.selected_columns.id)
 
 
-MATCHING_UNTIL = _matching_ids(events.c.event_time <= moment_parameter("as_of"))
-MATCHING_SINCE = _matching_ids(events.c.event_time >= moment_parameter("since"))
+MATCHING_UNTIL = _matching_ids(events.c.event_time <= timestamp_parameter("as_of"))
+MATCHING_SINCE = _matching_ids(events.c.event_time >= timestamp_parameter("since"))
 
 MARK_PROCESSED = update(events).where(_by_id).values(is_processed=True).returning(events.c.id, FORCE_SYNCHRONOUS_COMMIT)
 MARK_UNPROCESSED = (

@@ -74,7 +74,7 @@ def seconds_parameter(name: str) -> ColumnElement[Any]:
     return bindparam(name, type_=Double()) * literal_column("interval '1 second'")
 
 
-def moment_parameter(name: str) -> Cast[Any]:
+def timestamp_parameter(name: str) -> Cast[Any]:
     """A time, handed in as ISO 8601 text: read the same under every DateStyle and TimeZone."""
     return sql_cast(text_parameter(name), DateTime(timezone=True))
 
@@ -88,7 +88,7 @@ def parameter_for(column: ColumnElement[Any]) -> ColumnElement[Any]:
     """The parameter of a column's name and type."""
     name = str(column.key)
     if isinstance(column.type, DateTime):
-        return moment_parameter(name)
+        return timestamp_parameter(name)
     if isinstance(column.type, JSONB):
         return json_parameter(name)
     return bindparam(name, type_=column.type)

@@ -36,11 +36,11 @@ from wfe_postgres.statements.expressions import (
     bigints_parameter,
     builtin,
     first_rows,
-    moment_parameter,
     parameter_for,
     table_of,
     text_parameter,
     texts_parameter,
+    timestamp_parameter,
 )
 
 workflows: Table = table_of(WorkflowRow)
@@ -174,7 +174,7 @@ _family_has_ended = and_(
     _is_none(_roots.c.id, workflows.c.root_workflow_id, text("roots.status NOT IN ('Complete', 'Terminated')")),
     _is_none(_family(_members), _family(workflows), _OPEN),
 )
-_older_than = moment_parameter("older_than")
+_older_than = timestamp_parameter("older_than")
 _text_ids, _number_ids = texts_parameter("ids"), bigints_parameter("ids")
 
 WORKFLOWS = Purge(

@@ -35,10 +35,10 @@ from wfe_postgres.statements.expressions import (
     builtin,
     first_rows,
     json_row,
-    moment_parameter,
     table_of,
     text_parameter,
     texts_parameter,
+    timestamp_parameter,
 )
 from wfe_postgres.statements.subscriptions import IS_OPEN
 
@@ -57,7 +57,7 @@ WINDOW = 1_000
 TIME = "created"
 """The index on the time of creation alone."""
 
-_BEFORE = tuple_(moment_parameter("before_time"), text_parameter("before_id"))
+_BEFORE = tuple_(timestamp_parameter("before_time"), text_parameter("before_id"))
 
 
 def _hidden(parameter: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -74,8 +74,8 @@ def _prefix(column: ColumnElement[str], name: str) -> ColumnElement[bool]:
 
 
 _completed = and_(
-    workflows.c.complete_time >= _hidden(moment_parameter("completed_from")),
-    workflows.c.complete_time < _hidden(moment_parameter("completed_to")),
+    workflows.c.complete_time >= _hidden(timestamp_parameter("completed_from")),
+    workflows.c.complete_time < _hidden(timestamp_parameter("completed_to")),
 )
 _saved = func.coalesce(workflows.c.last_heartbeat_at, workflows.c.create_time)
 _FILTERS: dict[str, ColumnElement[bool]] = {
@@ -87,13 +87,13 @@ _FILTERS: dict[str, ColumnElement[bool]] = {
     "definition_id": workflows.c.definition_id == text_parameter("definition_id"),
     "status": workflows.c.status == any_(texts_parameter("status")),
     "version": workflows.c.version == bigint_parameter("version"),
-    "untouched_since": _saved < moment_parameter("untouched_since"),
+    "untouched_since": _saved < timestamp_parameter("untouched_since"),
 }
 # As a filter to find workflows by: the index on the time of completion begins with the status.
 _OWN = _FILTERS | {"completed_from": and_(workflows.c.status == any_(texts_parameter("statuses")), _completed)}
 _WITHIN_TIME: dict[str, ColumnElement[bool]] = {
-    "created_from": workflows.c.create_time >= moment_parameter("created_from"),
-    "created_to": workflows.c.create_time < moment_parameter("created_to"),
+    "created_from": workflows.c.create_time >= timestamp_parameter("created_from"),
+    "created_to": workflows.c.create_time < timestamp_parameter("created_to"),
 }
 IN_ORDER = ("definition_id", "status")
 """Filters whose index has the time of creation, too."""

@@ -10,11 +10,11 @@ from wfe_postgres.statements.expressions import (
     builtin,
     equal_row,
     json_row,
-    moment_parameter,
     parameters,
     table_of,
     text_parameter,
     texts_parameter,
+    timestamp_parameter,
 )
 
 subscriptions: Table = table_of(SubscriptionRow)
@@ -43,7 +43,7 @@ OPEN = (
     .where(
         subscriptions.c.event_name == text_parameter("event_name"),
         subscriptions.c.event_key == text_parameter("event_key"),
-        subscriptions.c.subscribe_as_of <= moment_parameter("as_of"),
+        subscriptions.c.subscribe_as_of <= timestamp_parameter("as_of"),
         IS_OPEN,
     )
     .order_by(subscriptions.c.subscribe_as_of, _id)
@@ -63,7 +63,7 @@ _taken = (
     .values(
         external_token=text_parameter("token"),
         external_worker_id=text_parameter("worker_id"),
-        external_token_expiry=moment_parameter("expiry"),
+        external_token_expiry=timestamp_parameter("expiry"),
     )
     .returning(_id, FORCE_SYNCHRONOUS_COMMIT)
     .cte("taken")

@@ -95,7 +95,7 @@ class EventConformance(Conformance):
         assert provider.get_runnable_events(at(9), 9) == [ids[1], ids[2], ids[3], ids[4]]
         assert provider.get_runnable_events(at(9), limit=0) == []
 
-    def test_matching_events_up_to_a_moment(self, provider: PersistenceProvider) -> None:
+    def test_matching_events_up_to_a_timestamp(self, provider: PersistenceProvider) -> None:
         """All matching events with `event_time <= as_of`, processed or not, oldest first."""
         ids = {second: provider.create_event(event(event_time=at(second))) for second in (3, 1, 2)}
         provider.mark_event_processed(ids[1])
@@ -103,7 +103,7 @@ class EventConformance(Conformance):
         assert provider.get_events("paid", "order-1", at(2) - MICROSECOND) == [ids[1]]
         assert provider.get_events("paid", "order-1", at(9).astimezone(TOKYO)) == [ids[1], ids[2], ids[3]]
 
-    def test_matching_events_since_a_moment(self, provider: PersistenceProvider) -> None:
+    def test_matching_events_since_a_timestamp(self, provider: PersistenceProvider) -> None:
         """All matching events with `event_time >= since`, processed or not, oldest first."""
         ids = {second: provider.create_event(event(event_time=at(second))) for second in (3, 1, 2)}
         provider.mark_event_processed(ids[3])

@@ -76,7 +76,7 @@ class PropertyConformance(Conformance):
 
     @on_one_store
     @given(timestamp=st.datetimes(timezones=st.timezones() | st.just(UTC)))
-    def test_any_moment_comes_back(self, provider: PersistenceProvider, timestamp: Any) -> None:
+    def test_any_timestamp_comes_back(self, provider: PersistenceProvider, timestamp: Any) -> None:
         """Any timestamp that UTC can represent is returned as the same instant."""
         try:
             expected = timestamp.astimezone(UTC)

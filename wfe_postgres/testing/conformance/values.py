@@ -128,7 +128,7 @@ class ValueConformance(Conformance):
         assert provider.next_definition_sequence(text) == 1
 
     @pytest.mark.parametrize("timestamp", TIMESTAMPS.values(), ids=TIMESTAMPS)
-    def test_a_moment_comes_back_in_utc(self, provider: PersistenceProvider, timestamp: datetime) -> None:
+    def test_a_timestamp_comes_back_in_utc(self, provider: PersistenceProvider, timestamp: datetime) -> None:
         """Every datetime field returns the same instant in UTC, to the microsecond, for any UTC offset."""
         pointers = [pointer("a", sleep_until=timestamp, start_time=timestamp, end_time=timestamp)]
         loaded = created(provider, workflow(*pointers, create_time=timestamp, complete_time=timestamp))
