@@ -2,8 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -51,19 +51,25 @@ def pgqueuer_queue(url: str) -> Iterator[Queue]:
     asyncpg: Any = import_module("asyncpg")
     taken: list[Taken] = []
 
-    async def connected() -> Any:
+    @asynccontextmanager
+    async def connected() -> AsyncIterator[Any]:
         with psycopg.connect(url) as connection:
             info = connection.info
             address = {"host": info.host, "port": info.port, "user": info.user, "password": info.password or None}
+            opened = await asyncpg.connect(**address, database=info.dbname)
+        try:
             # With psycopg its worker is woken after a second.
-            return drivers.AsyncpgDriver(await asyncpg.connect(**address, database=info.dbname))
+            async with drivers.AsyncpgDriver(opened) as driver:
+                yield driver
+        finally:
+            await opened.close()
 
     async def install() -> None:
-        async with await connected() as driver:
+        async with connected() as driver:
             await queries.Queries(driver).install()
 
     async def run(stop: asyncio.Event) -> None:
-        async with await connected() as driver:
+        async with connected() as driver:
             manager = library.PgQueuer(driver)
 
             @manager.entrypoint("work")  # type: ignore[untyped-decorator]
