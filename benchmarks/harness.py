@@ -6,11 +6,15 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 Call = Callable[[], object]
 Prepare = Callable[[], Call]
 """Prepares the state (not timed) and returns the call that is timed."""
+
+Turn = Callable[[], tuple[float, float]]
+"""Makes one call or several; returns their wall-clock and CPU time."""
 
 Timings = dict[str, list[float]]
 
@@ -71,7 +75,13 @@ class Race:
 
 
 def race(
-    title: str, implementations: Mapping[str, Prepare], seconds: float, min_calls: int, progress: Progress
+    title: str,
+    implementations: Mapping[str, Prepare],
+    seconds: float,
+    min_calls: int,
+    progress: Progress,
+    *,
+    turn: int = 1,
 ) -> Race:
     """Time the implementations alternately (A B C, B C A, C A B, ...) for `seconds`, each at least `min_calls` times.
 
@@ -79,24 +89,25 @@ def race(
     reduce the number of calls of the others. If the minimum calls of a slow one have used all the time, the others get
     more. The garbage collector is enabled, as in a real program, but ignores objects created before the race
     (`gc.freeze`; the caller must call `gc.unfreeze` after the last race).
+
+    With `turn`, an implementation makes so many consecutive calls when it is next; their median counts as one call.
     """
     progress.race(title)
     for prepare in implementations.values():
         _warm_up(prepare, seconds / 10 / len(implementations))
     gc.collect()
     gc.freeze()
-    return Race(title, *_run(implementations, seconds, min_calls, progress))
+    turns = {name: partial(_turn, prepare, turn) for name, prepare in implementations.items()}
+    return Race(title, *_run(turns, seconds, min_calls, progress))
 
 
-def _run(
-    implementations: Mapping[str, Prepare], seconds: float, min_calls: int, progress: Progress
-) -> tuple[Timings, Timings]:
-    """The wall-clock and CPU times of all calls, by implementation."""
-    times: Timings = {name: [] for name in implementations}
-    cpu_times: Timings = {name: [] for name in implementations}
-    spent = dict.fromkeys(implementations, 0.0)
-    order = list(implementations)
-    share = 1 / len(implementations)
+def _run(turns: Mapping[str, Turn], seconds: float, min_calls: int, progress: Progress) -> tuple[Timings, Timings]:
+    """The wall-clock and CPU times of all turns, by implementation."""
+    times: Timings = {name: [] for name in turns}
+    cpu_times: Timings = {name: [] for name in turns}
+    spent = dict.fromkeys(turns, 0.0)
+    order = list(turns)
+    share = 1 / len(turns)
     begin = now = time.perf_counter()
 
     def is_next(name: str) -> bool:
@@ -110,7 +121,7 @@ def _run(
     while now < begin + seconds or any(map(is_next, order)):
         for name in filter(is_next, tuple(order)):
             before = now
-            took, computed = _time(implementations[name]())
+            took, computed = turns[name]()
             times[name].append(took)
             cpu_times[name].append(computed)
             now = time.perf_counter()
@@ -118,6 +129,12 @@ def _run(
         order.append(order.pop(0))
         progress.advance(min(1.0, (now - begin) / seconds))
     return times, cpu_times
+
+
+def _turn(prepare: Prepare, calls: int) -> tuple[float, float]:
+    """The medians of the wall-clock and CPU times of so many consecutive calls."""
+    times, cpu_times = zip(*(_time(prepare()) for _ in range(calls)), strict=True)
+    return statistics.median(times), statistics.median(cpu_times)
 
 
 def _time(call: Call) -> tuple[float, float]:

@@ -14,7 +14,9 @@ class Plan:
     """The duration of a race, unless the slowest implementation needs longer for `min_calls` calls."""
     min_calls: int = 3
     """The minimum number of calls of each implementation."""
-    slow_behind_delay: int = 3000
+    turn: int = 200
+    """The number of consecutive calls of an implementation in a tight loop."""
+    slow_behind_delay: int = 1000
     """Maximum round trips per call up to which slow implementations are also timed through the proxy."""
     growth: tuple[int, int] = (10, 1000)
     """Numbers of pointers of the two workflows whose saves are compared."""
@@ -34,11 +36,17 @@ class Plan:
     """The number of workflows that wait for events; a poll is also timed with a hundred times as many."""
     writers: tuple[int, ...] = (1, 16, 64)
     """Numbers of connections that commit at the same time, with and without NOTIFY."""
+    workflows: int = 16
+    """The number of workflows that hosts run at the same time."""
     threads: int = 8
     processes: int = 4
     slice: float = 1.0
     """The duration of one turn of the threads with one implementation."""
     slices: int = 5
+    pauses: float = 180.0
+    """The duration of the calls whose longest pauses are measured, for each implementation."""
+    rate: int = 2000
+    """The number of these calls per second, by all threads together."""
     remembered: int = 3000
     """The number of pointers of the workflow whose memory is measured."""
     imports: int = 15
@@ -51,6 +59,7 @@ QUICK = Plan(
     sizes=(1, 10, 1000),
     race=0.3,
     min_calls=2,
+    turn=20,
     slow_behind_delay=10,
     crowd=20_000,
     waiting=50,
@@ -58,6 +67,7 @@ QUICK = Plan(
     purged=10_000,
     slice=0.3,
     slices=2,
+    pauses=3.0,
     remembered=300,
     imports=1,
 )

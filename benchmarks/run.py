@@ -10,18 +10,18 @@ from benchmarks.machine import describe
 from benchmarks.plan import Plan
 from benchmarks.report import Report
 from benchmarks.scenario import Scenario, open_scenario
-from benchmarks.sections import SECTIONS
+from benchmarks.sections import DEFAULT, SECTIONS
 from benchmarks.server import Server
 
 
 def run(plan: Plan, server: Server, progress: Progress, only: Sequence[str] = ()) -> Report:
-    """Run the sections with these names, or all, and return the report."""
+    """Run the sections with these names, or the default ones, and return the report."""
     begin = time.monotonic()
     date = datetime.now(UTC).date().isoformat()
     with open_scenario(plan, server, progress) as scenario:
         machine = describe(server, scenario.far.through(server.url))
         try:
-            sections = {name: _time(scenario, name) for name in only or SECTIONS}
+            sections = {name: _time(scenario, name) for name in only or DEFAULT}
         finally:
             gc.unfreeze()
     name = "-".join((plan.name, *only))

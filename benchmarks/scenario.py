@@ -113,10 +113,12 @@ class Scenario:
         *,
         route: Route | None = None,
         seconds: float | None = None,
+        turn: int = 1,
     ) -> Race:
         """Run a race and store its timings; on a route with a proxy also count the round trips."""
         label = f"{title}, {route.label}" if route and route.label else title
-        done = race(label, implementations, seconds or self.plan.race, self.plan.min_calls, self.progress)
+        duration = seconds or self.plan.race
+        done = race(label, implementations, duration, self.plan.min_calls, self.progress, turn=turn)
         if route and route.proxy:
             for implementation, prepare in implementations.items():
                 done.round_trips[implementation] = _count(route.proxy, prepare)

@@ -13,17 +13,20 @@ from benchmarks.sections import (
     loads,
     locks,
     memory,
+    pauses,
     purge,
     saves,
     services,
     steps,
     threads,
+    tight,
     waiting,
 )
 
 SECTIONS: dict[str, Callable[[Scenario], None]] = {
     "saves": saves.run,
     "loads": loads.run,
+    "tight": tight.run,
     "growth": growth.run,
     "calls": calls.run,
     "lists": lists.run,
@@ -37,4 +40,7 @@ SECTIONS: dict[str, Callable[[Scenario], None]] = {
     "purge": purge.run,
     "memory": memory.run,
     "imports": imports.run,
+    "pauses": pauses.run,
 }
+DEFAULT = [name for name in SECTIONS if name != "pauses"]
+"""All sections but one that takes minutes."""

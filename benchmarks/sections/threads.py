@@ -46,13 +46,14 @@ def _cycle(store: Store) -> Callable[[], None]:
 
     def cycle() -> None:
         instance = store.load(id)
-        _change(instance)
+        change(instance)
         store.save(instance)
 
     return cycle
 
 
-def _change(instance: WorkflowInstance) -> None:
+def change(instance: WorkflowInstance) -> None:
+    """Take a step or undo it."""
     if len(instance.execution_pointers) > POINTERS:
         instance.execution_pointers.pop()
     else:
