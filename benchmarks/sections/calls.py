@@ -25,7 +25,7 @@ def run(scenario: Scenario) -> None:
 
 def _race(scenario: Scenario, route: Route, name: str, implementations: dict[str, Prepare]) -> None:
     far = route is scenario.far
-    race = scenario.race(name, implementations, route=route, seconds=scenario.plan.race * (0.4 if far else 0.7))
+    race = scenario.race(name, implementations, route=route, seconds=scenario.plan.race * 0.4)
     scenario.ratio(race.title, "of plain psycopg", race.ratio(OURS, BASELINE), None if far else at_most(OF_BASELINE))
     if far:
         scenario.value(race.title, "round trips", race.round_trips[OURS], target=at_most(1))

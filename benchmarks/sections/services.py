@@ -121,7 +121,7 @@ def write(scenario: Scenario, writers: int) -> None:
     rates: dict[str, list[float]] = {name: [] for name in STATEMENTS}
     for turn in range(scenario.plan.slices):
         for name, statement in STATEMENTS.items():
-            rates[name].append(commits_per_second(url, statement, writers, scenario.plan.slice))
+            rates[name].append(commits_per_second(url, statement, writers, scenario.plan.slice / 2))
         scenario.progress.advance((turn + 1) / scenario.plan.slices)
     for name, values in rates.items():
         scenario.value(f"commits of {writers} writers", name, statistics.median(values), "/s")

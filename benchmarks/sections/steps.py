@@ -32,7 +32,7 @@ def _race(scenario: Scenario, route: Route) -> None:
         for name, peer in installed_peers().items():
             url = scenario.database(name.lower(), lambda _, __: None)
             calls[name] = stack.enter_context(peer(route.through(url), steps))
-        seconds = scenario.plan.race * 2.5
+        seconds = scenario.plan.race * 2
         prepared = {name: partial(_unprepared, call) for name, call in calls.items()}
         race = scenario.race(f"workflow of {steps} durable steps", prepared, route=route, seconds=seconds)
     for name in calls:
