@@ -1,6 +1,7 @@
-"""The command: `python -m benchmarks [--quick] [--only SECTION ...]`."""
+"""The command: `python -m benchmarks [--quick] [--only SECTION ...] [--server DIRECTORY] [--name NAME]`."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -11,7 +12,7 @@ from benchmarks.plan import FULL, QUICK
 from benchmarks.progress import bars
 from benchmarks.report import RESULTS, Report, show_met, show_target, show_value
 from benchmarks.run import run
-from benchmarks.sections import SECTIONS
+from benchmarks.sections import DEFAULT, SECTIONS
 from benchmarks.server import durable_server
 
 WIDTH = 130  # characters, if the output is not a terminal
@@ -20,23 +21,36 @@ COLOURS = {None: "", True: "green", False: "red"}
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the benchmarks, print a table, and write `benchmarks/results/<name>.json`, `.md` and `.svg`."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small sizes, less than a minute; results are noisy")
-    parser.add_argument(
-        "--only", action="append", default=[], choices=[*SECTIONS], help="run only this section (repeatable)"
-    )
-    parser.add_argument("--results", type=Path, default=RESULTS, help="directory for the results")
-    chosen = parser.parse_args(arguments)
+    chosen = _options(arguments)
     console = Console()
     if not console.is_terminal:
         console.width = WIDTH
     if missing := {"DBOS", "LangGraph"} - installed_peers().keys():
         console.print(f"skipped, because not installed: {', '.join(sorted(missing))} (extra `bench`)")
-    with durable_server() as server, bars(console, len(chosen.only or SECTIONS)) as progress:
-        report = run(QUICK if chosen.quick else FULL, server, progress, chosen.only)
+    plan = QUICK if chosen.quick else FULL
+    with durable_server(chosen.server) as server, bars(console, len(chosen.only or DEFAULT)) as progress:
+        if chosen.server:
+            plan = replace(plan, name=f"{plan.name}-{server.version()}")
+        report = run(plan, server, progress, chosen.only)
+    if chosen.name:
+        report = replace(report, name=chosen.name)
     console.print(_table(report))
     for path in report.write(chosen.results):
         console.print(f"written: {path}", soft_wrap=True)
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes, less than a minute; results are noisy")
+    parser.add_argument(
+        "--only", action="append", default=[], choices=[*SECTIONS], help="run only this section (repeatable)"
+    )
+    parser.add_argument(
+        "--server", type=Path, metavar="DIRECTORY", help="initdb and postgres of the server, e.g. of another version"
+    )
+    parser.add_argument("--name", help="name of the results; the default is composed of the options")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="directory for the results")
+    return parser.parse_args(arguments)
 
 
 def _table(report: Report) -> Table:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psycopg
 from psycopg import sql
@@ -37,6 +38,11 @@ class Server:
         """Drop a database and terminate its connections."""
         self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
+    def version(self) -> int:
+        """The major version of PostgreSQL."""
+        with psycopg.connect(self.url) as connection:
+            return connection.info.server_version // 10_000
+
     def settings(self) -> dict[str, str]:
         """The version and the settings that affect performance."""
         names = [*FORCE_SYNCHRONOUS_COMMIT, *MEMORY_SETTINGS, "server_version", "wal_sync_method", "jit"]
@@ -52,7 +58,7 @@ class Server:
 
 
 @contextmanager
-def durable_server() -> Iterator[Server]:
-    """A private server with fsync, synchronous_commit and full_page_writes on."""
-    with EmbeddedPostgres(settings=FORCE_SYNCHRONOUS_COMMIT | MEMORY_SETTINGS) as embedded:
+def durable_server(binaries: Path | None = None) -> Iterator[Server]:
+    """A private server with fsync, synchronous_commit and full_page_writes on; see `EmbeddedPostgres.binaries`."""
+    with EmbeddedPostgres(settings=FORCE_SYNCHRONOUS_COMMIT | MEMORY_SETTINGS, binaries=binaries) as embedded:
         yield Server(embedded.url)

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import subprocess
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -9,11 +10,13 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from benchmarks.__main__ import main
 from benchmarks.engines import in_one_process, in_processes
 from benchmarks.harness import Call, race
 from benchmarks.implementations import orm, rust
@@ -34,6 +37,7 @@ from benchmarks.sections import SECTIONS
 from benchmarks.server import Server
 from tests.conftest import Sql
 from wfe_postgres import Event, EventSubscription, ExecutionError, PostgresPersistenceProvider, WorkflowInstance
+from wfe_postgres.embedded import find_binaries
 
 TINY = replace(
     QUICK,
@@ -42,6 +46,7 @@ TINY = replace(
     growth=(1, 3),
     race=0.02,
     min_calls=2,
+    turn=3,
     slow_behind_delay=3,
     crowd=200,
     pointers_in_crowd=2,
@@ -49,11 +54,13 @@ TINY = replace(
     listed=5,
     errors=5,
     steps=3,
+    workflows=4,
     writers=(1, 2),
     threads=2,
     processes=2,
     slice=0.05,
     slices=1,
+    pauses=0.2,
     remembered=20,
 )
 HERE = SECTIONS.keys() - {"imports"}  # which starts interpreters for seconds
@@ -206,6 +213,40 @@ def test_a_slow_way_takes_no_rounds_away() -> None:
     assert len(done.times["quick"]) > 3 <= len(done.times["slow"]) < 10
     assert done.ratio("slow", "quick").low > 10
     assert done.median("slow") >= 0.02 > sum(done.cpu["slow"])
+
+
+def test_a_turn_is_so_many_consecutive_calls_and_counts_as_one() -> None:
+    """The time of a turn is the median of its calls."""
+    calls: list[str] = []
+    sleeps = iter([0.03, 0, 0] * 100)
+    done = race(
+        "turns",
+        {"sleeping": lambda: partial(_sleep, calls, next(sleeps)), "other": lambda: partial(calls.append, "other")},
+        seconds=0.1,
+        min_calls=2,
+        progress=Silent(),
+        turn=3,
+    )
+    gc.unfreeze()
+    _, *turns = [len([*group]) for name, group in groupby(calls) if name == "sleeping"]  # without the warm-up
+    assert turns[0] == 3
+    assert all(turn % 3 == 0 for turn in turns)
+    assert len(done.times["sleeping"]) >= 2
+    assert max(done.times["sleeping"]) < 0.03
+
+
+def _sleep(calls: list[str], seconds: float) -> None:
+    calls.append("sleeping")
+    time.sleep(seconds)
+
+
+def test_results_on_another_server_are_named_after_its_version(tmp_path: Path) -> None:
+    """The name says the size of the run, the version and the sections."""
+    directory = find_binaries()
+    main(["--quick", "--only", "memory", "--server", str(directory), "--results", str(tmp_path)])
+    version = subprocess.run([directory / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
+    major = version.split()[2].split(".")[0]
+    assert {path.stem for path in tmp_path.iterdir()} == {f"quick-{major}-memory"}
 
 
 def test_the_proxy_delays_and_counts(server: str) -> None:
