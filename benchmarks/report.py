@@ -20,7 +20,7 @@ _BASELINE = (
 )
 _TURNS = (
     "The implementations alternate call by call, so that each call comes after other code. In a tight loop an"
-    " implementation makes hundreds of consecutive calls, then the other does; the times are the medians of these turns."
+    " implementation makes hundreds of consecutive calls, then the other does; the times are the medians of turns."
 )
 
 
