@@ -1,7 +1,7 @@
 """Durable steps per second of the workflow host, compared with DBOS's own engine.
 
-Each call runs as many workflows, started at once, in all races: a call of one workflow ends before the processors, idle
-until the previous call of the other engine has ended, are at full speed again.
+A call starts the same number of workflows at once in all races, because a single workflow ends before the processors of
+a host that was idle during the other engine's call are at full speed again.
 """
 
 from collections.abc import Callable
