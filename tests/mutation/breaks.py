@@ -93,9 +93,9 @@ def save_in_several_transactions(statement: Any, params: dict[str, Any], execute
 
 def load_in_two_statements(self: Provider, statement: Any, parameter: str, value: str) -> WorkflowInstance:
     """Load the workflow with one statement, and its pointers with another."""
-    [(id, json_row, _, json_nulls)] = self._runner.read(statement, {parameter: value})
-    [(_, _, pointers, _)] = self._runner.read(statement, {parameter: value})
-    return _instance_of((id, json_row, pointers, json_nulls))
+    workflow, *_ = self._runner.read(statement, {parameter: value})
+    _, *pointers = self._runner.read(statement, {parameter: value})
+    return _instance_of([workflow, *pointers])
 
 
 # Tokens ---------------------------------------------------------------------------------------------------

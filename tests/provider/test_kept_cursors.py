@@ -49,9 +49,11 @@ def test_nothing_large_of_a_call_is_kept_with_its_connection(make_engine: MakeEn
 def test_cursor_of_many_rows_is_not_kept(make_engine: MakeEngine) -> None:
     engine = make_engine()
     provider = Provider.from_engine(engine)
-    for key in ("a", "b"):
+    for key in map(str, range(31)):
         provider.create_event(replace(published(), event_key=key))
-    assert len(provider.get_runnable_events(published().event_time)) == 2
+    assert len(provider.get_runnable_events(published().event_time, limit=30)) == 30
+    assert kept_cursors(engine)
+    assert len(provider.get_runnable_events(published().event_time)) == 31
     assert not kept_cursors(engine)
 
 

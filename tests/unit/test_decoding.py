@@ -141,7 +141,7 @@ def attributes_of(columns: Fields, row: Row) -> dict[str, Any]:
     return {field.name: row[field.column.key][1] for field in columns if field.name != NO_ATTRIBUTE}
 
 
-def corrupt(read: Callable[[str], Any], json_text: str) -> tuple[str, str, str]:
+def corrupt(read: Callable[[Any], Any], json_text: str | list[str]) -> tuple[str, str, str]:
     """The table, the id and the column that the refusal names."""
     with pytest.raises(CorruptRowError) as caught:
         read(json_text)
@@ -159,7 +159,7 @@ def test_row_is_read_into_the_attributes_of_its_columns(
 
 
 def test_pointer_row_is_read_into_the_attributes_of_its_columns() -> None:
-    pointers, positions = decoding.read_pointers(json.dumps([row_of(POINTER_FIELDS, POINTER)] * 2))
+    pointers, positions = decoding.read_pointers([json.dumps(row_of(POINTER_FIELDS, POINTER))] * 2)
     assert pointers == [ExecutionPointer(**attributes_of(POINTER_FIELDS, POINTER))] * 2
     assert type(pointers[0].status) is PointerStatus
     assert positions == [2**20, 2**20]
@@ -171,7 +171,7 @@ def test_pointer_read_has_exactly_the_fields_of_the_dataclass() -> None:
 
 
 def test_workflow_without_pointers_is_read_to_empty_lists() -> None:
-    assert decoding.read_pointers("[]") == ([], [])
+    assert decoding.read_pointers([]) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -234,15 +234,15 @@ def test_null_in_a_required_column_is_named() -> None:
 def test_column_that_python_cannot_parse_is_named(unreadable: str) -> None:
     json_text = json.dumps(row_of(fields.WORKFLOW_FIELDS, WORKFLOW, data="HERE")).replace('"HERE"', unreadable)
     assert corrupt(decoding.read_workflow, json_text) == ("workflows", "w", "data")
-    rows = json.dumps([row_of(POINTER_FIELDS, POINTER), row_of(POINTER_FIELDS, POINTER, id="b", outcome="HERE")])
-    found = corrupt(decoding.read_pointers, rows.replace('"HERE"', unreadable))
+    rows = [row_of(POINTER_FIELDS, POINTER), row_of(POINTER_FIELDS, POINTER, id="b", outcome="HERE")]
+    found = corrupt(decoding.read_pointers, [json.dumps(row).replace('"HERE"', unreadable) for row in rows])
     assert found == ("execution_pointers", "b", "outcome")
 
 
 @pytest.mark.parametrize(("column", "value"), BAD_POINTER_VALUES)
 def test_unreadable_column_of_a_pointer_is_named_with_the_pointer(column: str, value: Any) -> None:
     good, bad = row_of(POINTER_FIELDS, POINTER), row_of(POINTER_FIELDS, POINTER, id="b", **{column: value})
-    assert corrupt(decoding.read_pointers, json.dumps([good, bad, good])) == ("execution_pointers", "b", column)
+    assert corrupt(decoding.read_pointers, [*map(json.dumps, (good, bad, good))]) == ("execution_pointers", "b", column)
 
 
 def test_first_of_two_unreadable_columns_is_named() -> None:
@@ -257,5 +257,5 @@ def test_row_that_ends_early_names_the_missing_column() -> None:
 
 @pytest.mark.parametrize("column", ["sleep_until", "start_time", "end_time", "outcome", "event_name"])
 def test_null_in_an_optional_column_is_none(column: str) -> None:
-    [pointer], _ = decoding.read_pointers(json.dumps([row_of(POINTER_FIELDS, POINTER, **{column: None})]))
+    [pointer], _ = decoding.read_pointers([json.dumps(row_of(POINTER_FIELDS, POINTER, **{column: None}))])
     assert getattr(pointer, column) is None

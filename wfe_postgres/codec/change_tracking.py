@@ -30,7 +30,7 @@ _MAX_POSITION = 2**62 - 1
 _MARSHAL_FORMAT = 2  # the last one without references: equal values give equal bytes
 
 MAX_WORKFLOW_BYTES = 512 * 1024 * 1024
-"""How large a save may make a workflow. PostgreSQL returns the pointers as one text, which has to stay below 1 GiB,
+"""How large a save may make a workflow. Version 0.1.0 loads the pointers as one text, which has to stay below 1 GiB,
 also if each character is escaped."""
 
 Fingerprint = object

@@ -6,7 +6,7 @@ read depends on no loader, DateStyle or TimeZone of the connection.
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import compress
 from typing import Any, TypeVar
@@ -68,25 +68,29 @@ read_subscription: Callable[[str], EventSubscription] = _reader(EventSubscriptio
 read_error: Callable[[str], ExecutionError] = _reader(ExecutionError, ERROR_FIELDS)
 
 
-def read_pointers(json_rows: str) -> tuple[list[ExecutionPointer], list[int]]:
-    """The pointers of one workflow, from an array of their rows, and their positions."""
+def read_pointers(json_rows: list[str]) -> tuple[list[ExecutionPointer], list[int]]:
+    """The pointers of one workflow, and their positions. Takes the rows out of the list, which can be large."""
+    pointers: list[ExecutionPointer] = []
+    positions: list[int] = []
+    json_rows.reverse()
+    json_row = ""
     try:
-        pointers = decode(json_rows)
-        positions = [row[-1] for row in pointers]
-        for index, row in enumerate(pointers):
-            pointers[index] = _pointer(row)  # in place, so that rows and pointers are not all there at once
+        while json_rows:
+            json_row = json_rows.pop()
+            row = decode(json_row)
+            pointers.append(_pointer(row))
+            positions.append(row[-1])
     except _UNREADABLE:
-        corrupt = _find_corrupt_pointer(json_rows)
+        corrupt = _find_corrupt(json_row, POINTER_FIELDS)
     else:
         return pointers, positions
     raise corrupt
 
 
-def read_json_nulls(json_nulls: str | None) -> dict[str, JsonNulls]:
+def read_json_nulls(pointers: Sequence[ExecutionPointer], json_nulls: Sequence[str | None]) -> dict[str, JsonNulls]:
     """By pointer id, which optional JSON fields hold JSON null; a load gives `None` for these, as for SQL NULL."""
-    if not json_nulls:
-        return {}
-    return {id: frozenset(compress(_OPTIONAL_JSON, are_null)) for id, are_null in decode(json_nulls).items()}
+    known = zip(pointers, json_nulls, strict=True)
+    return {it.id: frozenset(compress(_OPTIONAL_JSON, decode(are_null))) for it, are_null in known if are_null}
 
 
 def _pointer(row: list[Any]) -> ExecutionPointer:
@@ -134,7 +138,7 @@ def _find_corrupt(json_row: str, fields: Fields) -> CorruptRowError:
     try:
         row = decode(json_row)
     except _UNREADABLE:
-        row, _ = _readable_elements(json_row, 0)
+        row = _readable_elements(json_row)
     for field, value in zip(fields, row, strict=False):
         with suppress(*_UNREADABLE):
             field.read(value)
@@ -143,31 +147,20 @@ def _find_corrupt(json_row: str, fields: Fields) -> CorruptRowError:
     return _corrupt(fields, row[0], fields[len(row)].column.key)
 
 
-def _find_corrupt_pointer(json_rows: str) -> CorruptRowError:
-    rows, offset = _readable_elements(json_rows, 0)
-    for row in rows:
-        try:
-            _pointer(row)
-        except _UNREADABLE:
-            return _find_corrupt(json.dumps(row), POINTER_FIELDS)
-    row, _ = _readable_elements(json_rows, offset)
-    return _corrupt(POINTER_FIELDS, row[0], POINTER_FIELDS[len(row)].column.key)
-
-
 def _corrupt(fields: Fields, id: Any, column: str) -> CorruptRowError:
     return CorruptRowError(fields[0].column.class_.__tablename__, str(id), column)
 
 
-def _readable_elements(text: str, offset: int) -> tuple[list[Any], int]:
-    """The elements of the JSON array that begins at `offset`, up to one that cannot be read, and its offset."""
+def _readable_elements(json_row: str) -> list[Any]:
+    """The elements of the JSON array, up to one that cannot be read."""
     elements: list[Any] = []
-    decoder = json.JSONDecoder()
+    decoder, offset = json.JSONDecoder(), 0
     while True:
-        offset = _end(_SEPARATOR.match(text, offset + (not elements)))
+        offset = _end(_SEPARATOR.match(json_row, offset + (not elements)))
         try:
-            element, offset = decoder.raw_decode(text, offset)
+            element, offset = decoder.raw_decode(json_row, offset)
         except (ValueError, RecursionError):
-            return elements, offset
+            return elements
         elements.append(element)
 
 

@@ -36,6 +36,7 @@ _WAIT_FOR_STANDBY = "SyncRepWaitForLSN"
 
 _SMALL = 65536
 """In characters."""
+_FEW_ROWS = 30
 _LONG_TEXT = 1000
 """The characters that each text of a list is taken for."""
 
@@ -99,7 +100,7 @@ def run_by_cursor(cursor: psycopg.Cursor[Any], schema: str, statement: Executabl
 
 def are_small(parameters: Parameters, rows: Rows) -> bool:
     """Whether a cursor may be kept, which holds its last result, and in some versions of psycopg the parameters."""
-    if len(rows) > 1:
+    if len(rows) > _FEW_ROWS:
         return False
     texts_and_lists = [it for it in chain(parameters.values(), *rows) if isinstance(it, (str, list))]
     return sum([len(it) if isinstance(it, str) else len(it) * _LONG_TEXT for it in texts_and_lists]) <= _SMALL

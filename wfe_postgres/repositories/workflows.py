@@ -120,8 +120,10 @@ class PostgresWorkflowRepository(Repository, WorkflowRepository):
         wanted = [text(id, f"ids[{index}]") for index, id in enumerate(ids)]
         if not wanted:
             return []
+        rows: dict[str, list[Any]] = {}
         try:
-            rows = {row[0]: row for row in self._load(statements.GET_MANY, "workflow_ids", wanted)}
+            for row in self._load(statements.GET_MANY, "workflow_ids", wanted):
+                rows.setdefault(row[0], []).append(row)
         except CorruptRowError as error:
             if len(wanted) > 1:
                 return [it for id in wanted for it in self.get_workflow_instances([id])]
@@ -145,7 +147,7 @@ class PostgresWorkflowRepository(Repository, WorkflowRepository):
         rows = self._load(statement, parameter, value)
         if not rows:
             raise WorkflowNotFoundError(value)
-        return _instance_of(rows.pop())
+        return _instance_of(rows)
 
     def _load(self, statement: Executable, parameter: str, value: str | list[str]) -> list[Any]:
         try:
@@ -180,11 +182,12 @@ def _subscription_ids(subscriptions: Sequence[EventSubscription]) -> list[str]:
     return ids
 
 
-def _instance_of(row: Any) -> WorkflowInstance:
-    _, json_row, pointers, json_nulls = row
-    instance = read_workflow(json_row)
-    instance.execution_pointers, positions = read_pointers(pointers)
-    size = size_in_bytes(json_row) + size_in_bytes(pointers)
-    del row, json_row, pointers  # large texts need not be there while the snapshot is made
-    track_loaded(instance, positions, read_json_nulls(json_nulls), size)
+def _instance_of(rows: list[Any]) -> WorkflowInstance:
+    """Of one workflow's rows, which are taken out of the list: large texts need not be there to the end."""
+    _, json_rows, json_nulls = map(list, zip(*rows, strict=True))
+    rows.clear()
+    size = sum(map(size_in_bytes, json_rows))
+    instance = read_workflow(json_rows.pop(0))
+    instance.execution_pointers, positions = read_pointers(json_rows)
+    track_loaded(instance, positions, read_json_nulls(instance.execution_pointers, json_nulls[1:]), size)
     return instance

@@ -120,14 +120,8 @@ def first_rows(
 
 
 def json_row(columns: Columns) -> ColumnElement[str]:
-    """The row's columns as the text of one JSON array."""
-    return sql_cast(json_array(columns), Text())
-
-
-def json_array(columns: Columns) -> ColumnElement[Any]:
-    """The row's columns as one JSON array, times in UTC without offset."""
-    array: ColumnElement[Any] = builtin.json_build_array(*map(_readable, columns))
-    return array
+    """The row's columns as the text of one JSON array, times in UTC without offset."""
+    return sql_cast(builtin.json_build_array(*map(_readable, columns)), Text())
 
 
 def records(row: type[Base], names: Iterable[str], parameter: str) -> TableValuedAlias:

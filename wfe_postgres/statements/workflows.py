@@ -12,17 +12,20 @@ from sqlalchemy import (
     all_,
     and_,
     any_,
+    case,
     delete,
     func,
     literal_column,
+    null,
     or_,
     select,
     text,
     true,
+    union_all,
     update,
 )
 from sqlalchemy import cast as sql_cast
-from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
+from sqlalchemy.dialects.postgresql import insert
 
 from wfe_postgres.codec.fields import (
     POINTER_FIELDS,
@@ -39,7 +42,6 @@ from wfe_postgres.statements.expressions import (
     bigint_parameter,
     bigints_parameter,
     builtin,
-    json_array,
     json_parameter,
     json_row,
     parameters,
@@ -137,23 +139,28 @@ def _create() -> Executable:
     return select(created.c.id).add_cte(_insert_pointers(created, replace=False))
 
 
-def _load(condition: ColumnElement[bool]) -> Executable:
-    """A row per workflow: its id, its JSON row, its pointers' JSON rows, and which of their columns hold JSON null; one
-    statement, so one snapshot."""
-    # Pointers from before positions were kept all have the same one; they come as the table holds them.
-    order = aggregate_order_by(json_array(columns_of(POINTER_FIELDS)), pointers.c.position, literal_column("ctid"))
+def _load(which: ColumnElement[bool], whose: ColumnElement[bool]) -> Executable:
+    """A row for each of `which` workflows, then one for each pointer of theirs (`whose`), in its order: the workflow's
+    id, the JSON row, and which columns of the pointer hold JSON null. One statement, so one snapshot."""
+    own = select(
+        workflows.c.id.label("workflow_id"),
+        json_row(columns_of(WORKFLOW_FIELDS)).label("json_row"),
+        null().label("json_nulls"),
+        null().label("position"),
+        literal_column("ctid").label("place"),
+    ).where(which)
     are_null = [_is_json_null(pointers.c[it.column.key]) for it in optional_json_fields(POINTER_FIELDS)]
-    nulls = builtin.json_object_agg(pointers.c.id, builtin.json_build_array(*are_null)).filter(or_(*are_null))
-    own = (
-        select(
-            sql_cast(func.coalesce(builtin.json_agg(order), literal_column("'[]'::json")), Text()).label("pointers"),
-            sql_cast(nulls, Text()).label("json_nulls"),
-        )
-        .where(pointers.c.workflow_id == workflows.c.id)
-        .lateral("own")
-    )
-    columns = (workflows.c.id, json_row(columns_of(WORKFLOW_FIELDS)), own.c.pointers, own.c.json_nulls)
-    return select(*columns).select_from(workflows.join(own, true())).where(condition)
+    of_pointers = select(
+        pointers.c.workflow_id,
+        json_row(columns_of(POINTER_FIELDS)),
+        case((or_(*are_null), sql_cast(builtin.json_build_array(*are_null), Text()))),
+        pointers.c.position,
+        literal_column("ctid"),
+    ).where(whose)
+    rows = union_all(own, of_pointers).subquery("rows").c
+    # Pointers from before positions were kept all have the same one; they come as the table holds them.
+    order = rows.position.nulls_first(), rows.place
+    return select(rows.workflow_id, rows.json_row, rows.json_nulls).order_by(*order)
 
 
 def _is_json_null(column: ColumnElement[Any]) -> ColumnElement[bool]:
@@ -172,9 +179,11 @@ By four flags: with the columns that a host does not change; complete, with all 
 have changed; some pointers are gone; with subscriptions.
 """
 
-GET = _load(workflows.c.id == text_parameter("workflow_id"))
-GET_BY_NAME = _load(workflows.c.name == text_parameter("name"))
-GET_MANY = _load(_is_any(workflows.c.id, "workflow_ids"))
+_NAMED = workflows.c.name == text_parameter("name")
+
+GET = _load(workflows.c.id == text_parameter("workflow_id"), pointers.c.workflow_id == text_parameter("workflow_id"))
+GET_BY_NAME = _load(_NAMED, pointers.c.workflow_id == select(workflows.c.id).where(_NAMED).scalar_subquery())
+GET_MANY = _load(_is_any(workflows.c.id, "workflow_ids"), _is_any(pointers.c.workflow_id, "workflow_ids"))
 
 REVISION = select(workflows.c.revision, workflows.c.status).where(workflows.c.id == text_parameter("workflow_id"))
 LOCKED_REVISION = REVISION.with_for_update()
