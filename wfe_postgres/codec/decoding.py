@@ -83,6 +83,7 @@ def read_pointers(json_rows: list[str]) -> tuple[list[ExecutionPointer], list[in
     except _UNREADABLE:
         corrupt = _find_corrupt(json_row, POINTER_FIELDS)
     else:
+        _share_texts(pointers)
         return pointers, positions
     raise corrupt
 
@@ -132,6 +133,14 @@ def _pointer(row: list[Any]) -> ExecutionPointer:
     pointer.scope = list_or_dict(list, scope)
     pointer.extension_attributes = list_or_dict(dict, extension_attributes)
     return pointer
+
+
+def _share_texts(pointers: list[ExecutionPointer]) -> None:
+    """Equal ids and names become one object: the texts of a predecessor and a step take a fifteenth of the memory."""
+    share = {pointer.id: pointer.id for pointer in pointers}.setdefault
+    for pointer in pointers:
+        pointer.step_name = pointer.step_name and share(pointer.step_name, pointer.step_name)
+        pointer.predecessor_id = pointer.predecessor_id and share(pointer.predecessor_id, pointer.predecessor_id)
 
 
 def _find_corrupt(json_row: str, fields: Fields) -> CorruptRowError:

@@ -184,7 +184,7 @@ def _subscription_ids(subscriptions: Sequence[EventSubscription]) -> list[str]:
 
 def _instance_of(rows: list[Any]) -> WorkflowInstance:
     """Of one workflow's rows, which are taken out of the list: large texts need not be there to the end."""
-    _, json_rows, json_nulls = map(list, zip(*rows, strict=True))
+    json_rows, json_nulls = [row[1] for row in rows], [row[2] for row in rows]
     rows.clear()
     size = sum(map(size_in_bytes, json_rows))
     instance = read_workflow(json_rows.pop(0))
