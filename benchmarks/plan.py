@@ -63,6 +63,7 @@ QUICK = Plan(
     slow_behind_delay=10,
     crowd=20_000,
     waiting=50,
+    workflows=8,
     writers=(1, 16),
     purged=10_000,
     slice=0.3,
