@@ -9,9 +9,8 @@ from sqlalchemy import URL, Engine
 from sqlalchemy.orm import Session
 
 from wfe_postgres.codec.json_values import MAX_PAYLOAD_BYTES
-from wfe_postgres.connections import SessionOrConnection, StatementRunner
+from wfe_postgres.connections import JoinedRunner, SessionOrConnection, StatementRunner
 from wfe_postgres.connections.engines import make_engine
-from wfe_postgres.connections.runners import join_caller
 from wfe_postgres.connections.step_transactions import step_transactions
 from wfe_postgres.contract.interfaces import PersistenceProvider, TransactionalProvider
 from wfe_postgres.orm import SCHEMA
@@ -131,7 +130,7 @@ class PostgresPersistenceProvider(OnEngine, PostgresRepositories, TransactionalP
         errors that the contract names come without a failing statement, so the transaction is still usable after them.
         ValueError: it is none of these, or another driver's.
         """
-        return self._inside(join_caller(session_or_connection, self._schema))
+        return self._inside(JoinedRunner(session_or_connection, self._schema))
 
     def step_transactions(
         self, sessions: Callable[[], Session], /

@@ -22,7 +22,17 @@ from wfe_postgres import (
     WorkflowInstance,
 )
 from wfe_postgres.codec.validation import milliseconds
-from wfe_postgres.connections import Execute, PooledRunner, execution, failures, lean, lease, pooled, pools, runners
+from wfe_postgres.connections import (
+    Execute,
+    PooledRunner,
+    checkout,
+    execution,
+    failures,
+    lean,
+    lease,
+    pooled,
+    runners,
+)
 from wfe_postgres.connections.failures import Kind
 from wfe_postgres.contract.errors import PersistenceError
 from wfe_postgres.host import executor, saving, waits
@@ -191,14 +201,14 @@ def ignore_connect_args(self: Provider, url: Any, **options: Any) -> None:
 
 def ignore_fork() -> None:
     """Let a child process use the connections of its parent."""
-    replace(pools, "reset_pool_after_fork", lambda _: None)()
+    replace(checkout, "reset_pool_after_fork", lambda _: None)()
 
 
 def reset_pools_in_fork_hook_only() -> None:
     """Reset inherited pools only in Python's fork hook, which a fork by C code does not run."""
-    reset = pools.reset_pool_after_fork
-    replace(pools, "reset_pool_after_fork", lambda engine: pools._owners.setdefault(engine, os.getpid()))()
-    os.register_at_fork(after_in_child=lambda: [reset(engine) for engine in list(pools._owners)])
+    reset = checkout.reset_pool_after_fork
+    replace(checkout, "reset_pool_after_fork", lambda engine: checkout._owners.setdefault(engine, os.getpid()))()
+    os.register_at_fork(after_in_child=lambda: [reset(engine) for engine in list(checkout._owners)])
 
 
 def believe_unconfirmed_commits() -> None:

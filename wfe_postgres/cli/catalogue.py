@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Executable, Table, func, literal_column, s
 
 from wfe_postgres import PostgresPersistenceProvider, WorkflowStatus
 from wfe_postgres.codec.validation import milliseconds
-from wfe_postgres.connections import PooledRunner, pool_source
+from wfe_postgres.connections import PooledRunner, PoolSource
 from wfe_postgres.orm import Base, WorkflowRow
 from wfe_postgres.orm.services import SERVICE_TABLES
 from wfe_postgres.statements import maintenance
@@ -88,7 +88,7 @@ class Catalogue:
     """Runs queries on the provider's engine and schema. Raises the library's exceptions."""
 
     def __init__(self, provider: PostgresPersistenceProvider, schema: str, retry_budget: float) -> None:
-        self._runner = PooledRunner(pool_source(provider.engine), schema, retry_budget=retry_budget)
+        self._runner = PooledRunner(PoolSource(provider.engine), schema, retry_budget=retry_budget)
         self._schema = schema
 
     def read(self, statement: Executable, params: dict[str, Any]) -> Sequence[Any]:

@@ -52,8 +52,6 @@ class Failure:
     error: WfeError
 
 
-# 25P03 and 25P04: a timeout ended the session, and with it the transaction, before the COMMIT was read.
-_ROLLED_BACK = {"40001", "40P01", "25P03", "25P04"}
 _QUERY_CANCELED = "57014"
 _STORE_MISSING = {"42P01", "3F000", "42703", "42883", "42P10"}  # 42P10: no such unique key for ON CONFLICT
 READ_ONLY = "25006"
@@ -61,17 +59,18 @@ NOT_PERMITTED = "42501"
 """PostgreSQL's insufficient_privilege."""
 TOO_LARGE = "54000"
 """PostgreSQL's program_limit_exceeded: a text of 1 GiB, for example."""
+# 25P03 and 25P04: a timeout ended the session, and with it the transaction, before the COMMIT was read.
+_KINDS = dict.fromkeys(("40001", "40P01", "25P03", "25P04"), Kind.ROLLED_BACK) | {READ_ONLY: Kind.READ_ONLY}
 _LOST = re.compile("08...|57P0[1235]")
 _TRANSIENT = re.compile("40001|40P01|25P0[34]|55P03|53...|57P0.|08...|25006")
 
-_UNTRANSLATABLE = {"22P05", "22021"}
 _REASONS = {
     READ_ONLY: "the server accepts no writes: it is a standby, or read-only",
     NOT_PERMITTED: (
         "the role lacks a privilege: USAGE on the schema and its sequences, and SELECT, INSERT, UPDATE and DELETE on "
         "its tables, are needed"
     ),
-} | dict.fromkeys(_UNTRANSLATABLE, "a text has a character that the database's encoding lacks: UTF8 is needed")
+} | dict.fromkeys(("22P05", "22021"), "a text has a character that the database's encoding lacks: UTF8 is needed")
 
 _HOSTS = re.compile(r"\n(?=- host: |connection to server )")
 _CONNECT_FINAL = (
@@ -126,8 +125,7 @@ _SYSTEM_ERRORS = (
 
 def sqlstate_of(error: BaseException) -> str | None:
     """PostgreSQL's five-character code, if the server gave one."""
-    driver = error.orig if isinstance(error, DBAPIError) else error
-    return getattr(driver, "sqlstate", None)
+    return getattr(_driver_error(error), "sqlstate", None)
 
 
 def classify(error: BaseException, *, sent: bool = True, timed_out: bool = False, schema: str = "") -> Failure:
@@ -146,7 +144,11 @@ def classify(error: BaseException, *, sent: bool = True, timed_out: bool = False
         return Failure(Kind.FINAL, PersistenceError(reason, state, retryable=True, original=error))
     kind = _kind(error, state)
     if state in _STORE_MISSING:
-        return Failure(kind, _not_ready(state, schema, error))
+        reason = (
+            f"the store{schema and f' in schema {schema}'} is missing or older than this library: call "
+            "ensure_store_exists() or run `wfe-postgres upgrade`"
+        )
+        return Failure(kind, StoreNotReadyError(reason, state, original=error))
     return Failure(kind, _refused(driver, state, kind, error))
 
 
@@ -159,19 +161,7 @@ def _kind(error: BaseException, state: str | None) -> Kind:
         # psycopg can report a reset socket before it counts the connection as closed.
         cut = isinstance(_driver_error(error), (OSError, psycopg.OperationalError))
         return Kind.LOST if cut or getattr(error, "connection_invalidated", False) else Kind.FINAL
-    if state in _ROLLED_BACK:
-        return Kind.ROLLED_BACK
-    if state == READ_ONLY:
-        return Kind.READ_ONLY
-    return Kind.LOST if _LOST.fullmatch(state) else Kind.FINAL
-
-
-def _not_ready(state: str | None, schema: str, error: BaseException) -> StoreNotReadyError:
-    reason = (
-        f"the store{schema and f' in schema {schema}'} is missing or older than this library: call "
-        "ensure_store_exists() or run `wfe-postgres upgrade`"
-    )
-    return StoreNotReadyError(reason, state, original=error)
+    return _KINDS.get(state, Kind.LOST if _LOST.fullmatch(state) else Kind.FINAL)
 
 
 def _refused(driver: BaseException, state: str | None, kind: Kind, error: BaseException) -> PersistenceError:

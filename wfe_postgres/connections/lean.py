@@ -24,12 +24,13 @@ from wfe_postgres.connections.execution import (
     PlainCursor,
     Rows,
     are_small,
+    is_closed,
     require_ready,
     run_by_cursor,
 )
 from wfe_postgres.connections.failures import CATCHABLE, READ_ONLY, sqlstate_of
 from wfe_postgres.connections.lease import stop_statement
-from wfe_postgres.connections.pools import is_closed, renew_pool
+from wfe_postgres.connections.pools import renew_pool
 from wfe_postgres.contract.errors import PersistenceError
 
 _CURSOR = "wfe_postgres cursor"

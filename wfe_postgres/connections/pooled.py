@@ -16,7 +16,6 @@ from wfe_postgres.connections.confirmation import CONFIRM
 from wfe_postgres.connections.deadlines import has_timed_out, monotonic, set_timeout
 from wfe_postgres.connections.execution import Parameters, Rows, require_confirmed
 from wfe_postgres.connections.failures import CATCHABLE, Failure, Kind, classify
-from wfe_postgres.connections.joined import join
 from wfe_postgres.connections.lean import LeanLease
 from wfe_postgres.connections.lease import Lease
 from wfe_postgres.connections.runners import Attempt, JoinedRunner, ended, outcome_unknown
@@ -95,7 +94,7 @@ class PooledRunner:
         if isinstance(lease, Failure):
             lease = self._retried(lambda _: self._leased(deadline), lease, deadline, None)
         with ended(_confirmed(lease), lease.driver, self.timeout, _error_of_commit):
-            yield JoinedRunner(join(lease.connection), self.schema, self.timeout)
+            yield JoinedRunner(lease.connection, self.schema, self.timeout)
 
     def _leased(self, deadline: float) -> Lease | Failure:
         try:

@@ -20,7 +20,7 @@ from wfe_postgres.connections.execution import (
     require_ready,
 )
 from wfe_postgres.connections.failures import CATCHABLE, Failure, Kind, classify
-from wfe_postgres.connections.joined import JoinedTransaction, SessionOrConnection, join
+from wfe_postgres.connections.joined import SessionOrConnection, join
 from wfe_postgres.contract.errors import OutcomeUnknownError, PersistenceError, WfeError
 
 _T = TypeVar("_T")
@@ -46,10 +46,13 @@ class StatementRunner(Protocol):
 
 
 class JoinedRunner:
-    """Inside the caller's transaction, which is never committed, rolled back or retried here."""
+    """Inside the caller's transaction, which is never committed, rolled back or retried here.
 
-    def __init__(self, transaction: JoinedTransaction, schema: str, timeout: float = math.inf) -> None:
-        self._transaction = transaction
+    ValueError: see `join`.
+    """
+
+    def __init__(self, session_or_connection: SessionOrConnection, schema: str, timeout: float = math.inf) -> None:
+        self._transaction = join(session_or_connection)
         self._schema = schema
         self._timeout = timeout
 
@@ -87,7 +90,9 @@ class JoinedRunner:
         monitor = CommitMonitor()
         try:
             driver = self._begin()
-            commits_itself = ids is not None and driver.autocommit and _is_idle(driver)
+            commits_itself = (
+                ids is not None and driver.autocommit and driver.pgconn.transaction_status == TransactionStatus.IDLE
+            )
             driver.add_notice_handler(monitor)
             try:
                 result = attempt(self._transaction.executor(self._schema), False)
@@ -106,11 +111,6 @@ class JoinedRunner:
         require_ready(driver)
         set_timeout(driver, self._timeout)
         return driver
-
-
-def join_caller(session_or_connection: SessionOrConnection, schema: str) -> JoinedRunner:
-    """A runner inside the caller's transaction. ValueError: see `join`."""
-    return JoinedRunner(join(session_or_connection), schema)
 
 
 @contextmanager
@@ -148,10 +148,6 @@ def outcome_unknown(ids: tuple[str, ...], failure: Failure) -> WfeError:
     if failure.kind is Kind.NOT_CONFIRMED:
         reason = str(failure.error)
     return OutcomeUnknownError(reason, ids, original=getattr(failure.error, "original", None))
-
-
-def _is_idle(connection: psycopg.Connection[Any]) -> bool:
-    return connection.pgconn.transaction_status == TransactionStatus.IDLE
 
 
 def _require_usable(connection: psycopg.Connection[Any]) -> None:

@@ -10,7 +10,6 @@ from sqlalchemy.orm import sessionmaker
 from wfe_postgres.codec.json_values import MAX_PAYLOAD_BYTES
 from wfe_postgres.codec.validation import schema_name
 from wfe_postgres.connections import Execute, JoinedRunner, PooledRunner, SessionOrConnection, StatementRunner
-from wfe_postgres.connections.runners import join_caller
 from wfe_postgres.connections.session_source import SessionSource
 from wfe_postgres.contract.errors import CorruptRowError
 from wfe_postgres.contract.models import new_id
@@ -53,7 +52,7 @@ def _runner_for(source: Source, schema: str) -> StatementRunner:
         return source
     if isinstance(source, sessionmaker):
         return PooledRunner(SessionSource(source), schema)
-    return join_caller(source, schema)  # type: ignore[arg-type]
+    return JoinedRunner(source, schema)  # type: ignore[arg-type]
 
 
 def id_or_new(id: str) -> str:

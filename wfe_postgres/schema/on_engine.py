@@ -6,7 +6,7 @@ from typing import Self
 from sqlalchemy import Engine
 
 from wfe_postgres.codec.validation import schema_name
-from wfe_postgres.connections import PooledRunner, pool_source
+from wfe_postgres.connections import PooledRunner, PoolSource
 from wfe_postgres.schema.store import ensure
 
 
@@ -29,7 +29,7 @@ class OnEngine:
         self.engine = engine
         self.schema = schema_name(schema)
         timeout = math.inf if call_timeout is None else call_timeout
-        self._pooled = PooledRunner(pool_source(engine), self.schema, retry_budget=retry_budget, timeout=timeout)
+        self._pooled = PooledRunner(PoolSource(engine), self.schema, retry_budget=retry_budget, timeout=timeout)
 
     def ensure_store_exists(self) -> None:
         """Create the store or upgrade it; any number of times, from any number of processes at once.

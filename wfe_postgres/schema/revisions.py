@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, Text, column, select, table, text
 
-from wfe_postgres.connections.checkout import pool_source
+from wfe_postgres.connections.checkout import PoolSource
 from wfe_postgres.connections.deadlines import monotonic, set_timeout
 from wfe_postgres.connections.failures import CATCHABLE, classify
 from wfe_postgres.connections.pools import driver_connection
@@ -71,7 +71,7 @@ def read_in_transaction(engine: Engine, read: Callable[[Connection], _T], timeou
     """What `read` finds in a transaction of its own; the database's errors become ours."""
     connected = False
     try:
-        lease = pool_source(engine).for_transaction(monotonic() + timeout)
+        lease = PoolSource(engine).for_transaction(monotonic() + timeout)
         with lease as connection:
             connected = True
             set_timeout(lease.driver, timeout)

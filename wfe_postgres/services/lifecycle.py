@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from sqlalchemy import URL, Engine
 
-from wfe_postgres.connections import PooledRunner, pool_source
+from wfe_postgres.connections import PooledRunner, PoolSource
 from wfe_postgres.connections.pooled import logger
 from wfe_postgres.contract.errors import PersistenceError
 from wfe_postgres.contract.services import LifecycleEvent, LifecyclePublisher
@@ -53,7 +53,7 @@ class PostgresLifecyclePublisher(PostgresService, LifecyclePublisher):
         """The name of the channel that is notified."""
         self._callbacks: list[Callback] = []
         self._by_process: dict[int, Listener] = {}
-        self._once = PooledRunner(pool_source(self.engine), self.schema, timeout=self._pooled.timeout)
+        self._once = PooledRunner(PoolSource(self.engine), self.schema, timeout=self._pooled.timeout)
 
     @property
     def _listener(self) -> Listener:

@@ -14,11 +14,12 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import Connection, Engine
 
+from wfe_postgres.connections.checkout import reset_pool_after_fork
 from wfe_postgres.connections.deadlines import set_timeout
 from wfe_postgres.connections.execution import PlainCursor
 from wfe_postgres.connections.failures import CATCHABLE, classify
 from wfe_postgres.connections.pooled import logger
-from wfe_postgres.connections.pools import driver_connection, require_psycopg, reset_pool_after_fork
+from wfe_postgres.connections.pools import driver_connection, require_psycopg
 
 _LONGEST_CHANNEL = 63
 _FIRST_PAUSE = 0.05

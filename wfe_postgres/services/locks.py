@@ -9,7 +9,7 @@ from typing import Any, Self
 from sqlalchemy import URL, Engine
 
 from wfe_postgres.codec.validation import key
-from wfe_postgres.connections import Execute, PooledRunner, pool_source
+from wfe_postgres.connections import Execute, PooledRunner, PoolSource
 from wfe_postgres.connections.pooled import logger
 from wfe_postgres.contract.errors import PersistenceError
 from wfe_postgres.contract.services import DistributedLockProvider
@@ -73,7 +73,7 @@ class PostgresLockProvider(PostgresService, DistributedLockProvider):
         self._on_lost = on_lost
         self._by_process: dict[int, HeldLocks] = {}
         self._renewals = PooledRunner(
-            pool_source(self.engine), self.schema, timeout=min(self._pooled.timeout, lease * _RENEWAL_SHARE)
+            PoolSource(self.engine), self.schema, timeout=min(self._pooled.timeout, lease * _RENEWAL_SHARE)
         )
 
     @property

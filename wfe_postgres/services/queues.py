@@ -6,9 +6,8 @@ from typing import Any, Self
 from sqlalchemy import URL, Engine
 
 from wfe_postgres.codec.validation import key, member
-from wfe_postgres.connections import SessionOrConnection, StatementRunner
+from wfe_postgres.connections import JoinedRunner, SessionOrConnection, StatementRunner
 from wfe_postgres.connections.deadlines import monotonic
-from wfe_postgres.connections.runners import join_caller
 from wfe_postgres.contract.services import QueueProvider, QueueType
 from wfe_postgres.orm import SCHEMA
 from wfe_postgres.services import queue_statements as statements
@@ -77,7 +76,7 @@ class PostgresQueueProvider(PostgresService, QueueProvider):
 
         It has to be a transaction on the database of the queue; see `PostgresPersistenceProvider.using`.
         """
-        return JoinedQueue(self, join_caller(session_or_connection, self.schema))
+        return JoinedQueue(self, JoinedRunner(session_or_connection, self.schema))
 
     def _queue(self, runner: StatementRunner, statement: Any, id: str, queue: QueueType) -> None:
         channel = self.channel if self.notify else None

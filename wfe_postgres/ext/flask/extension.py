@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from wfe_postgres.codec.validation import schema_name
-from wfe_postgres.connections.pools import reset_pool_after_fork
+from wfe_postgres.connections.checkout import reset_pool_after_fork
 from wfe_postgres.contract.services import DistributedLockProvider, LifecyclePublisher, QueueProvider
 from wfe_postgres.ext.flask.binds import follow_bind
 from wfe_postgres.ext.flask.commands import commands
