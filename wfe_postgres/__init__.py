@@ -17,14 +17,7 @@ from wfe_postgres.contract.errors import (
     WorkflowExistsError,
     WorkflowNotFoundError,
 )
-from wfe_postgres.contract.interfaces import (
-    EventRepository,
-    PersistenceProvider,
-    ScheduledCommandRepository,
-    SubscriptionRepository,
-    TransactionalProvider,
-    WorkflowRepository,
-)
+from wfe_postgres.contract.interfaces import PersistenceProvider, TransactionalProvider
 from wfe_postgres.contract.models import (
     JSON_NULL,
     CommandName,
@@ -38,6 +31,12 @@ from wfe_postgres.contract.models import (
     WorkflowStatus,
 )
 from wfe_postgres.contract.queries import StoreStatistics, WorkflowFilters, WorkflowPage, WorkflowSummary
+from wfe_postgres.contract.repositories import (
+    EventRepository,
+    ScheduledCommandRepository,
+    SubscriptionRepository,
+    WorkflowRepository,
+)
 from wfe_postgres.provider import PostgresPersistenceProvider, PostgresRepositories
 from wfe_postgres.repositories import (
     PostgresEventRepository,

@@ -90,9 +90,8 @@ class JoinedRunner:
         monitor = CommitMonitor()
         try:
             driver = self._begin()
-            commits_itself = (
-                ids is not None and driver.autocommit and driver.pgconn.transaction_status == TransactionStatus.IDLE
-            )
+            is_idle = driver.pgconn.transaction_status == TransactionStatus.IDLE
+            commits_itself = ids is not None and driver.autocommit and is_idle
             driver.add_notice_handler(monitor)
             try:
                 result = attempt(self._transaction.executor(self._schema), False)

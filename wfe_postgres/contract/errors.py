@@ -1,6 +1,6 @@
 """The errors that callers can see. Each takes ids, never values, and builds its own message."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 
 class WfeError(Exception):
@@ -9,87 +9,78 @@ class WfeError(Exception):
     The constructor's arguments are the error's `args`, so every error can be copied and pickled.
     """
 
+    _message: ClassVar[str] = ""
+    """With a place for each of the `args`."""
+
+    def __str__(self) -> str:
+        return self._message.format(*self.args) if self._message else super().__str__()
+
 
 class NotFoundError(WfeError):
     """What was asked for by its id or name is not stored."""
 
 
+class _EventError(WfeError):
+    def __init__(self, event_id: str) -> None:
+        super().__init__(event_id)
+        self.event_id = event_id
+
+
+class _SubscriptionError(WfeError):
+    def __init__(self, subscription_id: str) -> None:
+        super().__init__(subscription_id)
+        self.subscription_id = subscription_id
+
+
 class WorkflowNotFoundError(NotFoundError):
     """No workflow has this id or name."""
+
+    _message = "there is no workflow {!r}"
 
     def __init__(self, workflow_id: str) -> None:
         super().__init__(workflow_id)
         self.workflow_id = workflow_id
 
-    def __str__(self) -> str:
-        return f"there is no workflow {self.workflow_id!r}"
 
-
-class EventNotFoundError(NotFoundError):
+class EventNotFoundError(_EventError, NotFoundError):
     """No event has this id."""
 
-    def __init__(self, event_id: str) -> None:
-        super().__init__(event_id)
-        self.event_id = event_id
-
-    def __str__(self) -> str:
-        return f"there is no event {self.event_id!r}"
+    _message = "there is no event {!r}"
 
 
-class SubscriptionNotFoundError(NotFoundError):
+class SubscriptionNotFoundError(_SubscriptionError, NotFoundError):
     """No subscription has this id."""
 
-    def __init__(self, subscription_id: str) -> None:
-        super().__init__(subscription_id)
-        self.subscription_id = subscription_id
-
-    def __str__(self) -> str:
-        return f"there is no event subscription {self.subscription_id!r}"
+    _message = "there is no event subscription {!r}"
 
 
 class WorkflowExistsError(WfeError):
     """The id or the name of a new workflow is taken; nothing was written."""
+
+    _message = "a workflow with the id {!r} or the name {!r} exists"
 
     def __init__(self, workflow_id: str, name: str) -> None:
         super().__init__(workflow_id, name)
         self.workflow_id = workflow_id
         self.name = name
 
-    def __str__(self) -> str:
-        return f"a workflow with the id {self.workflow_id!r} or the name {self.name!r} exists"
 
-
-class EventExistsError(WfeError):
+class EventExistsError(_EventError):
     """An event with this id is stored already; nothing was written."""
 
-    def __init__(self, event_id: str) -> None:
-        super().__init__(event_id)
-        self.event_id = event_id
-
-    def __str__(self) -> str:
-        return f"an event with the id {self.event_id!r} exists"
+    _message = "an event with the id {!r} exists"
 
 
-class SubscriptionExistsError(WfeError):
+class SubscriptionExistsError(_SubscriptionError):
     """An event subscription with this id is stored already; nothing was written."""
 
-    def __init__(self, subscription_id: str) -> None:
-        super().__init__(subscription_id)
-        self.subscription_id = subscription_id
-
-    def __str__(self) -> str:
-        return f"an event subscription with the id {self.subscription_id!r} exists"
+    _message = "an event subscription with the id {!r} exists"
 
 
-class SubscriptionTokenError(WfeError):
+class SubscriptionTokenError(_SubscriptionError):
     """The subscription is not held by this token; its lock is unchanged."""
 
-    def __init__(self, subscription_id: str) -> None:
-        super().__init__(subscription_id)
-        self.subscription_id = subscription_id
-
-    def __str__(self) -> str:
-        return f"event subscription {self.subscription_id!r} is not held by this token"
+    _message = "event subscription {!r} is not held by this token"
 
 
 class ConcurrencyError(WfeError):
@@ -99,17 +90,15 @@ class ConcurrencyError(WfeError):
     after the refusal.
     """
 
+    _message = (
+        "workflow {!r} was changed since it was loaded (expected revision {}, found {}): load it and decide again"
+    )
+
     def __init__(self, workflow_id: str, expected: int, found: int) -> None:
         super().__init__(workflow_id, expected, found)
         self.workflow_id = workflow_id
         self.expected = expected
         self.found = found
-
-    def __str__(self) -> str:
-        return (
-            f"workflow {self.workflow_id!r} was changed since it was loaded "
-            f"(expected revision {self.expected}, found {self.found}): load it and decide again"
-        )
 
 
 class SerializationError(WfeError):
@@ -118,13 +107,12 @@ class SerializationError(WfeError):
     `path` leads to it (`data.order.lines[3].price`); the value itself is never quoted.
     """
 
+    _message = "{}: {}"
+
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(path, reason)
         self.path = path
         self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
 
 
 class PersistenceError(WfeError):
@@ -173,13 +161,7 @@ class OutcomeUnknownError(PersistenceError):
     `ids` are those of what was being written.
     """
 
-    def __init__(
-        self,
-        reason: str,
-        ids: tuple[str, ...] = (),
-        *,
-        original: BaseException | None = None,
-    ) -> None:
+    def __init__(self, reason: str, ids: tuple[str, ...] = (), *, original: BaseException | None = None) -> None:
         super().__init__(reason, original=original)
         self.args: tuple[Any, ...] = (reason, ids)
         self.ids = ids

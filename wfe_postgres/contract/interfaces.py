@@ -13,15 +13,6 @@ from wfe_postgres.contract.repositories import (
     WorkflowRepository,
 )
 
-__all__ = [
-    "EventRepository",
-    "PersistenceProvider",
-    "ScheduledCommandRepository",
-    "SubscriptionRepository",
-    "TransactionalProvider",
-    "WorkflowRepository",
-]
-
 
 class PersistenceProvider(
     WorkflowRepository, EventRepository, SubscriptionRepository, ScheduledCommandRepository, Protocol

@@ -24,6 +24,13 @@ from sqlalchemy.orm import Mapped, foreign, mapped_column, relationship
 from wfe_postgres.orm.base import Base, BigInt, Json, RowAddress, Serial, Timestamp
 
 _RUNNABLE = text("(status = 'Runnable') IS TRUE AND next_execution IS NOT NULL")
+_HAS_REFERENCE = text("reference IS NOT NULL")
+_HAS_ROOT = text("root_workflow_id IS NOT NULL")
+
+
+def _prefix_index(name: str, column: str, **options: Any) -> Index:
+    prefix = func.left(literal_column(column), literal_column("200")).label("prefix")
+    return Index(name, prefix, postgresql_ops={"prefix": "text_pattern_ops"}, **options)
 
 
 class WorkflowRow(Base):
@@ -41,32 +48,13 @@ class WorkflowRow(Base):
             "next_execution",
             postgresql_where=_RUNNABLE,
         ),
-        Index(
-            "idx_workflows_name_prefix",
-            func.left(literal_column("name"), literal_column("200")).label("prefix"),
-            postgresql_ops={"prefix": "text_pattern_ops"},
-        ),
-        Index(
-            "idx_workflows_reference_prefix",
-            func.left(literal_column("reference"), literal_column("200")).label("prefix"),
-            postgresql_ops={"prefix": "text_pattern_ops"},
-            postgresql_where=text("reference IS NOT NULL"),
-        ),
+        _prefix_index("idx_workflows_name_prefix", "name"),
+        _prefix_index("idx_workflows_reference_prefix", "reference", postgresql_where=_HAS_REFERENCE),
         Index("idx_workflows_create_time", "create_time", "id", postgresql_where=text("id >= ''")),
         Index("idx_workflows_definition", "definition_id", "create_time"),
         Index("idx_workflows_status_create_time", "status", "create_time"),
-        Index(
-            "idx_workflows_reference",
-            "reference",
-            postgresql_using="hash",
-            postgresql_where=text("reference IS NOT NULL"),
-        ),
-        Index(
-            "idx_workflows_root",
-            "root_workflow_id",
-            postgresql_using="hash",
-            postgresql_where=text("root_workflow_id IS NOT NULL"),
-        ),
+        Index("idx_workflows_reference", "reference", postgresql_using="hash", postgresql_where=_HAS_REFERENCE),
+        Index("idx_workflows_root", "root_workflow_id", postgresql_using="hash", postgresql_where=_HAS_ROOT),
         Index("idx_workflows_finished", "status", "complete_time", postgresql_where=text("complete_time IS NOT NULL")),
         Index(
             "idx_workflows_open_members",

@@ -13,8 +13,8 @@ from wfe_postgres.codec.json_values import MAX_PAYLOAD_BYTES
 from wfe_postgres.codec.validation import milliseconds
 from wfe_postgres.connections import Execute
 from wfe_postgres.contract.errors import CorruptRowError, PersistenceError
-from wfe_postgres.contract.interfaces import ScheduledCommandRepository
 from wfe_postgres.contract.models import ScheduledCommand
+from wfe_postgres.contract.repositories import ScheduledCommandRepository
 from wfe_postgres.orm import SCHEMA
 from wfe_postgres.repositories.base import Repository, Source, logger
 from wfe_postgres.statements import commands as statements

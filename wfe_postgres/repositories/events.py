@@ -11,8 +11,8 @@ from wfe_postgres.codec.encoding import event_record
 from wfe_postgres.codec.json_values import check_call_size
 from wfe_postgres.codec.validation import count, text, timestamp
 from wfe_postgres.contract.errors import EventExistsError, EventNotFoundError
-from wfe_postgres.contract.interfaces import EventRepository
 from wfe_postgres.contract.models import Event
+from wfe_postgres.contract.repositories import EventRepository
 from wfe_postgres.repositories.base import Repository, create_once, id_or_new
 from wfe_postgres.statements import events as statements
 

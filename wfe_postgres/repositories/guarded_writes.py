@@ -1,6 +1,7 @@
 """Writes to one workflow under its revision: refused when it was changed meanwhile, never done twice."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
@@ -66,6 +67,7 @@ def write_locked(
     return bool(runner.transact(write, params["workflow_id"]))
 
 
+@dataclass(eq=False)
 class _WriteOver:
     """Reads the revision by one statement, and writes under it by another, again where the row was changed between.
 
@@ -74,39 +76,32 @@ class _WriteOver:
     gone before the second. `tries`: how often; `None` is the result when all were in vain.
     """
 
-    def __init__(
-        self,
-        read: Executable,
-        statement: Executable,
-        params: Mapping[str, Any],
-        statuses: Collection[str],
-        tries: int | None = None,
-    ) -> None:
-        self._read = read
-        self._statement = statement
-        self._params = params
-        self._statuses = statuses
-        self._tries = tries
-        self._expected: int | None = None
+    read: Executable
+    statement: Executable
+    params: Mapping[str, Any]
+    statuses: Collection[str]
+    tries: int | None = None
+    expected: int | None = None
+    """The revision that the last write was under."""
 
     def __call__(self, execute: Execute, may_have_committed: bool) -> bool | None:
-        id, new = self._params["workflow_id"], self._params["new_revision"]
-        if may_have_committed and self._expected is not None and _was_committed(execute, id, self._expected, new):
+        id, new = self.params["workflow_id"], self.params["new_revision"]
+        if may_have_committed and self.expected is not None and _was_committed(execute, id, self.expected, new):
             return True
         tried: int | None = None
-        for _ in repeat(None) if self._tries is None else range(self._tries):
-            found = execute(self._read, {"workflow_id": id})
+        for _ in repeat(None) if self.tries is None else range(self.tries):
+            found = execute(self.read, {"workflow_id": id})
             if not found:
                 raise WorkflowNotFoundError(id)
             revision, status = found[0]
-            if status not in self._statuses:
+            if status not in self.statuses:
                 return False
             if revision == tried:  # nobody came between: something suppresses the update
                 raise ConcurrencyError(id, revision, revision)
-            self._expected = tried = revision
-            if execute(self._statement, {**self._params, "expected_revision": revision}):
+            self.expected = tried = revision
+            if execute(self.statement, {**self.params, "expected_revision": revision}):
                 return True
-            _require_new_subscriptions(execute, self._params)
+            _require_new_subscriptions(execute, self.params)
         return None
 
 

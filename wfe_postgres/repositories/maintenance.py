@@ -49,20 +49,15 @@ class PostgresMaintenance(Repository):
         """
         if status not in _PURGEABLE:
             raise ValueError("only Complete and Terminated workflows can be purged")
-        older = timestamp(older_than, "older_than")
-        return self._purge(
-            statements.WORKFLOWS, positive(batch_size, "batch_size"), older_than=older, status=str(status)
-        )
+        return self._purge(statements.WORKFLOWS, older_than, batch_size, status=str(status))
 
     def purge_events(self, older_than: datetime, *, batch_size: int = 1000) -> int:
         """Remove all processed events with `event_time < older_than`, as `purge_workflows` does: returns the number."""
-        older = timestamp(older_than, "older_than")
-        return self._purge(statements.EVENTS, positive(batch_size, "batch_size"), older_than=older)
+        return self._purge(statements.EVENTS, older_than, batch_size)
 
     def purge_errors(self, older_than: datetime, *, batch_size: int = 1000) -> int:
         """Remove all errors with `error_time < older_than`, as `purge_workflows` does: returns the number."""
-        older = timestamp(older_than, "older_than")
-        return self._purge(statements.ERRORS, positive(batch_size, "batch_size"), older_than=older)
+        return self._purge(statements.ERRORS, older_than, batch_size)
 
     def delete_orphans(self, older_than: datetime) -> int:
         """Remove what belongs to nothing, if it is older: subscriptions and errors of workflows that are not stored,
@@ -71,11 +66,13 @@ class PostgresMaintenance(Repository):
         In batches, as `purge_workflows` does; it reads the tables of subscriptions and commands once, and the errors
         that are older. Returns the number removed.
         """
-        older, milli = timestamp(older_than, "older_than"), milliseconds(older_than, "older_than")
-        return sum(self._purge(it, older_than=older, older_than_ms=milli) for it in statements.ORPHANS)
+        return sum(self._purge(it, older_than) for it in statements.ORPHANS)
 
-    def _purge(self, purge: statements.Purge, batch_size: int = 1000, **params: Any) -> int:
+    def _purge(self, purge: statements.Purge, older_than: datetime, batch_size: int = 1000, **params: Any) -> int:
         """Each row is looked at once, so rows that stay do not slow down the batches after them."""
+        params["batch_size"] = batch_size = positive(batch_size, "batch_size")
+        params["older_than"] = timestamp(older_than, "older_than")
+        params["older_than_ms"] = milliseconds(older_than, "older_than")
         keys = self._runner.read(statements.RESTRICTING_KEYS, purge.tables(self._schema))
         batch = statements.batch(purge, tuple(sorted(condition for _, condition in keys)))
         removed = referenced = 0
@@ -83,7 +80,7 @@ class PostgresMaintenance(Repository):
 
         def attempt(execute: Execute, _: bool) -> tuple[int, str, int, int]:
             after = {it.key: value for it, value in zip(purge.order, place, strict=True)}
-            [(looked_at, last, ids, referenced)] = execute(batch, params | after | {"batch_size": batch_size})
+            [(looked_at, last, ids, referenced)] = execute(batch, params | after)
             return looked_at, last, len(execute(purge.deletion, {"ids": decode(ids)})) if ids else 0, referenced
 
         while looked_at == batch_size:

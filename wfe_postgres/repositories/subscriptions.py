@@ -18,8 +18,8 @@ from wfe_postgres.contract.errors import (
     SubscriptionNotFoundError,
     SubscriptionTokenError,
 )
-from wfe_postgres.contract.interfaces import SubscriptionRepository
 from wfe_postgres.contract.models import EventSubscription
+from wfe_postgres.contract.repositories import SubscriptionRepository
 from wfe_postgres.repositories.base import Repository, create_once, id_or_new, logger, read_all
 from wfe_postgres.statements import subscriptions as statements
 

@@ -29,8 +29,8 @@ from wfe_postgres.contract.errors import (
     WorkflowExistsError,
     WorkflowNotFoundError,
 )
-from wfe_postgres.contract.interfaces import WorkflowRepository
 from wfe_postgres.contract.models import EventSubscription, WorkflowInstance, WorkflowStatus
+from wfe_postgres.contract.repositories import WorkflowRepository
 from wfe_postgres.contract.status_changes import UNFINISHED, completion_event_id
 from wfe_postgres.repositories.base import Repository, id_or_new, logger
 from wfe_postgres.repositories.guarded_writes import write_guarded, write_locked, write_over

@@ -24,12 +24,11 @@ from wfe_postgres.schema.revisions import (
 _NAME_INDEX_OF_THE_RUST_HOST = "index idx_workflows_name"
 
 _NUMBERED = ("execution_errors.id", "scheduled_commands.id", "lifecycle_payloads.id", "work_queue.position")
-_MAY_READ = text("""
-SELECT has_table_privilege(to_regclass(:table)::oid, 'SELECT')
-       AND has_sequence_privilege(to_regclass(:sequence)::oid, 'USAGE, SELECT')
-""")
 _LAST_NUMBER = text("""
-SELECT coalesce(pg_sequence_last_value(seqrelid), seqmin - 1) FROM pg_sequence WHERE seqrelid = to_regclass(:sequence)
+SELECT CASE WHEN has_table_privilege(to_regclass(:table)::oid, 'SELECT')
+             AND has_sequence_privilege(seqrelid, 'USAGE, SELECT')
+            THEN coalesce(pg_sequence_last_value(seqrelid), seqmin - 1) END
+  FROM pg_sequence WHERE seqrelid = to_regclass(:sequence)
 """)
 
 # What is there, each thing as PostgreSQL itself would write it; not-null constraints (18) stand at the columns.
@@ -143,8 +142,7 @@ def _sequences_behind(connection: Connection, schema: str) -> Iterator[Differenc
     for table, column in (it.split(".") for it in _NUMBERED):
         name = f"{table}_{column}_seq"
         names = {"table": f"{schema}.{table}", "sequence": f"{schema}.{name}"}
-        if connection.scalar(_MAY_READ, names):
-            last = connection.scalar(_LAST_NUMBER, names)
+        if (last := connection.scalar(_LAST_NUMBER, names)) is not None:
             below = 0 if last < 0 else 2**63 - 1  # a sequence at its end goes on with the negative numbers
             query = text(f"SELECT max({column}) FROM {schema}.{table} WHERE {column} < :below")
             largest = connection.scalar(query, {"below": below})

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from wfe_postgres.codec.encoding import command_record
 from wfe_postgres.codec.validation import milliseconds
-from wfe_postgres.contract.interfaces import ScheduledCommandRepository
 from wfe_postgres.contract.models import ScheduledCommand
+from wfe_postgres.contract.repositories import ScheduledCommandRepository
 from wfe_postgres.testing.memory.store import CommandEntry, InMemoryPart, kept
 
 

@@ -8,8 +8,8 @@ from datetime import datetime
 from wfe_postgres.codec.encoding import event_record
 from wfe_postgres.codec.validation import count, text, timestamp
 from wfe_postgres.contract.errors import EventExistsError, EventNotFoundError
-from wfe_postgres.contract.interfaces import EventRepository
 from wfe_postgres.contract.models import Event
+from wfe_postgres.contract.repositories import EventRepository
 from wfe_postgres.repositories.base import id_or_new
 from wfe_postgres.testing.memory.store import InMemoryPart, kept
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from wfe_postgres.codec.encoding import encode_subscription
 from wfe_postgres.codec.validation import text, timestamp
 from wfe_postgres.contract.errors import SubscriptionExistsError, SubscriptionNotFoundError, SubscriptionTokenError
-from wfe_postgres.contract.interfaces import SubscriptionRepository
 from wfe_postgres.contract.models import EventSubscription
+from wfe_postgres.contract.repositories import SubscriptionRepository
 from wfe_postgres.repositories.base import id_or_new
 from wfe_postgres.testing.memory.store import InMemoryPart, Store, kept
 

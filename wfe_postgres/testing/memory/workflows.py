@@ -10,8 +10,8 @@ from wfe_postgres.codec.encoding import encode_pointer, workflow_record
 from wfe_postgres.codec.json_values import check_call_size, encode
 from wfe_postgres.codec.validation import count, definition, key, milliseconds, text
 from wfe_postgres.contract.errors import ConcurrencyError, PersistenceError, WorkflowExistsError, WorkflowNotFoundError
-from wfe_postgres.contract.interfaces import WorkflowRepository
 from wfe_postgres.contract.models import CommandName, EventSubscription, WorkflowInstance, WorkflowStatus
+from wfe_postgres.contract.repositories import WorkflowRepository
 from wfe_postgres.contract.status_changes import completion_event, resume, save_changed, terminate
 from wfe_postgres.repositories.base import id_or_new
 from wfe_postgres.testing.memory.store import InMemoryPart, check_distinct, kept
