@@ -41,6 +41,7 @@ from wfe_postgres.repositories.guarded_writes import write_guarded
 from wfe_postgres.repositories.workflows import _instance_of
 from wfe_postgres.statements import workflows as statements
 from wfe_postgres.statements.expressions import text_parameter
+from wfe_postgres.statements.tables import pointers, workflows
 
 Provider = PostgresPersistenceProvider
 Handler = Callable[[ScheduledCommand], object]
@@ -78,13 +79,11 @@ def replace(owner: Any, name: str, replacement: Any) -> Callable[[], None]:
 
 # Saves ----------------------------------------------------------------------------------------------------
 
-_parent = (
-    select(statements.workflows.c.id).where(statements.workflows.c.id == text_parameter("workflow_id")).cte("saved")
-)
+_parent = select(workflows.c.id).where(workflows.c.id == text_parameter("workflow_id")).cte("saved")
 _POINTERS = select(_parent.c.id).add_cte(statements._insert_pointers(_parent))
-_REMOVE = delete(statements.pointers).where(
-    statements.pointers.c.workflow_id == text_parameter("workflow_id"),
-    statements._is_any(statements.pointers.c.id, "removed"),
+_REMOVE = delete(pointers).where(
+    pointers.c.workflow_id == text_parameter("workflow_id"),
+    statements._is_any(pointers.c.id, "removed"),
 )
 
 

@@ -10,7 +10,8 @@ from sqlalchemy import cast as sql_cast
 from wfe_postgres.cli.catalogue import Catalogue, workflows
 from wfe_postgres.cli.text import from_millis
 from wfe_postgres.orm import PointerRow
-from wfe_postgres.statements.expressions import bigint_parameter, builtin, table_of
+from wfe_postgres.statements.expressions import bigint_parameter, builtin
+from wfe_postgres.statements.tables import table_of
 
 pointers: Table = table_of(PointerRow)
 

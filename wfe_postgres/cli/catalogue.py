@@ -13,8 +13,9 @@ from wfe_postgres.connections import PooledRunner, PoolSource
 from wfe_postgres.orm import Base, WorkflowRow
 from wfe_postgres.orm.services import SERVICE_TABLES
 from wfe_postgres.statements import maintenance
-from wfe_postgres.statements.expressions import bigint_parameter, table_of, timestamp_parameter
+from wfe_postgres.statements.expressions import bigint_parameter, timestamp_parameter
 from wfe_postgres.statements.maintenance import Purge
+from wfe_postgres.statements.tables import table_of
 
 workflows: Table = table_of(WorkflowRow)
 

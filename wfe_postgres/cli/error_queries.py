@@ -34,11 +34,11 @@ from wfe_postgres.statements.expressions import (
     bigint_parameter,
     builtin,
     json_row,
-    table_of,
     text_parameter,
     texts_parameter,
     timestamp_parameter,
 )
+from wfe_postgres.statements.tables import table_of
 
 errors: Table = table_of(ErrorRow)
 

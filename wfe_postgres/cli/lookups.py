@@ -10,7 +10,8 @@ from wfe_postgres import WorkflowNotFoundError
 from wfe_postgres.cli.catalogue import Catalogue, workflows
 from wfe_postgres.codec.validation import text
 from wfe_postgres.orm import PointerRow
-from wfe_postgres.statements.expressions import builtin, table_of, text_parameter
+from wfe_postgres.statements.expressions import builtin, text_parameter
+from wfe_postgres.statements.tables import table_of
 
 pointers: Table = table_of(PointerRow)
 

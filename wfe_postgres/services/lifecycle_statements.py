@@ -4,7 +4,8 @@ from sqlalchemy import Executable, Table, Text, any_, delete, func, insert, lite
 from sqlalchemy import cast as sql_cast
 
 from wfe_postgres.orm.services import LifecyclePayloadRow
-from wfe_postgres.statements.expressions import bigint_parameter, builtin, table_of, text_parameter
+from wfe_postgres.statements.expressions import bigint_parameter, builtin, text_parameter
+from wfe_postgres.statements.tables import table_of
 
 payloads: Table = table_of(LifecyclePayloadRow)
 

@@ -17,10 +17,10 @@ from wfe_postgres.statements.expressions import (
     bigints_parameter,
     builtin,
     seconds_parameter,
-    table_of,
     text_parameter,
     texts_parameter,
 )
+from wfe_postgres.statements.tables import table_of
 
 locks: Table = table_of(LockRow)
 

@@ -8,7 +8,8 @@ from sqlalchemy import Executable, Table, func, insert, literal_column, select
 
 from wfe_postgres.connections.execution import ANY_SCHEMA
 from wfe_postgres.orm.services import QueueRow
-from wfe_postgres.statements.expressions import builtin, table_of, text_parameter
+from wfe_postgres.statements.expressions import builtin, text_parameter
+from wfe_postgres.statements.tables import table_of
 
 work: Table = table_of(QueueRow)
 

@@ -5,24 +5,21 @@ A claim is a random number and a lease by the server's clock, taken in a short s
 a command only if it was not.
 """
 
-from sqlalchemy import Table, all_, delete, false, func, null, or_, select, update
+from sqlalchemy import all_, delete, false, func, null, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
-from wfe_postgres.orm import CommandRow
 from wfe_postgres.statements.expressions import (
     bigint_parameter,
     bigints_parameter,
     builtin,
     parameters,
     seconds_parameter,
-    table_of,
     text_parameter,
 )
+from wfe_postgres.statements.tables import commands
 
-commands: Table = table_of(CommandRow)
-
-_values = parameters(CommandRow, "id", "claim", "claimed_until", "rescheduled")
+_values = parameters(commands, "id", "claim", "claimed_until", "rescheduled")
 _same = (commands.c.command_name == text_parameter("command_name")) & (commands.c.data == text_parameter("data"))
 
 # An upsert alone would take a number from the int4 sequence each time, and one day the last.

@@ -4,27 +4,23 @@ from functools import cache
 
 from sqlalchemy import (
     Executable,
-    Table,
     select,
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from wfe_postgres.codec.fields import ERROR_FIELDS, columns_of
 from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
-from wfe_postgres.orm import ErrorRow
 from wfe_postgres.statements.expressions import (
     bigint_parameter,
     json_row,
     records,
-    table_of,
     text_parameter,
     timestamp_parameter,
 )
-
-errors: Table = table_of(ErrorRow)
+from wfe_postgres.statements.tables import errors
 
 _NAMES = ["workflow_id", "execution_pointer_id", "message", "error_time", "nonce"]
-_records = records(ErrorRow, _NAMES, "errors")
+_records = records(errors, _NAMES, "errors")
 STORE_ERRORS = select(FORCE_SYNCHRONOUS_COMMIT).add_cte(
     upsert(errors)
     .from_select(_NAMES, select(*_records.c))

@@ -1,23 +1,19 @@
 """Events: each call is one statement."""
 
-from sqlalchemy import ColumnElement, Select, Table, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ColumnElement, Select, select, text, update
 
 from wfe_postgres.codec.fields import EVENT_FIELDS, columns_of
 from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
-from wfe_postgres.orm import EventRow
 from wfe_postgres.statements.expressions import (
     bigint_parameter,
     equal_row,
     first_rows,
+    insert_new,
     json_row,
-    parameters,
-    table_of,
     text_parameter,
     timestamp_parameter,
 )
-
-events: Table = table_of(EventRow)
+from wfe_postgres.statements.tables import events
 
 _by_id = events.c.id == text_parameter("event_id")
 # The collation is that of the index with the time, and not of the one without.
@@ -26,13 +22,8 @@ _matching = (events.c.event_name.collate("C") == text_parameter("event_name")) &
 )
 _oldest_first = (events.c.event_time, events.c.id)
 
-CREATE = (
-    insert(events)
-    .values(parameters(EventRow))
-    .on_conflict_do_nothing()
-    .returning(events.c.id, FORCE_SYNCHRONOUS_COMMIT)
-)
-IS_STORED = equal_row(EventRow, "is_processed")
+CREATE = insert_new(events)
+IS_STORED = equal_row(events, "is_processed")
 
 GET = select(json_row(columns_of(EVENT_FIELDS))).where(_by_id)
 
@@ -54,7 +45,5 @@ def _matching_ids(condition: ColumnElement[bool]) -> Select[tuple[str]]:
 MATCHING_UNTIL = _matching_ids(events.c.event_time <= timestamp_parameter("as_of"))
 MATCHING_SINCE = _matching_ids(events.c.event_time >= timestamp_parameter("since"))
 
-MARK_PROCESSED = update(events).where(_by_id).values(is_processed=True).returning(events.c.id, FORCE_SYNCHRONOUS_COMMIT)
-MARK_UNPROCESSED = (
-    update(events).where(_by_id).values(is_processed=False).returning(events.c.id, FORCE_SYNCHRONOUS_COMMIT)
-)
+_marked = update(events).where(_by_id).returning(events.c.id, FORCE_SYNCHRONOUS_COMMIT)
+MARK_PROCESSED, MARK_UNPROCESSED = _marked.values(is_processed=True), _marked.values(is_processed=False)

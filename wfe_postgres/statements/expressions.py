@@ -30,11 +30,12 @@ from sqlalchemy import (
     type_coerce,
 )
 from sqlalchemy import cast as sql_cast
-from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB, insert
 from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.sql.dml import ReturningInsert
 
 from wfe_postgres.codec.fields import Fields, optional_json_fields
-from wfe_postgres.orm import Base
+from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
 
 Columns = Sequence[InstrumentedAttribute[Any]]
 
@@ -42,11 +43,6 @@ JSON_NULLS = "json_nulls"
 """Of a record: which columns are to hold JSON null. See `record_values`."""
 
 builtin: Any = func.pg_catalog
-
-
-def table_of(row: type[Base]) -> Table:
-    """The Core table under a mapped class: what a statement needs that no session runs."""
-    return cast(Table, row.__table__)
 
 
 def text_parameter(name: str) -> BindParameter[str]:
@@ -94,16 +90,21 @@ def parameter_for(column: ColumnElement[Any]) -> ColumnElement[Any]:
     return bindparam(name, type_=column.type)
 
 
-def parameters(row: type[Base], *without: str) -> dict[str, ColumnElement[Any]]:
+def parameters(table: Table, *without: str) -> dict[str, ColumnElement[Any]]:
     """A parameter for each column of the table but some, by the column's name."""
-    return {it.key: parameter_for(it) for it in table_of(row).columns if not it.system and it.key not in without}
+    return {it.key: parameter_for(it) for it in table.columns if not it.system and it.key not in without}
 
 
-def equal_row(row: type[Base], *without: str) -> Executable:
+def insert_new(table: Table, *without: str) -> ReturningInsert[Any]:
+    """Stores a row, of whose columns some have their defaults, and returns its id; none where its key is stored."""
+    inserted = insert(table).values(parameters(table, *without)).on_conflict_do_nothing()
+    return inserted.returning(table.c.id, FORCE_SYNCHRONOUS_COMMIT)
+
+
+def equal_row(table: Table, *without: str) -> Executable:
     """The id of the row whose columns, but some, are equal to their parameters."""
-    columns = table_of(row).c
-    equal = (columns[name].is_not_distinct_from(value) for name, value in parameters(row, "id", *without).items())
-    return select(columns.id).where(columns.id == text_parameter("id"), *equal)
+    equal = (table.c[name].is_not_distinct_from(it) for name, it in parameters(table, "id", *without).items())
+    return select(table.c.id).where(table.c.id == text_parameter("id"), *equal)
 
 
 def first_rows(
@@ -119,17 +120,28 @@ def first_rows(
     return select(*found.c).order_by(*order(found.c)).limit(limit)
 
 
+def in_utc(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """A time in UTC, without offset."""
+    shown: ColumnElement[Any] = builtin.timezone(literal_column("'UTC'"), column)
+    return shown
+
+
+def as_text(value: ColumnElement[Any]) -> ColumnElement[str]:
+    """The value as text."""
+    return sql_cast(value, Text())
+
+
 def json_row(columns: Columns) -> ColumnElement[str]:
     """The row's columns as the text of one JSON array, times in UTC without offset."""
-    return sql_cast(builtin.json_build_array(*map(_readable, columns)), Text())
+    return as_text(builtin.json_build_array(*map(_readable, columns)))
 
 
-def records(row: type[Base], names: Iterable[str], parameter: str) -> TableValuedAlias:
+def records(table: Table, names: Iterable[str], parameter: str) -> TableValuedAlias:
     """A table of these columns, from a JSON array of objects handed in as one text parameter.
 
     (json_to_recordset: its jsonb sister gives up on a parameter of some 256 MB.)
     """
-    columns = (column(name, _record_type(table_of(row).columns.get(name))) for name in names)
+    columns = (column(name, _record_type(table.columns.get(name))) for name in names)
     rows: FunctionElement[Any] = builtin.json_to_recordset(sql_cast(text_parameter(parameter), JSON()))
     return rows.table_valued(*columns, name="record").render_derived(name="record", with_types=True)
 
@@ -150,12 +162,8 @@ def record_values(rows: TableValuedAlias, fields: Fields) -> list[ColumnElement[
 
 
 def _readable(column: InstrumentedAttribute[Any]) -> ColumnElement[Any]:
-    plain = table_of(cast(type[Base], column.class_)).columns[column.key]
-    return (
-        builtin.timezone(literal_column("'UTC'"), plain)
-        if isinstance(plain.type, DateTime)
-        else type_coerce(plain, plain.type)
-    )
+    plain: ColumnElement[Any] = column.property.columns[0]
+    return in_utc(plain) if isinstance(plain.type, DateTime) else type_coerce(plain, plain.type)
 
 
 def _record_type(column: ColumnElement[Any] | None) -> Any:

@@ -26,29 +26,21 @@ from sqlalchemy import (
     true,
     tuple_,
 )
-from sqlalchemy import cast as sql_cast
 
 from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
 from wfe_postgres.contract.models import CommandName
-from wfe_postgres.orm import CommandRow, ErrorRow, EventRow, PointerRow, SubscriptionRow, WorkflowRow
 from wfe_postgres.statements.expressions import (
+    as_text,
     bigint_parameter,
     bigints_parameter,
     builtin,
     first_rows,
     parameter_for,
-    table_of,
     text_parameter,
     texts_parameter,
     timestamp_parameter,
 )
-
-workflows: Table = table_of(WorkflowRow)
-pointers: Table = table_of(PointerRow)
-events: Table = table_of(EventRow)
-subscriptions: Table = table_of(SubscriptionRow)
-errors: Table = table_of(ErrorRow)
-commands: Table = table_of(CommandRow)
+from wfe_postgres.statements.tables import commands, errors, events, pointers, subscriptions, workflows
 
 
 def _delete_workflows() -> Executable:
@@ -139,17 +131,13 @@ def batch(purge: Purge, unreferenced: tuple[str, ...] = ()) -> Executable:
         .with_for_update(skip_locked=True)
         .cte("locked")
     )
-    last = select(_json(builtin.json_build_array(*places))).order_by(*(it.desc() for it in places)).limit(_ONE)
+    last = select(as_text(builtin.json_build_array(*places))).order_by(*(it.desc() for it in places)).limit(_ONE)
     return select(
         select(func.count()).select_from(looked_at).scalar_subquery(),
         last.scalar_subquery(),
-        select(_json(builtin.json_agg(locked.c.id))).where(locked.c.is_free).scalar_subquery(),
+        select(as_text(builtin.json_agg(locked.c.id))).where(locked.c.is_free).scalar_subquery(),
         select(func.count()).where(~locked.c.is_free).scalar_subquery(),
     )
-
-
-def _json(value: ColumnElement[Any]) -> ColumnElement[str]:
-    return sql_cast(value, Text())
 
 
 def _delete(table: Table, ids: ColumnElement[Any]) -> Executable:

@@ -29,24 +29,20 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 
 from wfe_postgres.codec.fields import SUMMARY_FIELDS, columns_of
-from wfe_postgres.orm import SCHEMA, CommandRow, ErrorRow, EventRow, SubscriptionRow, WorkflowRow
+from wfe_postgres.orm import SCHEMA
 from wfe_postgres.statements.expressions import (
+    as_text,
     bigint_parameter,
     builtin,
     first_rows,
+    in_utc,
     json_row,
-    table_of,
     text_parameter,
     texts_parameter,
     timestamp_parameter,
 )
 from wfe_postgres.statements.subscriptions import IS_OPEN
-
-workflows: Table = table_of(WorkflowRow)
-events: Table = table_of(EventRow)
-subscriptions: Table = table_of(SubscriptionRow)
-errors: Table = table_of(ErrorRow)
-commands: Table = table_of(CommandRow)
+from wfe_postgres.statements.tables import commands, errors, events, subscriptions, workflows
 
 FEW = 10_000
 """Up to so many matches, a filter's own index is read, and what it finds is sorted. Beyond, and for filters without an
@@ -124,8 +120,7 @@ def find_workflows(filters: frozenset[str], by: str, *, newest_first: bool = Tru
     seen = _page(filters, by, summary, window, newest_first).subquery("seen")
     number = func.row_number().over(order_by=_order(seen.c, newest_first)) if others else literal_column("0")
     looked = select(seen, (number == window).label("is_last")).subquery("looked")
-    create_time = builtin.timezone(literal_column("'UTC'"), looked.c.create_time)
-    place = sql_cast(builtin.json_build_array(create_time, looked.c.id), Text())
+    place = as_text(builtin.json_build_array(in_utc(looked.c.create_time), looked.c.id))
     shown = select(place, looked.c.summary, looked.c.is_last).where(
         or_(looked.c.summary.is_not(None), looked.c.is_last)
     )
@@ -167,7 +162,7 @@ def _count(table: Table, *conditions: ColumnElement[bool]) -> ScalarSelect[int]:
 
 
 def _least(column: ColumnElement[Any], *conditions: ColumnElement[bool]) -> ScalarSelect[Any]:
-    shown = builtin.timezone(literal_column("'UTC'"), column) if isinstance(column.type, DateTime) else column
+    shown = in_utc(column) if isinstance(column.type, DateTime) else column
     return select(func.min(shown)).where(*conditions).scalar_subquery()
 
 
@@ -199,7 +194,7 @@ _STATISTICS = {
 }
 
 
-CLOCK = select(sql_cast(_STATISTICS["now"], Text()))
+CLOCK = select(as_text(_STATISTICS["now"]))
 
 
 @cache
@@ -208,4 +203,4 @@ def statistics(version_table: str) -> Executable:
     version = Table(version_table, MetaData(schema=SCHEMA), Column("version_num", Text())).c.version_num
     values = _STATISTICS | {"schema_revision": select(func.max(version)).scalar_subquery()}
     members = (part for name, value in values.items() for part in (literal_column(f"'{name}'"), value))
-    return select(sql_cast(builtin.json_build_object(*members), Text()))
+    return select(as_text(builtin.json_build_object(*members)))

@@ -22,11 +22,8 @@ from sqlalchemy.dialects.postgresql import insert
 from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
 from wfe_postgres.contract.models import CommandName, PointerStatus, WorkflowStatus
 from wfe_postgres.contract.status_changes import COMPLETED_EVENT
-from wfe_postgres.statements.commands import commands
-from wfe_postgres.statements.events import events
 from wfe_postgres.statements.expressions import bigint_parameter, builtin, text_parameter
-from wfe_postgres.statements.subscriptions import subscriptions
-from wfe_postgres.statements.workflows import pointers, workflows
+from wfe_postgres.statements.tables import commands, events, pointers, subscriptions, workflows
 
 _milliseconds = builtin.floor(builtin.date_part("epoch", builtin.clock_timestamp()) * 1000)
 

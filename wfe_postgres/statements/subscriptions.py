@@ -1,23 +1,19 @@
 """Event subscriptions: each call is one statement; who holds one is decided by the database's clock."""
 
-from sqlalchemy import Table, any_, delete, null, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import any_, delete, null, or_, select, update
 
 from wfe_postgres.codec.fields import SUBSCRIPTION_FIELDS, columns_of
 from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
-from wfe_postgres.orm import SubscriptionRow
 from wfe_postgres.statements.expressions import (
     builtin,
     equal_row,
+    insert_new,
     json_row,
-    parameters,
-    table_of,
     text_parameter,
     texts_parameter,
     timestamp_parameter,
 )
-
-subscriptions: Table = table_of(SubscriptionRow)
+from wfe_postgres.statements.tables import subscriptions
 
 _id = subscriptions.c.id
 _token = subscriptions.c.external_token
@@ -26,34 +22,21 @@ _held_by_caller = _token == text_parameter("token")
 # Not now(): that is the time at which a surrounding transaction began.
 IS_OPEN = or_(_token.is_(None), subscriptions.c.external_token_expiry <= builtin.clock_timestamp())
 
-CREATE = (
-    insert(subscriptions)
-    .values(parameters(SubscriptionRow))
-    .on_conflict_do_nothing()
-    .returning(_id, FORCE_SYNCHRONOUS_COMMIT)
-)
-
-IS_STORED = equal_row(SubscriptionRow, "external_token", "external_worker_id", "external_token_expiry")
+CREATE = insert_new(subscriptions)
+IS_STORED = equal_row(subscriptions, "external_token", "external_worker_id", "external_token_expiry")
 STORED_OF = select(_id).where(_id == any_(texts_parameter("subscription_ids"))).order_by(_id).limit(1)
 
-GET = select(json_row(columns_of(SUBSCRIPTION_FIELDS))).where(_by_id)
-
-OPEN = (
-    select(json_row(columns_of(SUBSCRIPTION_FIELDS)))
-    .where(
-        subscriptions.c.event_name == text_parameter("event_name"),
-        subscriptions.c.event_key == text_parameter("event_key"),
-        subscriptions.c.subscribe_as_of <= timestamp_parameter("as_of"),
-        IS_OPEN,
-    )
-    .order_by(subscriptions.c.subscribe_as_of, _id)
+_read = select(json_row(columns_of(SUBSCRIPTION_FIELDS)))
+_oldest_first = _read.order_by(subscriptions.c.subscribe_as_of, _id)
+GET = _read.where(_by_id)
+OPEN = _oldest_first.where(
+    subscriptions.c.event_name == text_parameter("event_name"),
+    subscriptions.c.event_key == text_parameter("event_key"),
+    subscriptions.c.subscribe_as_of <= timestamp_parameter("as_of"),
+    IS_OPEN,
 )
 FIRST_OPEN = OPEN.limit(1)
-OF_WORKFLOW = (
-    select(json_row(columns_of(SUBSCRIPTION_FIELDS)))
-    .where(subscriptions.c.workflow_id == text_parameter("workflow_id"))
-    .order_by(subscriptions.c.subscribe_as_of, _id)
-)
+OF_WORKFLOW = _oldest_first.where(subscriptions.c.workflow_id == text_parameter("workflow_id"))
 
 # The second column of both: whether there is such a subscription at all, in the same round trip.
 _exists = select(_id).where(_by_id).exists()

@@ -7,7 +7,6 @@ from sqlalchemy import (
     CTE,
     ColumnElement,
     Executable,
-    Table,
     Text,
     all_,
     and_,
@@ -36,26 +35,21 @@ from wfe_postgres.codec.fields import (
     optional_json_fields,
 )
 from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
-from wfe_postgres.orm import PointerRow, SequenceRow, SubscriptionRow, WorkflowRow
 from wfe_postgres.statements.expressions import (
     JSON_NULLS,
     bigint_parameter,
     bigints_parameter,
     builtin,
+    insert_new,
     json_parameter,
     json_row,
     parameters,
     record_values,
     records,
-    table_of,
     text_parameter,
     texts_parameter,
 )
-
-workflows: Table = table_of(WorkflowRow)
-pointers: Table = table_of(PointerRow)
-subscriptions: Table = table_of(SubscriptionRow)
-sequences: Table = table_of(SequenceRow)
+from wfe_postgres.statements.tables import pointers, sequences, subscriptions, workflows
 
 _POINTER_NAMES = [field.column.key for field in POINTER_FIELDS]
 _ROW_NAMES = [it.column.key for it in WORKFLOW_FIELDS if it.validate and it not in STATE_FIELDS]
@@ -64,7 +58,7 @@ _SUBSCRIPTION_NAMES = [field.column.key for field in SUBSCRIPTION_FIELDS]
 
 def _insert_pointers(parent: CTE, *, only_if_changed: bool = False, replace: bool = True) -> CTE:
     """Store the records in `:pointers`, if the parent row was written; `replace` those that exist."""
-    rows = records(PointerRow, [*_POINTER_NAMES, JSON_NULLS], "pointers")
+    rows = records(pointers, [*_POINTER_NAMES, JSON_NULLS], "pointers")
     source = select(parent.c.id, *record_values(rows, POINTER_FIELDS)).select_from(rows.join(parent, true()))
     inserted = insert(pointers).from_select(["workflow_id", *_POINTER_NAMES], source)
     if not replace:
@@ -81,7 +75,7 @@ def _insert_pointers(parent: CTE, *, only_if_changed: bool = False, replace: boo
 
 
 def _insert_subscriptions(parent: CTE) -> CTE:
-    rows = records(SubscriptionRow, [*_SUBSCRIPTION_NAMES, JSON_NULLS], "subscriptions")
+    rows = records(subscriptions, [*_SUBSCRIPTION_NAMES, JSON_NULLS], "subscriptions")
     source = select(*record_values(rows, SUBSCRIPTION_FIELDS)).select_from(rows.join(parent, true()))
     return insert(subscriptions).from_select(_SUBSCRIPTION_NAMES, source).cte("new_subscriptions")
 
@@ -99,7 +93,7 @@ def _save(*, row: bool, complete: bool, removes: bool, with_subscriptions: bool)
     is, nothing looks for them, because that can cost a look at each pointer of the workflow.
     """
     unchanged = () if row else _ROW_NAMES
-    values: dict[str, Any] = parameters(WorkflowRow, "id", "data", "last_heartbeat_at", *unchanged)
+    values: dict[str, Any] = parameters(workflows, "id", "data", "last_heartbeat_at", *unchanged)
     values["revision"] = bigint_parameter("new_revision")
     # Unchanged data is not sent; the stored value then stays where it is, also outside the row (TOAST).
     values["data"] = func.coalesce(json_parameter("data"), workflows.c.data)
@@ -128,14 +122,7 @@ def _is_any(column: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
 
 
 def _create() -> Executable:
-    values = parameters(WorkflowRow, "last_heartbeat_at")
-    created = (
-        insert(workflows)
-        .values(values)
-        .on_conflict_do_nothing()
-        .returning(workflows.c.id, FORCE_SYNCHRONOUS_COMMIT)
-        .cte("created")
-    )
+    created = insert_new(workflows, "last_heartbeat_at").cte("created")
     return select(created.c.id).add_cte(_insert_pointers(created, replace=False))
 
 
