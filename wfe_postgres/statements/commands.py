@@ -5,7 +5,7 @@ A claim is a random number and a lease by the server's clock, taken in a short s
 a command only if it was not.
 """
 
-from sqlalchemy import all_, delete, false, func, null, or_, select, update
+import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
@@ -23,24 +23,26 @@ _values = parameters(commands, "id", "claim", "claimed_until", "rescheduled")
 _same = (commands.c.command_name == text_parameter("command_name")) & (commands.c.data == text_parameter("data"))
 
 # An upsert alone would take a number from the int4 sequence each time, and one day the last.
-_moved = update(commands).where(_same).values(_values).returning(commands.c.id, FORCE_SYNCHRONOUS_COMMIT).cte("moved")
-_absent = select(*_values.values()).where(~select(_moved.c.id).exists())
+_moved = (
+    sa.update(commands).where(_same).values(_values).returning(commands.c.id, FORCE_SYNCHRONOUS_COMMIT).cte("moved")
+)
+_absent = sa.select(*_values.values()).where(~sa.select(_moved.c.id).exists())
 _scheduled = upsert(commands).from_select([*_values], _absent)
 _stored = _scheduled.on_conflict_do_update(
     index_elements=[commands.c.command_name, commands.c.data], set_={"execute_time": _scheduled.excluded.execute_time}
 )
-SCHEDULE = select(_moved.c.id).add_cte(_stored.returning(commands.c.id, FORCE_SYNCHRONOUS_COMMIT).cte("stored"))
+SCHEDULE = sa.select(_moved.c.id).add_cte(_stored.returning(commands.c.id, FORCE_SYNCHRONOUS_COMMIT).cte("stored"))
 
-NEWEST = select(func.max(commands.c.id))
+NEWEST = sa.select(sa.func.max(commands.c.id))
 
 _claim = commands.c.claim
-_free = or_(commands.c.claimed_until.is_(None), commands.c.claimed_until <= builtin.clock_timestamp())
+_free = sa.or_(commands.c.claimed_until.is_(None), commands.c.claimed_until <= builtin.clock_timestamp())
 _due = (
-    select(commands.c.id, _claim.is_not(None).label("taken_over"))
+    sa.select(commands.c.id, _claim.is_not(None).label("taken_over"))
     .where(
         commands.c.execute_time <= bigint_parameter("as_of"),
         commands.c.id <= bigint_parameter("newest"),
-        commands.c.id != all_(bigints_parameter("still_there")),
+        commands.c.id != sa.all_(bigints_parameter("still_there")),
         _free,
     )
     .order_by(commands.c.execute_time, commands.c.id)
@@ -51,18 +53,18 @@ _due = (
 _columns = (commands.c.id, commands.c.command_name, commands.c.data, commands.c.execute_time)
 
 CLAIM = (
-    update(commands)
-    .where(commands.c.id == select(_due.c.id).scalar_subquery())
+    sa.update(commands)
+    .where(commands.c.id == sa.select(_due.c.id).scalar_subquery())
     .values(
         claim=bigint_parameter("claim"),
         claimed_until=builtin.clock_timestamp() + seconds_parameter("lease"),
-        rescheduled=false(),
+        rescheduled=sa.false(),
     )
-    .returning(*_columns, select(_due.c.taken_over).scalar_subquery(), FORCE_SYNCHRONOUS_COMMIT)
+    .returning(*_columns, sa.select(_due.c.taken_over).scalar_subquery(), FORCE_SYNCHRONOUS_COMMIT)
 )
-CLAIMED = select(*_columns, false(), null()).where(_claim == bigint_parameter("claim"))
+CLAIMED = sa.select(*_columns, sa.false(), sa.null()).where(_claim == bigint_parameter("claim"))
 
 # One row each: who locks several in an order of its own makes a deadlock with those who have another.
 _mine = (commands.c.id == bigint_parameter("command_id")) & (_claim == bigint_parameter("claim"))
-FINISH = delete(commands).where(_mine, ~commands.c.rescheduled).returning(commands.c.id, FORCE_SYNCHRONOUS_COMMIT)
-RELEASE = update(commands).where(_mine).values(claim=null(), claimed_until=null(), rescheduled=false())
+FINISH = sa.delete(commands).where(_mine, ~commands.c.rescheduled).returning(commands.c.id, FORCE_SYNCHRONOUS_COMMIT)
+RELEASE = sa.update(commands).where(_mine).values(claim=sa.null(), claimed_until=sa.null(), rescheduled=sa.false())

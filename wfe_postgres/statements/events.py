@@ -1,6 +1,6 @@
 """Events: each call is one statement."""
 
-from sqlalchemy import ColumnElement, Select, select, text, update
+import sqlalchemy as sa
 
 from wfe_postgres.codec.fields import EVENT_FIELDS, columns_of
 from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
@@ -25,19 +25,19 @@ _oldest_first = (events.c.event_time, events.c.id)
 CREATE = insert_new(events)
 IS_STORED = equal_row(events, "is_processed")
 
-GET = select(json_row(columns_of(EVENT_FIELDS))).where(_by_id)
+GET = sa.select(json_row(columns_of(EVENT_FIELDS))).where(_by_id)
 
 # Spelled out, not a parameter: only so can the planner prove that the partial index applies.
 RUNNABLE = (
-    select(events.c.id)
-    .where(text("(is_processed = false) IS TRUE"), events.c.event_time <= timestamp_parameter("as_at"))
+    sa.select(events.c.id)
+    .where(sa.text("(is_processed = false) IS TRUE"), events.c.event_time <= timestamp_parameter("as_at"))
     .order_by(*_oldest_first)
     .limit(bigint_parameter("limit"))
 )
 
 
-def _matching_ids(condition: ColumnElement[bool]) -> Select[tuple[str]]:
-    found = select(events.c.id, events.c.event_time).where(_matching, condition)
+def _matching_ids(condition: sa.ColumnElement[bool]) -> sa.Select[tuple[str]]:
+    found = sa.select(events.c.id, events.c.event_time).where(_matching, condition)
     first = first_rows(found, lambda it: (it.event_time, it.id), bigint_parameter("limit"))
     return first.with_only_columns(first.selected_columns.id)
 
@@ -45,5 +45,5 @@ def _matching_ids(condition: ColumnElement[bool]) -> Select[tuple[str]]:
 MATCHING_UNTIL = _matching_ids(events.c.event_time <= timestamp_parameter("as_of"))
 MATCHING_SINCE = _matching_ids(events.c.event_time >= timestamp_parameter("since"))
 
-_marked = update(events).where(_by_id).returning(events.c.id, FORCE_SYNCHRONOUS_COMMIT)
+_marked = sa.update(events).where(_by_id).returning(events.c.id, FORCE_SYNCHRONOUS_COMMIT)
 MARK_PROCESSED, MARK_UNPROCESSED = _marked.values(is_processed=True), _marked.values(is_processed=False)

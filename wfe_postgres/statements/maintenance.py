@@ -5,27 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from sqlalchemy import (
-    Boolean,
-    Column,
-    ColumnElement,
-    DateTime,
-    Executable,
-    FromClause,
-    Integer,
-    Table,
-    Text,
-    TextClause,
-    and_,
-    any_,
-    delete,
-    func,
-    literal_column,
-    select,
-    text,
-    true,
-    tuple_,
-)
+import sqlalchemy as sa
 
 from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
 from wfe_postgres.contract.models import CommandName
@@ -43,16 +23,16 @@ from wfe_postgres.statements.expressions import (
 from wfe_postgres.statements.tables import commands, errors, events, pointers, subscriptions, workflows
 
 
-def _delete_workflows() -> Executable:
+def _delete_workflows() -> sa.Executable:
     """The workflows in `:ids` with all that is theirs; their rows are locked before, so that a
     writer who was about to add a pointer has done so, and is seen, or waits."""
-    of_them = any_(texts_parameter("ids"))
+    of_them = sa.any_(texts_parameter("ids"))
     gone = [
-        delete(table).where(table.c.workflow_id == of_them).cte(f"gone_{table.name}")
+        sa.delete(table).where(table.c.workflow_id == of_them).cte(f"gone_{table.name}")
         for table in (pointers, subscriptions, errors)
     ]
     return (
-        delete(workflows)
+        sa.delete(workflows)
         .where(workflows.c.id == of_them)
         .returning(workflows.c.id, FORCE_SYNCHRONOUS_COMMIT)
         .add_cte(*gone)
@@ -61,22 +41,22 @@ def _delete_workflows() -> Executable:
 
 DELETE_WORKFLOWS = _delete_workflows()
 
-_ALWAYS = true()
-_ONE: ColumnElement[Any] = literal_column("1")
-_START = {DateTime: "-infinity", Text: "", Integer: -1}
+_ALWAYS = sa.true()
+_ONE: sa.ColumnElement[Any] = sa.literal_column("1")
+_START = {sa.DateTime: "-infinity", sa.Text: "", sa.Integer: -1}
 
 
 @dataclass(frozen=True, eq=False)
 class Purge:
     """Which rows of a table to delete. Batches of those that are `old` are looked at in an order that an index has."""
 
-    table: Table
-    old: ColumnElement[bool]
-    order: Sequence[Column[Any]]
-    deletion: Executable
-    removable: ColumnElement[bool] = _ALWAYS
+    table: sa.Table
+    old: sa.ColumnElement[bool]
+    order: Sequence[sa.Column[Any]]
+    deletion: sa.Executable
+    removable: sa.ColumnElement[bool] = _ALWAYS
     """What else must be so, evaluated for each old row: as a join it could read other tables from end to end."""
-    with_rows_of: Sequence[Table] = ()
+    with_rows_of: Sequence[sa.Table] = ()
     """Tables of which the rows with its `workflow_id` are deleted as well."""
 
     @property
@@ -93,7 +73,7 @@ class Purge:
 
 # Of each foreign key of an application's own to one of `:tables` that neither cascades nor sets NULL: its table, and as
 # a condition in SQL, that no row there refers to a row whose column, one of `:columns`, has the id of a row of `:base`.
-RESTRICTING_KEYS = text("""
+RESTRICTING_KEYS = sa.text("""
 SELECT c.conrelid::regclass::text,
        pg_catalog.format('NOT EXISTS (SELECT FROM %s AS t JOIN %s AS r ON %s WHERE t.%I = %I.id)',
            c.confrelid::regclass, c.conrelid::regclass,
@@ -111,55 +91,57 @@ SELECT c.conrelid::regclass::text,
 
 
 @cache
-def batch(purge: Purge, unreferenced: tuple[str, ...] = ()) -> Executable:
+def batch(purge: Purge, unreferenced: tuple[str, ...] = ()) -> sa.Executable:
     """Looks at `:batch_size` old rows after a place, and locks those of them that are removable and locked by nobody.
 
     One row: how many it looked at, the place of the last, as JSON the ids of those to delete, and whether there are
     others for which one of the conditions `unreferenced`, of `RESTRICTING_KEYS`, does not hold.
     """
-    table, place = purge.table, tuple_(*purge.order)
-    after = tuple_(*(parameter_for(it) for it in purge.order))
-    old = select(table.c.id, *(it.label(f"at_{it.key}") for it in purge.order)).where(purge.old, place > after)
+    table, place = purge.table, sa.tuple_(*purge.order)
+    after = sa.tuple_(*(parameter_for(it) for it in purge.order))
+    old = sa.select(table.c.id, *(it.label(f"at_{it.key}") for it in purge.order)).where(purge.old, place > after)
     looked_at = first_rows(old, lambda columns: [*columns][1:], bigint_parameter("batch_size")).cte("looked_at")
     _, *places = looked_at.c
-    is_free = literal_column(" AND ".join(("true", *unreferenced)), Boolean())
+    is_free = sa.literal_column(" AND ".join(("true", *unreferenced)), sa.Boolean())
     locked = (
-        select(table.c.id, is_free.label("is_free"))
+        sa.select(table.c.id, is_free.label("is_free"))
         # As an array: joined with it, the table would be read from one end to the other. IS TRUE: by no other index.
-        .where(table.c.id == any_(func.array(select(looked_at.c.id).scalar_subquery())), purge.old.is_(true()))
+        .where(
+            table.c.id == sa.any_(sa.func.array(sa.select(looked_at.c.id).scalar_subquery())), purge.old.is_(sa.true())
+        )
         .where(purge.removable)
         .with_for_update(skip_locked=True)
         .cte("locked")
     )
-    last = select(as_text(builtin.json_build_array(*places))).order_by(*(it.desc() for it in places)).limit(_ONE)
-    return select(
-        select(func.count()).select_from(looked_at).scalar_subquery(),
+    last = sa.select(as_text(builtin.json_build_array(*places))).order_by(*(it.desc() for it in places)).limit(_ONE)
+    return sa.select(
+        sa.select(sa.func.count()).select_from(looked_at).scalar_subquery(),
         last.scalar_subquery(),
-        select(as_text(builtin.json_agg(locked.c.id))).where(locked.c.is_free).scalar_subquery(),
-        select(func.count()).where(~locked.c.is_free).scalar_subquery(),
+        sa.select(as_text(builtin.json_agg(locked.c.id))).where(locked.c.is_free).scalar_subquery(),
+        sa.select(sa.func.count()).where(~locked.c.is_free).scalar_subquery(),
     )
 
 
-def _delete(table: Table, ids: ColumnElement[Any]) -> Executable:
-    return delete(table).where(table.c.id == any_(ids)).returning(table.c.id, FORCE_SYNCHRONOUS_COMMIT)
+def _delete(table: sa.Table, ids: sa.ColumnElement[Any]) -> sa.Executable:
+    return sa.delete(table).where(table.c.id == sa.any_(ids)).returning(table.c.id, FORCE_SYNCHRONOUS_COMMIT)
 
 
 def _is_none(
-    of: ColumnElement[Any], column: ColumnElement[Any], *conditions: ColumnElement[bool] | TextClause
-) -> ColumnElement[bool]:
+    of: sa.ColumnElement[Any], column: sa.ColumnElement[Any], *conditions: sa.ColumnElement[bool] | sa.TextClause
+) -> sa.ColumnElement[bool]:
     """Whether there is no such row. With OFFSET the planner cannot make a join of it."""
-    return ~select(_ONE).where(of == column, *conditions).offset(literal_column("0")).exists()
+    return ~sa.select(_ONE).where(of == column, *conditions).offset(sa.literal_column("0")).exists()
 
 
-def _family(table: FromClause) -> ColumnElement[str]:
-    return func.coalesce(table.c.root_workflow_id, table.c.id)
+def _family(table: sa.FromClause) -> sa.ColumnElement[str]:
+    return sa.func.coalesce(table.c.root_workflow_id, table.c.id)
 
 
 _roots, _members = workflows.alias("roots"), workflows.alias("members")
 # Spelled out, not parameters: only so can the planner prove that the partial index applies.
-_OPEN = text("members.root_workflow_id IS NOT NULL AND members.status NOT IN ('Complete', 'Terminated')")
-_family_has_ended = and_(
-    _is_none(_roots.c.id, workflows.c.root_workflow_id, text("roots.status NOT IN ('Complete', 'Terminated')")),
+_OPEN = sa.text("members.root_workflow_id IS NOT NULL AND members.status NOT IN ('Complete', 'Terminated')")
+_family_has_ended = sa.and_(
+    _is_none(_roots.c.id, workflows.c.root_workflow_id, sa.text("roots.status NOT IN ('Complete', 'Terminated')")),
     _is_none(_family(_members), _family(workflows), _OPEN),
 )
 _older_than = timestamp_parameter("older_than")
@@ -204,7 +186,7 @@ ORPHANS = (
 )
 
 
-REFERENCING_TABLES = text("""
+REFERENCING_TABLES = sa.text("""
 SELECT DISTINCT c.conrelid::regclass::text FROM pg_catalog.pg_constraint AS c
  WHERE c.contype = 'f' AND c.confrelid = ANY (CAST(:tables AS regclass[]))
    AND c.conrelid <> ALL (CAST(:tables AS regclass[]))
@@ -214,6 +196,6 @@ SELECT DISTINCT c.conrelid::regclass::text FROM pg_catalog.pg_constraint AS c
 
 
 @cache
-def truncate(tables: tuple[str, ...]) -> Executable:
+def truncate(tables: tuple[str, ...]) -> sa.Executable:
     """Empties the tables and restarts their sequences."""
-    return text(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY")
+    return sa.text(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY")

@@ -1,6 +1,6 @@
 """Event subscriptions: each call is one statement; who holds one is decided by the database's clock."""
 
-from sqlalchemy import any_, delete, null, or_, select, update
+import sqlalchemy as sa
 
 from wfe_postgres.codec.fields import SUBSCRIPTION_FIELDS, columns_of
 from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
@@ -20,13 +20,13 @@ _token = subscriptions.c.external_token
 _by_id = _id == text_parameter("subscription_id")
 _held_by_caller = _token == text_parameter("token")
 # Not now(): that is the time at which a surrounding transaction began.
-IS_OPEN = or_(_token.is_(None), subscriptions.c.external_token_expiry <= builtin.clock_timestamp())
+IS_OPEN = sa.or_(_token.is_(None), subscriptions.c.external_token_expiry <= builtin.clock_timestamp())
 
 CREATE = insert_new(subscriptions)
 IS_STORED = equal_row(subscriptions, "external_token", "external_worker_id", "external_token_expiry")
-STORED_OF = select(_id).where(_id == any_(texts_parameter("subscription_ids"))).order_by(_id).limit(1)
+STORED_OF = sa.select(_id).where(_id == sa.any_(texts_parameter("subscription_ids"))).order_by(_id).limit(1)
 
-_read = select(json_row(columns_of(SUBSCRIPTION_FIELDS)))
+_read = sa.select(json_row(columns_of(SUBSCRIPTION_FIELDS)))
 _oldest_first = _read.order_by(subscriptions.c.subscribe_as_of, _id)
 GET = _read.where(_by_id)
 OPEN = _oldest_first.where(
@@ -39,10 +39,10 @@ FIRST_OPEN = OPEN.limit(1)
 OF_WORKFLOW = _oldest_first.where(subscriptions.c.workflow_id == text_parameter("workflow_id"))
 
 # The second column of both: whether there is such a subscription at all, in the same round trip.
-_exists = select(_id).where(_by_id).exists()
+_exists = sa.select(_id).where(_by_id).exists()
 _taken = (
-    update(subscriptions)
-    .where(_by_id, or_(IS_OPEN, _held_by_caller))
+    sa.update(subscriptions)
+    .where(_by_id, sa.or_(IS_OPEN, _held_by_caller))
     .values(
         external_token=text_parameter("token"),
         external_worker_id=text_parameter("worker_id"),
@@ -52,17 +52,17 @@ _taken = (
     .cte("taken")
 )
 # The third: whether another's token stood there, which has expired if this one could be set.
-_held_by_another = select(_token.is_not(None) & ~_held_by_caller).where(_by_id).scalar_subquery()
-SET_TOKEN = select(select(_taken.c.id).exists(), _exists, _held_by_another)
+_held_by_another = sa.select(_token.is_not(None) & ~_held_by_caller).where(_by_id).scalar_subquery()
+SET_TOKEN = sa.select(sa.select(_taken.c.id).exists(), _exists, _held_by_another)
 
 _cleared = (
-    update(subscriptions)
+    sa.update(subscriptions)
     .where(_by_id, _held_by_caller)
-    .values(external_token=null(), external_worker_id=null(), external_token_expiry=null())
+    .values(external_token=sa.null(), external_worker_id=sa.null(), external_token_expiry=sa.null())
     .returning(_id, FORCE_SYNCHRONOUS_COMMIT)
     .cte("cleared")
 )
-CLEAR_TOKEN = select(select(_cleared.c.id).exists(), _exists)
+CLEAR_TOKEN = sa.select(sa.select(_cleared.c.id).exists(), _exists)
 
-TOKEN = select(_token).where(_by_id)
-TERMINATE = delete(subscriptions).where(_by_id).returning(_id, FORCE_SYNCHRONOUS_COMMIT)
+TOKEN = sa.select(_token).where(_by_id)
+TERMINATE = sa.delete(subscriptions).where(_by_id).returning(_id, FORCE_SYNCHRONOUS_COMMIT)
