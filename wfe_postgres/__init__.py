@@ -38,12 +38,10 @@ from wfe_postgres.contract.repositories import (
     WorkflowRepository,
 )
 from wfe_postgres.provider import PostgresPersistenceProvider, PostgresRepositories
-from wfe_postgres.repositories import (
-    PostgresEventRepository,
-    PostgresScheduledCommandRepository,
-    PostgresSubscriptionRepository,
-    PostgresWorkflowRepository,
-)
+from wfe_postgres.repositories.commands import PostgresScheduledCommandRepository
+from wfe_postgres.repositories.events import PostgresEventRepository
+from wfe_postgres.repositories.subscriptions import PostgresSubscriptionRepository
+from wfe_postgres.repositories.workflows import PostgresWorkflowRepository
 
 __all__ = [
     "JSON_NULL",

@@ -14,15 +14,13 @@ from wfe_postgres.connections.engines import make_engine
 from wfe_postgres.connections.step_transactions import step_transactions
 from wfe_postgres.contract.interfaces import PersistenceProvider, TransactionalProvider
 from wfe_postgres.orm import SCHEMA
-from wfe_postgres.repositories import (
-    PostgresEventRepository,
-    PostgresScheduledCommandRepository,
-    PostgresSubscriptionRepository,
-    PostgresWorkflowRepository,
-)
+from wfe_postgres.repositories.commands import PostgresScheduledCommandRepository
 from wfe_postgres.repositories.errors import PostgresErrors
+from wfe_postgres.repositories.events import PostgresEventRepository
 from wfe_postgres.repositories.maintenance import PostgresMaintenance
 from wfe_postgres.repositories.queries import PostgresQueries
+from wfe_postgres.repositories.subscriptions import PostgresSubscriptionRepository
+from wfe_postgres.repositories.workflows import PostgresWorkflowRepository
 from wfe_postgres.schema.on_engine import OnEngine, ensure_store
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from tests.conftest import Sql
 from tests.provider.canaries import CANARY, shown
 from wfe_postgres import PersistenceError, PostgresPersistenceProvider, StoreNotReadyError
-from wfe_postgres.repositories import PostgresEventRepository
+from wfe_postgres.repositories.events import PostgresEventRepository
 from wfe_postgres.schema import check, store
 from wfe_postgres.testing.conformance.support import at
 from wfe_postgres.testing.conformance.support import event as published

@@ -11,7 +11,7 @@ from sqlalchemy.orm import sessionmaker
 from tests.conftest import Sql
 from wfe_postgres import PostgresPersistenceProvider
 from wfe_postgres.connections.pools import driver_connection
-from wfe_postgres.repositories import PostgresEventRepository
+from wfe_postgres.repositories.events import PostgresEventRepository
 from wfe_postgres.schema import check
 from wfe_postgres.testing.conformance.support import created, workflow
 from wfe_postgres.testing.conformance.support import event as published

@@ -137,7 +137,7 @@ def compare(instance: WorkflowInstance, id: str, before: Snapshot | None) -> Cha
     states = _states(instance, positions)
     after = dict(zip(ids, states, strict=True))
     if len(after) < len(ids):
-        _refuse_duplicates(ids)
+        _refuse_ids(ids)
     changed = list(compress(count(), map(ne, states_before, states)))
     known_nulls = before.json_nulls if before else {}
     nulls = {id: names for id, names in known_nulls.items() if id in after}
@@ -238,10 +238,6 @@ def _to_utc(value: Any) -> Any:
 
 
 def _refuse_ids(ids: Sequence[object]) -> NoReturn:
-    index = next(index for index, it in enumerate(ids) if not isinstance(it, str))
-    raise SerializationError(f"execution_pointers[{index}].id", "text is needed")
-
-
-def _refuse_duplicates(ids: Sequence[str]) -> NoReturn:
-    index = next(index for index, it in enumerate(ids) if it in ids[:index])
-    raise SerializationError(f"execution_pointers[{index}].id", "two pointers have the same id")
+    index, id = next((index, it) for index, it in enumerate(ids) if not isinstance(it, str) or it in ids[:index])
+    reason = "two pointers have the same id" if isinstance(id, str) else "text is needed"
+    raise SerializationError(f"execution_pointers[{index}].id", reason)

@@ -104,12 +104,7 @@ def workflow_record(instance: WorkflowInstance, id: str, name: str) -> Record:
 
 
 def encode_pointer(
-    pointer: ExecutionPointer,
-    position: int,
-    workflow_id: str,
-    path: str,
-    limit: int,
-    json_nulls: Collection[str] = (),
+    pointer: ExecutionPointer, position: int, workflow_id: str, path: str, limit: int, json_nulls: Collection[str] = ()
 ) -> str:
     """The pointer as one JSON record. `limit`: of one JSON value, in bytes; `path`: of the pointer.
 

@@ -53,12 +53,7 @@ class PooledRunner:
     """
 
     def __init__(
-        self,
-        source: ConnectionSource,
-        schema: str,
-        *,
-        retry_budget: float = 0.0,
-        timeout: float = math.inf,
+        self, source: ConnectionSource, schema: str, *, retry_budget: float = 0.0, timeout: float = math.inf
     ) -> None:
         if not retry_budget >= 0:
             raise ValueError("retry_budget is a number of seconds from 0 up")

@@ -12,12 +12,7 @@ from functools import partial
 from typing import Protocol
 
 from wfe_postgres.contract.errors import ConcurrencyError
-from wfe_postgres.contract.models import (
-    Event,
-    EventSubscription,
-    ScheduledCommand,
-    WorkflowInstance,
-)
+from wfe_postgres.contract.models import Event, EventSubscription, ScheduledCommand, WorkflowInstance
 from wfe_postgres.contract.status_changes import resume, save_changed, suspend
 
 

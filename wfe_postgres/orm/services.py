@@ -33,10 +33,7 @@ class QueueRow(Base):
     """An id that is queued. One that several transactions have queued has several rows, and is taken once."""
 
     __tablename__ = "work_queue"
-    __table_args__: Any = (
-        PrimaryKeyConstraint("queue", "position"),
-        Index("idx_work_queue_id", "id"),
-    )
+    __table_args__: Any = (PrimaryKeyConstraint("queue", "position"), Index("idx_work_queue_id", "id"))
 
     queue: Mapped[str]
     position: Mapped[BigInt] = mapped_column(server_default=FetchedValue())

@@ -80,8 +80,7 @@ class WorkflowRow(Base):
     revision: Mapped[BigInt] = mapped_column(server_default=FetchedValue(), server_onupdate=FetchedValue())
 
     pointers: Mapped[list["PointerRow"]] = relationship(
-        viewonly=True,
-        order_by=lambda: (PointerRow.position, PointerRow.__table__.c.ctid),
+        viewonly=True, order_by=lambda: (PointerRow.position, PointerRow.__table__.c.ctid)
     )
     """Its steps in their stored order."""
     subscriptions: Mapped[list["SubscriptionRow"]] = relationship(

@@ -32,13 +32,7 @@ class Repository:
     a transaction of its own. `max_payload_bytes` limits a single JSON value, in bytes of its encoding.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        *,
-        schema: str = SCHEMA,
-        max_payload_bytes: int = MAX_PAYLOAD_BYTES,
-    ) -> None:
+    def __init__(self, source: Source, *, schema: str = SCHEMA, max_payload_bytes: int = MAX_PAYLOAD_BYTES) -> None:
         self._schema = schema_name(schema)
         self._runner = _runner_for(source, schema)
         self._max_payload_bytes = max_payload_bytes

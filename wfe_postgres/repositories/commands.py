@@ -159,9 +159,7 @@ def _release_one(claim: _Claim, execute: Execute, _: bool = False) -> None:
 
 
 def _command_of(claim: _Claim) -> ScheduledCommand:
-    try:
-        command_name, data, execute_time = claim.row
-        return ScheduledCommand(COMMAND_NAME[command_name], data, execute_time)
-    except KeyError:
-        corrupt = CorruptRowError("scheduled_commands", str(claim.row_id), "command_name")
-    raise corrupt
+    command_name, data, execute_time = claim.row
+    if name := COMMAND_NAME.get(command_name):
+        return ScheduledCommand(name, data, execute_time)
+    raise CorruptRowError("scheduled_commands", str(claim.row_id), "command_name")

@@ -54,10 +54,7 @@ def write_over(runner: StatementRunner, statement: Executable, params: Mapping[s
 
 
 def write_locked(
-    runner: StatementRunner,
-    statement: Executable,
-    params: Mapping[str, Any],
-    statuses: Collection[str] = ALL_STATUSES,
+    runner: StatementRunner, statement: Executable, params: Mapping[str, Any], statuses: Collection[str] = ALL_STATUSES
 ) -> bool:
     """Run the statement under whatever revision the workflow has, in a transaction that locks its row first.
 

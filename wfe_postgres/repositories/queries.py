@@ -29,6 +29,7 @@ _MARK = {"newest": "", "oldest": "+"}
 _BY_TIME = (statements.TIME, *statements.IN_ORDER)
 _OPEN = frozenset({WorkflowStatus.RUNNABLE, WorkflowStatus.SUSPENDED})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_MILLISECOND = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
 
 
 class PostgresQueries(Repository):
@@ -191,9 +192,4 @@ def _from_text(value: str | None) -> datetime | None:
 
 
 def _from_milliseconds(value: int | None) -> datetime | None:
-    if value is None:
-        return None
-    try:
-        return _EPOCH + timedelta(milliseconds=value)
-    except OverflowError:
-        return datetime.min.replace(tzinfo=UTC)
+    return None if value is None else _EPOCH + timedelta(milliseconds=max(value, _FIRST_MILLISECOND))

@@ -120,18 +120,9 @@ def compare(connection: Connection, schema: str = SCHEMA) -> list[Difference]:
     if found != HEAD:
         raise StoreNotReadyError(describe_revision(found, schema))
     wanted, there = _expected(schema), catalogue(connection, schema)
+    things = [it for it in wanted | there if it in wanted or _disturbs(it, there[it])]
     return [
-        *(Difference(thing, None, definition) for thing, definition in wanted.items() if thing not in there),
-        *(
-            Difference(thing, there[thing], definition)
-            for thing, definition in wanted.items()
-            if there.get(thing, definition) != definition
-        ),
-        *(
-            Difference(thing, definition, None)
-            for thing, definition in there.items()
-            if thing not in wanted and _disturbs(thing, definition)
-        ),
+        *(Difference(it, there.get(it), wanted.get(it)) for it in things if there.get(it) != wanted.get(it)),
         *_sequences_behind(connection, schema),
         *(Difference("encoding of the database", it, "UTF8") for it in [database_encoding(connection)] if it != "UTF8"),
     ]

@@ -7,13 +7,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from wfe_postgres.codec.fields import ERROR_FIELDS, columns_of
 from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
-from wfe_postgres.statements.expressions import (
-    bigint_parameter,
-    json_row,
-    records,
-    text_parameter,
-    timestamp_parameter,
-)
+from wfe_postgres.statements.expressions import bigint_parameter, json_row, records, text_parameter, timestamp_parameter
 from wfe_postgres.statements.tables import errors
 
 _NAMES = ["workflow_id", "execution_pointer_id", "message", "error_time", "nonce"]

@@ -12,10 +12,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB, insert
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.dml import ReturningInsert
 
-from wfe_postgres.codec.fields import Fields, optional_json_fields
+from wfe_postgres.codec.fields import Columns, Fields, optional_json_fields
 from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
-
-Columns = Sequence[InstrumentedAttribute[Any]]
 
 JSON_NULLS = "json_nulls"
 """Of a record: which columns are to hold JSON null. See `record_values`."""

@@ -4,16 +4,7 @@ from typing import cast
 
 from sqlalchemy import Table
 
-from wfe_postgres.orm import (
-    Base,
-    CommandRow,
-    ErrorRow,
-    EventRow,
-    PointerRow,
-    SequenceRow,
-    SubscriptionRow,
-    WorkflowRow,
-)
+from wfe_postgres.orm import Base, CommandRow, ErrorRow, EventRow, PointerRow, SequenceRow, SubscriptionRow, WorkflowRow
 
 
 def table_of(row: type[Base]) -> Table:
