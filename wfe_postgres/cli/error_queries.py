@@ -26,7 +26,7 @@ from wfe_postgres.cli.catalogue import Catalogue, workflows
 from wfe_postgres.cli.lookups import pointers
 from wfe_postgres.cli.text import AFTER_FRAME, FRAME, TRACEBACK
 from wfe_postgres.codec.decoding import read_error
-from wfe_postgres.codec.fields import ERROR_FIELDS, columns_of
+from wfe_postgres.codec.fields import ERROR_FIELDS
 from wfe_postgres.codec.validation import checked, positive, text, timestamp
 from wfe_postgres.orm import ErrorRow
 from wfe_postgres.repositories.base import read_all
@@ -122,7 +122,7 @@ class ErrorKind:
 def _find(filters: frozenset[str], *, grouped: bool) -> Executable:
     pointer = and_(pointers.c.id == errors.c.execution_pointer_id, pointers.c.workflow_id == errors.c.workflow_id)
     joined = errors.outerjoin(workflows, workflows.c.id == errors.c.workflow_id).outerjoin(pointers, pointer)
-    columns: tuple[Any, ...] = (json_row(columns_of(ERROR_FIELDS)), workflows.c.name, _STEP)
+    columns: tuple[Any, ...] = (json_row(ERROR_FIELDS), workflows.c.name, _STEP)
     if grouped:
         columns = (
             errors.c.error_time,

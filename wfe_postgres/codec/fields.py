@@ -18,8 +18,6 @@ from wfe_postgres.codec.validation import big_integer, boolean, key, member, nat
 from wfe_postgres.contract.models import CommandName, PointerStatus, WorkflowStatus
 from wfe_postgres.orm import CommandRow, ErrorRow, EventRow, PointerRow, SubscriptionRow, WorkflowRow
 
-Columns = tuple[InstrumentedAttribute[Any], ...]
-
 
 def as_stored(value: Any) -> Any:
     """The value itself."""
@@ -161,11 +159,6 @@ COMMAND_FIELDS: Fields = (
     Field(CommandRow.data, key),
     Field(CommandRow.execute_time, big_integer),
 )
-
-
-def columns_of(fields: Fields) -> Columns:
-    """The columns, in order: what a statement selects."""
-    return tuple(field.column for field in fields)
 
 
 def json_fields(fields: Fields) -> Fields:

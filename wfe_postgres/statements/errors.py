@@ -5,7 +5,7 @@ from functools import cache
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from wfe_postgres.codec.fields import ERROR_FIELDS, columns_of
+from wfe_postgres.codec.fields import ERROR_FIELDS
 from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
 from wfe_postgres.statements.expressions import bigint_parameter, json_row, records, text_parameter, timestamp_parameter
 from wfe_postgres.statements.tables import errors
@@ -28,7 +28,7 @@ def find_errors(filters: frozenset[str]) -> sa.Executable:
         "since": errors.c.error_time >= timestamp_parameter("since"),
     }
     return (
-        sa.select(json_row(columns_of(ERROR_FIELDS)))
+        sa.select(json_row(ERROR_FIELDS))
         .where(*(condition for name, condition in conditions.items() if name in filters))
         .order_by(errors.c.error_time.desc(), errors.c.id.desc())
         .limit(bigint_parameter("limit"))

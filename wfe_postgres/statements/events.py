@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from wfe_postgres.codec.fields import EVENT_FIELDS, columns_of
+from wfe_postgres.codec.fields import EVENT_FIELDS
 from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
 from wfe_postgres.statements.expressions import (
     bigint_parameter,
@@ -25,7 +25,7 @@ _oldest_first = (events.c.event_time, events.c.id)
 CREATE = insert_new(events)
 IS_STORED = equal_row(events, "is_processed")
 
-GET = sa.select(json_row(columns_of(EVENT_FIELDS))).where(_by_id)
+GET = sa.select(json_row(EVENT_FIELDS)).where(_by_id)
 
 # Spelled out, not a parameter: only so can the planner prove that the partial index applies.
 RUNNABLE = (

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB, insert
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.dml import ReturningInsert
 
-from wfe_postgres.codec.fields import Columns, Fields, optional_json_fields
+from wfe_postgres.codec.fields import Fields, optional_json_fields
 from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
 
 JSON_NULLS = "json_nulls"
@@ -107,9 +107,9 @@ def as_text(value: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
     return sa.cast(value, sa.Text())
 
 
-def json_row(columns: Columns) -> sa.ColumnElement[str]:
-    """The row's columns as the text of one JSON array, times in UTC without offset."""
-    return as_text(builtin.json_build_array(*map(_readable, columns)))
+def json_row(fields: Fields) -> sa.ColumnElement[str]:
+    """The row's columns of these fields as the text of one JSON array, times in UTC without offset."""
+    return as_text(builtin.json_build_array(*(_readable(it.column) for it in fields)))
 
 
 def records(table: sa.Table, names: Iterable[str], parameter: str) -> sa.TableValuedAlias:

@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from wfe_postgres.codec.fields import SUMMARY_FIELDS, columns_of
+from wfe_postgres.codec.fields import SUMMARY_FIELDS
 from wfe_postgres.orm import SCHEMA
 from wfe_postgres.statements.expressions import (
     as_text,
@@ -94,7 +94,7 @@ def find_workflows(filters: frozenset[str], by: str, *, newest_first: bool = Tru
     """
     others = [condition for name, condition in _FILTERS.items() if name in filters and name != by]
     window = sa.literal_column(str(WINDOW if by in (TIME, *IN_ORDER) else FEW)) if others else bigint_parameter("limit")
-    summary = json_row(columns_of(SUMMARY_FIELDS))
+    summary = json_row(SUMMARY_FIELDS)
     summary = sa.case((sa.and_(*others), summary)) if others else summary
     seen = _page(filters, by, summary, window, newest_first).subquery("seen")
     number = sa.func.row_number().over(order_by=_order(seen.c, newest_first)) if others else sa.literal_column("0")

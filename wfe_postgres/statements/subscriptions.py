@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from wfe_postgres.codec.fields import SUBSCRIPTION_FIELDS, columns_of
+from wfe_postgres.codec.fields import SUBSCRIPTION_FIELDS
 from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
 from wfe_postgres.statements.expressions import (
     builtin,
@@ -26,7 +26,7 @@ CREATE = insert_new(subscriptions)
 IS_STORED = equal_row(subscriptions, "external_token", "external_worker_id", "external_token_expiry")
 STORED_OF = sa.select(_id).where(_id == sa.any_(texts_parameter("subscription_ids"))).order_by(_id).limit(1)
 
-_read = sa.select(json_row(columns_of(SUBSCRIPTION_FIELDS)))
+_read = sa.select(json_row(SUBSCRIPTION_FIELDS))
 _oldest_first = _read.order_by(subscriptions.c.subscribe_as_of, _id)
 GET = _read.where(_by_id)
 OPEN = _oldest_first.where(

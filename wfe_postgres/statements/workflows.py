@@ -3,27 +3,7 @@
 import itertools
 from typing import Any
 
-from sqlalchemy import (
-    CTE,
-    ColumnElement,
-    Executable,
-    Text,
-    all_,
-    and_,
-    any_,
-    case,
-    delete,
-    func,
-    literal_column,
-    null,
-    or_,
-    select,
-    text,
-    true,
-    union_all,
-    update,
-)
-from sqlalchemy import cast as sql_cast
+import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from wfe_postgres.codec.fields import (
@@ -31,7 +11,6 @@ from wfe_postgres.codec.fields import (
     STATE_FIELDS,
     SUBSCRIPTION_FIELDS,
     WORKFLOW_FIELDS,
-    columns_of,
     optional_json_fields,
 )
 from wfe_postgres.connections.confirmation import FORCE_SYNCHRONOUS_COMMIT
@@ -56,16 +35,16 @@ _ROW_NAMES = [it.column.key for it in WORKFLOW_FIELDS if it.validate and it not 
 _SUBSCRIPTION_NAMES = [field.column.key for field in SUBSCRIPTION_FIELDS]
 
 
-def _insert_pointers(parent: CTE, *, only_if_changed: bool = False, replace: bool = True) -> CTE:
+def _insert_pointers(parent: sa.CTE, *, only_if_changed: bool = False, replace: bool = True) -> sa.CTE:
     """Store the records in `:pointers`, if the parent row was written; `replace` those that exist."""
     rows = records(pointers, [*_POINTER_NAMES, JSON_NULLS], "pointers")
-    source = select(parent.c.id, *record_values(rows, POINTER_FIELDS)).select_from(rows.join(parent, true()))
+    source = sa.select(parent.c.id, *record_values(rows, POINTER_FIELDS)).select_from(rows.join(parent, sa.true()))
     inserted = insert(pointers).from_select(["workflow_id", *_POINTER_NAMES], source)
     if not replace:
         return inserted.cte("written_pointers")
     names = [name for name in _POINTER_NAMES if name != "id"]
-    differs = func.row(*(pointers.c[name] for name in names)).is_distinct_from(
-        func.row(*(inserted.excluded[name] for name in names))
+    differs = sa.func.row(*(pointers.c[name] for name in names)).is_distinct_from(
+        sa.func.row(*(inserted.excluded[name] for name in names))
     )
     return inserted.on_conflict_do_update(
         index_elements=[pointers.c.workflow_id, pointers.c.id],
@@ -74,18 +53,18 @@ def _insert_pointers(parent: CTE, *, only_if_changed: bool = False, replace: boo
     ).cte("written_pointers")
 
 
-def _insert_subscriptions(parent: CTE) -> CTE:
+def _insert_subscriptions(parent: sa.CTE) -> sa.CTE:
     rows = records(subscriptions, [*_SUBSCRIPTION_NAMES, JSON_NULLS], "subscriptions")
-    source = select(*record_values(rows, SUBSCRIPTION_FIELDS)).select_from(rows.join(parent, true()))
+    source = sa.select(*record_values(rows, SUBSCRIPTION_FIELDS)).select_from(rows.join(parent, sa.true()))
     return insert(subscriptions).from_select(_SUBSCRIPTION_NAMES, source).cte("new_subscriptions")
 
 
-def _delete_pointers(parent: CTE, which: ColumnElement[bool]) -> CTE:
-    of_parent = pointers.c.workflow_id == select(parent.c.id).scalar_subquery()
-    return delete(pointers).where(of_parent, which).cte("removed_pointers")
+def _delete_pointers(parent: sa.CTE, which: sa.ColumnElement[bool]) -> sa.CTE:
+    of_parent = pointers.c.workflow_id == sa.select(parent.c.id).scalar_subquery()
+    return sa.delete(pointers).where(of_parent, which).cte("removed_pointers")
 
 
-def _save(*, row: bool, complete: bool, removes: bool, with_subscriptions: bool) -> Executable:
+def _save(*, row: bool, complete: bool, removes: bool, with_subscriptions: bool) -> sa.Executable:
     """The parent row first, under its revision; only if it was written, pointers and subscriptions.
 
     Complete: nothing is known of what the store holds, so `:kept` names all pointers there are, and those
@@ -96,11 +75,11 @@ def _save(*, row: bool, complete: bool, removes: bool, with_subscriptions: bool)
     values: dict[str, Any] = parameters(workflows, "id", "data", "last_heartbeat_at", *unchanged)
     values["revision"] = bigint_parameter("new_revision")
     # Unchanged data is not sent; the stored value then stays where it is, also outside the row (TOAST).
-    values["data"] = func.coalesce(json_parameter("data"), workflows.c.data)
+    values["data"] = sa.func.coalesce(json_parameter("data"), workflows.c.data)
     values["last_heartbeat_at"] = builtin.now()
-    none_stored = ~select(subscriptions.c.id).where(_is_any(subscriptions.c.id, "subscription_ids")).exists()
+    none_stored = ~sa.select(subscriptions.c.id).where(_is_any(subscriptions.c.id, "subscription_ids")).exists()
     saved = (
-        update(workflows)
+        sa.update(workflows)
         .where(workflows.c.id == text_parameter("workflow_id"))
         .where(workflows.c.revision == bigint_parameter("expected_revision"))
         .where(*[none_stored] * with_subscriptions)
@@ -110,49 +89,51 @@ def _save(*, row: bool, complete: bool, removes: bool, with_subscriptions: bool)
     )
     parts = [_insert_pointers(saved, only_if_changed=complete)]
     if complete or removes:
-        gone = pointers.c.id != all_(texts_parameter("kept")) if complete else _is_any(pointers.c.id, "removed")
+        gone = pointers.c.id != sa.all_(texts_parameter("kept")) if complete else _is_any(pointers.c.id, "removed")
         parts.append(_delete_pointers(saved, gone))
     if with_subscriptions:
         parts.append(_insert_subscriptions(saved))
-    return select(saved.c.id).add_cte(*parts)
+    return sa.select(saved.c.id).add_cte(*parts)
 
 
-def _is_any(column: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
-    return column == any_(texts_parameter(parameter))
+def _is_any(column: sa.ColumnElement[Any], parameter: str) -> sa.ColumnElement[bool]:
+    return column == sa.any_(texts_parameter(parameter))
 
 
-def _create() -> Executable:
+def _create() -> sa.Executable:
     created = insert_new(workflows, "last_heartbeat_at").cte("created")
-    return select(created.c.id).add_cte(_insert_pointers(created, replace=False))
+    return sa.select(created.c.id).add_cte(_insert_pointers(created, replace=False))
 
 
-def _load(which: ColumnElement[bool], whose: ColumnElement[bool]) -> Executable:
+def _load(which: sa.ColumnElement[bool], whose: sa.ColumnElement[bool]) -> sa.Executable:
     """A row for each of `which` workflows, then one for each pointer of theirs (`whose`), in its order: the workflow's
     id, the JSON row, and which columns of the pointer hold JSON null. One statement, so one snapshot."""
-    own = select(
+    own = sa.select(
         workflows.c.id.label("workflow_id"),
-        json_row(columns_of(WORKFLOW_FIELDS)).label("json_row"),
-        null().label("json_nulls"),
-        null().label("position"),
-        literal_column("ctid").label("place"),
+        json_row(WORKFLOW_FIELDS).label("json_row"),
+        sa.null().label("json_nulls"),
+        sa.null().label("position"),
+        sa.literal_column("ctid").label("place"),
     ).where(which)
     are_null = [_is_json_null(pointers.c[it.column.key]) for it in optional_json_fields(POINTER_FIELDS)]
-    of_pointers = select(
+    of_pointers = sa.select(
         pointers.c.workflow_id,
-        json_row(columns_of(POINTER_FIELDS)),
-        case((or_(*are_null), sql_cast(builtin.json_build_array(*are_null), Text()))),
+        json_row(POINTER_FIELDS),
+        sa.case((sa.or_(*are_null), sa.cast(builtin.json_build_array(*are_null), sa.Text()))),
         pointers.c.position,
-        literal_column("ctid"),
+        sa.literal_column("ctid"),
     ).where(whose)
-    rows = union_all(own, of_pointers).subquery("rows").c
+    rows = sa.union_all(own, of_pointers).subquery("rows").c
     # Pointers from before positions were kept all have the same one; they come as the table holds them.
     order = rows.position.nulls_first(), rows.place
-    return select(rows.workflow_id, rows.json_row, rows.json_nulls).order_by(*order)
+    return sa.select(rows.workflow_id, rows.json_row, rows.json_nulls).order_by(*order)
 
 
-def _is_json_null(column: ColumnElement[Any]) -> ColumnElement[bool]:
+def _is_json_null(column: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
     # The size is read without the value, which may be large and stored outside the row.
-    return and_(builtin.pg_column_size(column) < literal_column("16"), column == literal_column("'null'::jsonb"))
+    return sa.and_(
+        builtin.pg_column_size(column) < sa.literal_column("16"), column == sa.literal_column("'null'::jsonb")
+    )
 
 
 CREATE = _create()
@@ -169,27 +150,27 @@ have changed; some pointers are gone; with subscriptions.
 _NAMED = workflows.c.name == text_parameter("name")
 
 GET = _load(workflows.c.id == text_parameter("workflow_id"), pointers.c.workflow_id == text_parameter("workflow_id"))
-GET_BY_NAME = _load(_NAMED, pointers.c.workflow_id == select(workflows.c.id).where(_NAMED).scalar_subquery())
+GET_BY_NAME = _load(_NAMED, pointers.c.workflow_id == sa.select(workflows.c.id).where(_NAMED).scalar_subquery())
 GET_MANY = _load(_is_any(workflows.c.id, "workflow_ids"), _is_any(pointers.c.workflow_id, "workflow_ids"))
 
-REVISION = select(workflows.c.revision, workflows.c.status).where(workflows.c.id == text_parameter("workflow_id"))
+REVISION = sa.select(workflows.c.revision, workflows.c.status).where(workflows.c.id == text_parameter("workflow_id"))
 LOCKED_REVISION = REVISION.with_for_update()
 
 # The status is spelled out, not a parameter: only so can the planner prove that the partial index applies.
 RUNNABLE = (
-    select(workflows.c.id)
-    .where(text("(status = 'Runnable') IS TRUE"))
+    sa.select(workflows.c.id)
+    .where(sa.text("(status = 'Runnable') IS TRUE"))
     .where(workflows.c.next_execution <= bigint_parameter("as_at"))
     .order_by(workflows.c.next_execution, workflows.c.id)
     .limit(bigint_parameter("limit"))
 )
 
 
-def _runnable_of_definitions() -> Executable:
+def _runnable_of_definitions() -> sa.Executable:
     """As `RUNNABLE`, of the definitions in `:definition_ids` and `:versions`: one index scan for each, then merged."""
     ids, versions = texts_parameter("definition_ids"), bigints_parameter("versions")
     # Of several arrays `unnest` is syntax, with PostgreSQL's own function, and takes no schema before it.
-    known = func.unnest(ids, versions).table_valued("id", "version", name="known").render_derived()
+    known = sa.func.unnest(ids, versions).table_valued("id", "version", name="known").render_derived()
     due = (
         RUNNABLE.with_only_columns(workflows.c.id, workflows.c.next_execution)
         .where(workflows.c.definition_id == known.c.id, workflows.c.version == known.c.version)
@@ -198,8 +179,8 @@ def _runnable_of_definitions() -> Executable:
         .lateral("due")
     )
     return (
-        select(due.c.id)
-        .select_from(known.join(due, true()))
+        sa.select(due.c.id)
+        .select_from(known.join(due, sa.true()))
         .order_by(due.c.next_execution, due.c.id)
         .limit(bigint_parameter("limit"))
     )
