@@ -144,14 +144,16 @@ class PostgresScheduledCommandRepository(Repository, ScheduledCommandRepository)
 def _is_handled(claim: _Claim, handler: Handler, failures: list[Exception]) -> bool:
     """Call the handler; what it raises is added to the failures."""
     try:
-        handler(_command_of(claim))
+        command = _command_of(claim)
     except CorruptRowError as failure:
         logger.error("a scheduled command is left in place: %s", failure)
+        return False
+    try:
+        handler(command)
     except Exception as failure:
         failures.append(failure)
-    else:
-        return True
-    return False
+        return False
+    return True
 
 
 def _release_one(claim: _Claim, execute: Execute, _: bool = False) -> None:

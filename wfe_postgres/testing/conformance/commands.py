@@ -4,6 +4,7 @@ from typing import NoReturn
 
 import pytest
 
+from wfe_postgres.contract.errors import CorruptRowError
 from wfe_postgres.contract.interfaces import PersistenceProvider
 from wfe_postgres.contract.models import CommandName, ExecutionError, ScheduledCommand
 from wfe_postgres.testing.conformance.support import Conformance, at, command, created, ms, workflow
@@ -123,6 +124,17 @@ class CommandConformance(Conformance):
         retried = Recorder()
         assert provider.process_commands(at(99), retried) == 2
         assert retried.seen == [command("03", 3), command("17", 17)]
+
+    def test_a_handler_that_cannot_read_its_workflow_has_failed(self, provider: PersistenceProvider) -> None:
+        """Its `CorruptRowError` is raised like any other: it is not about the command."""
+        provider.schedule_command(command("unreadable", 1))
+
+        def load(it: ScheduledCommand) -> NoReturn:
+            raise CorruptRowError("workflows", it.data, "data")
+
+        with pytest.raises(ExceptionGroup) as caught:
+            provider.process_commands(at(99), load)
+        assert [type(error) for error in caught.value.exceptions] == [CorruptRowError]
 
     def test_one_call_handles_each_command_at_most_once(self, provider: PersistenceProvider) -> None:
         """A command that fails or is rescheduled by its handler is not handled again by the same call."""
