@@ -8,9 +8,9 @@ from tests.docs.pages import PAGES, ROOT
 
 RESULTS = (ROOT / "benchmarks" / "results" / "full.md").read_text()
 ROWS = {
-    "one workflow, in a host with one thread": "host: workflow of 20 durable steps, 1 thread",
-    "16 workflows in a host with 8 threads": "host: workflow of 20 durable steps, 8 threads",
-    "8 workflows in hosts of 4 processes": "host: workflow of 20 durable steps, 4 processes",
+    "16 workflows in a host with one thread": "host: 16 workflows of 20 durable steps, 1 thread",
+    "16 workflows in a host with 8 threads": "host: 16 workflows of 20 durable steps, 8 threads",
+    "16 workflows in hosts of 4 processes": "host: 16 workflows of 20 durable steps, 4 processes",
     "one workflow, without a host, 1 ms of network latency each way": "workflow of 20 durable steps, 1 ms each way",
 }
 """Rows of the page, and the races of the benchmark."""
