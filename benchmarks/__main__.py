@@ -10,7 +10,7 @@ from rich.table import Table
 from benchmarks.peers import installed_peers
 from benchmarks.plan import FULL, QUICK
 from benchmarks.progress import bars
-from benchmarks.report import RESULTS, Report, show_met, show_target, show_value
+from benchmarks.report import RESULTS, Report, ranked, show_met, show_target, show_value
 from benchmarks.run import run
 from benchmarks.sections import DEFAULT, SECTIONS
 from benchmarks.server import durable_server
@@ -60,11 +60,11 @@ def _table(report: Report) -> Table:
     for heading in ("value", "target"):
         table.add_column(heading, justify="right")
     table.add_column()
-    section: tuple[str, bool] | None = None
-    for row in sorted(report.rows, key=lambda row: row.target is None):
-        if section not in (None, (row.section, row.target is None)):
+    section: tuple[str, bool | None] | None = None
+    for row in ranked(report.rows):
+        if section not in (None, (row.section, row.met)):
             table.add_section()
-        section = row.section, row.target is None
+        section = row.section, row.met
         cells = (row.work, row.measured, show_value(row), show_target(row.target), show_met(row))
         table.add_row(*cells, style=COLOURS[row.met])
     return table

@@ -110,10 +110,15 @@ def _number(value: float) -> str:
     return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
+def ranked(rows: Sequence[Row]) -> list[Row]:
+    """The rows whose targets were missed, then those whose targets were met, then the others."""
+    return sorted(rows, key=lambda row: [False, True, None].index(row.met))
+
+
 def _targets(rows: Sequence[Row]) -> Iterator[str]:
     yield "| work | measured | value | target | |"
     yield "| --- | --- | ---: | ---: | --- |"
-    for row in rows:
+    for row in ranked(rows):
         if row.target:
             yield f"| {row.work} | {row.measured} | {show_value(row)} | {show_target(row.target)} | {show_met(row)} |"
     yield ""

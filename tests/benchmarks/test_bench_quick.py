@@ -30,6 +30,7 @@ from benchmarks.implementations.store import Store
 from benchmarks.plan import QUICK
 from benchmarks.progress import Silent
 from benchmarks.proxy import DelayProxy
+from benchmarks.report import ranked
 from benchmarks.run import run
 from benchmarks.samples import BEGIN, order, take_step
 from benchmarks.scenario import Row, Target, at_least, at_most
@@ -288,3 +289,8 @@ def _step(store: Store, instance: WorkflowInstance) -> None:
         last = len(instance.execution_pointers) - 1
         store.changed, store.removed = (last - 1, last), ()
     store.save(instance)
+
+
+def test_missed_targets_come_first() -> None:
+    met, missed, free = (Row("save", "", "", 2.0, target=it) for it in (at_most(3), at_most(1), None))
+    assert ranked([met, free, missed]) == [missed, met, free]
