@@ -46,6 +46,11 @@ def test_core_is_small() -> None:
     assert sum(module.code for module in PACKAGE if module.is_core) <= LIMITS["core"]
 
 
+def test_a_reader_understands_the_lean_way_alone() -> None:
+    [lean] = [module for module in PACKAGE if module.name == "wfe_postgres/connections/lean.py"]
+    assert lean.lines <= LIMITS["lean-module"]
+
+
 Prepare = Callable[[PostgresPersistenceProvider], Callable[[], object]]
 
 

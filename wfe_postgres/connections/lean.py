@@ -94,9 +94,8 @@ class LeanLease:
         """Whether the connection is open, idle, not to be replaced by the pool, and one that nobody has wrapped."""
         entry, pool, driver = self._connection_record, self._pool, self.driver
         is_plain = type(driver) in _PLAIN_CONNECTIONS and driver.cursor_factory is psycopg.Cursor
-        oldest = max(pool._invalidate_time, entry._soft_invalidate_time)
-        if pool._recycle > -1:
-            oldest = max(oldest, time.time() - pool._recycle)
+        outdated = time.time() - pool._recycle if pool._recycle > -1 else 0.0
+        oldest = max(pool._invalidate_time, entry._soft_invalidate_time, outdated)
         is_idle = is_plain and driver.pgconn.transaction_status == TransactionStatus.IDLE
         return is_idle and entry.starttime >= oldest and not is_closed(driver)
 
