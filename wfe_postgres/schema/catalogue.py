@@ -121,8 +121,11 @@ def compare(connection: Connection, schema: str = SCHEMA) -> list[Difference]:
         raise StoreNotReadyError(describe_revision(found, schema))
     wanted, there = _expected(schema), catalogue(connection, schema)
     things = [it for it in wanted | there if it in wanted or _disturbs(it, there[it])]
+    differing = [Difference(it, there.get(it), wanted.get(it)) for it in things if there.get(it) != wanted.get(it)]
+    # What is missing comes first, so that a repair makes a sequence before the default that needs it.
+    differing.sort(key=lambda it: (it.found is not None, it.expected is None))
     return [
-        *(Difference(it, there.get(it), wanted.get(it)) for it in things if there.get(it) != wanted.get(it)),
+        *differing,
         *_sequences_behind(connection, schema),
         *(Difference("encoding of the database", it, "UTF8") for it in [database_encoding(connection)] if it != "UTF8"),
     ]
