@@ -1,6 +1,6 @@
 """Helpers for the concurrency tests: run a function in many threads, and make workflows with a generation number."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
 from typing import TypeVar
@@ -53,7 +53,7 @@ def is_consistent_summary(summary: WorkflowSummary) -> bool:
     return summary.description == summary.reference == str(summary.version)
 
 
-def save_generations(provider: PersistenceProvider, id: str, generations: range) -> None:
+def save_generations(provider: PersistenceProvider, id: str, generations: Iterable[int]) -> None:
     """Save the workflow once for each generation, unconditionally."""
     for generation in generations:
         instance = provider.get_workflow_instance(id)

@@ -1,5 +1,6 @@
 """Several hosts handle scheduled commands: none is lost or handled twice, and each command is one row."""
 
+import itertools
 import multiprocessing
 import random
 import threading
@@ -17,8 +18,8 @@ from tests.conftest import InProcesses, Sql
 from wfe_postgres import PostgresPersistenceProvider, ScheduledCommand
 from wfe_postgres.testing.conformance.support import TIMEOUT, at, ms
 
-COMMANDS = 3000
-RESCHEDULES = 500
+COMMANDS = 3500
+RESCHEDULED = 50
 LAST_NUMBER = "SELECT last_value FROM wfc.scheduled_commands_id_seq"
 
 CLAIMED = "SELECT data FROM wfc.scheduled_commands WHERE claim IS NOT NULL LIMIT 1"
@@ -28,13 +29,20 @@ Occurrence = tuple[str, int]
 
 
 def schedule_all(url: str, done: Event) -> list[Occurrence]:
-    """Schedule commands due within two milliseconds; every seventh call reschedules a claimed command."""
+    """Schedule commands due within two milliseconds; every seventh call reschedules a claimed command.
+
+    It goes on until more than `RESCHEDULED` were rescheduled, within `TIMEOUT`.
+    """
     rng = random.Random(1)
     scheduled: dict[str, list[int]] = {}
+    rescheduled, deadline = 0, time.monotonic() + TIMEOUT
     with PostgresPersistenceProvider(url) as provider, psycopg.connect(url, autocommit=True) as connection:
-        for number in range(COMMANDS + RESCHEDULES):
+        for number in itertools.count():
+            if number >= COMMANDS and (rescheduled > RESCHEDULED or time.monotonic() > deadline):
+                break
             claimed = connection.execute(CLAIMED).fetchone() if number % 7 == 6 else None
             data = claimed[0] if claimed else f"workflow-{number}"
+            rescheduled += claimed is not None
             dues = scheduled.setdefault(data, [])
             due = max(time.time_ns() // 1_000_000 + rng.randint(-2, 2), *(it + 1 for it in dues), 0)
             provider.schedule_command(ScheduledCommand.process_workflow(data, due))
@@ -75,7 +83,7 @@ def test_every_occurrence_is_handled_once(database_url: str, sql: Sql, in_proces
     assert all(count == 1 for count in handled.values())
     assert handled.keys() <= set(scheduled)
     assert handled.keys() >= set({data: (data, due) for data, due in scheduled}.values())
-    assert len(scheduled) - len(dict(scheduled)) > 50, "too few commands were rescheduled"
+    assert len(scheduled) - len(dict(scheduled)) > RESCHEDULED, "too few commands were rescheduled"
     assert all(shares), "one of the hosts handled nothing"
     assert sql("SELECT * FROM wfc.scheduled_commands") == []
 

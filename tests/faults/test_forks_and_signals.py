@@ -129,7 +129,8 @@ def assert_no_connection_is_checked_out(provider: PostgresPersistenceProvider) -
 def save_with_interruptions(url: str, by: type[BaseException], times: int) -> list[tuple[bool, bool]]:
     """Save until `times` calls were interrupted; return for each call whether it was interrupted and took effect.
 
-    The signal is sent within twice the duration of the last uninterrupted call.
+    The signal is sent within twice the duration of the last uninterrupted call, and later after each interrupted one,
+    so that some calls end on a busy machine, too.
     """
     sys.unraisablehook = lambda _: None  # the hook of pytest keeps ignored exceptions and their frames alive
     chance = random.Random(1)
@@ -150,6 +151,7 @@ def save_with_interruptions(url: str, by: type[BaseException], times: int) -> li
                     uninterrupted = time.monotonic() - begin
             except by:
                 interrupted = True
+                uninterrupted *= 1.05
             assert_no_connection_is_checked_out(provider)
             if backend_of(provider) != backend:  # the connection was invalidated; its backend ends after the statement
                 wait_until(lambda: gc.collect() >= 0 and not server.execute(OURS_WITH_PID, [backend]).fetchall())  # noqa: B023
