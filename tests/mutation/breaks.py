@@ -102,9 +102,9 @@ def save_in_several_transactions(statement: Any, params: dict[str, Any], execute
 
 def load_in_two_statements(self: Provider, statement: Any, parameter: str, value: str) -> WorkflowInstance:
     """Load the workflow with one statement, and its pointers with another."""
-    workflow, *_ = self._runner.read(statement, {parameter: value})
+    [workflow], *_ = self._runner.read(statement, {parameter: value})
     _, *pointers = self._runner.read(statement, {parameter: value})
-    return _instance_of([workflow, *pointers])
+    return _instance_of([workflow, *(json_row for (json_row,) in pointers)])
 
 
 # Tokens ---------------------------------------------------------------------------------------------------

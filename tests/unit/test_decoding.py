@@ -136,6 +136,11 @@ def row_of(columns: Fields, row: Row, **changed: Any) -> list[Any]:
     return [changed.get(field.column.key, row[field.column.key][0]) for field in columns]
 
 
+def pointer_row(json_nulls: list[bool] | None = None, **changed: Any) -> list[Any]:
+    """The values of a pointer's row in a load."""
+    return [*row_of(POINTER_FIELDS, POINTER, **changed), json_nulls]
+
+
 def attributes_of(columns: Fields, row: Row) -> dict[str, Any]:
     """The attributes that are to be read from the row."""
     return {field.name: row[field.column.key][1] for field in columns if field.name != NO_ATTRIBUTE}
@@ -159,7 +164,7 @@ def test_row_is_read_into_the_attributes_of_its_columns(
 
 
 def test_pointer_row_is_read_into_the_attributes_of_its_columns() -> None:
-    pointers, positions = decoding.read_pointers([json.dumps(row_of(POINTER_FIELDS, POINTER))] * 2)
+    pointers, positions, _ = decoding.read_pointers([json.dumps(pointer_row())] * 2)
     assert pointers == [ExecutionPointer(**attributes_of(POINTER_FIELDS, POINTER))] * 2
     assert type(pointers[0].status) is PointerStatus
     assert positions == [2**20, 2**20]
@@ -167,23 +172,31 @@ def test_pointer_row_is_read_into_the_attributes_of_its_columns() -> None:
 
 def test_equal_ids_and_step_names_are_one_object() -> None:
     """A workflow of thousands of pointers takes a fifteenth less memory."""
-    rows = [
-        row_of(POINTER_FIELDS, POINTER, id=id, predecessor_id=before)
-        for id, before in (("first", None), ("b", "first"))
-    ]
-    (first, second), _ = decoding.read_pointers([*map(json.dumps, rows)])
+    rows = [pointer_row(id=id, predecessor_id=before) for id, before in (("first", None), ("b", "first"))]
+    (first, second), _, _ = decoding.read_pointers([*map(json.dumps, rows)])
     assert first.predecessor_id is None
     assert second.predecessor_id is first.id
     assert second.step_name is first.step_name
 
 
+def test_json_nulls_are_the_fields_whose_columns_hold_json_null() -> None:
+    rows = [
+        pointer_row(),
+        pointer_row(id="b", json_nulls=[False, True, False, False]),
+        pointer_row(id="c", json_nulls=[True] * 4),
+    ]
+    *_, json_nulls = decoding.read_pointers([*map(json.dumps, rows)])
+    names = ("persistence_data", "event_data", "context_item", "outcome")
+    assert json_nulls == {"b": {"event_data"}, "c": {*names}}
+
+
 def test_pointer_read_has_exactly_the_fields_of_the_dataclass() -> None:
-    pointer = decoding._pointer(row_of(POINTER_FIELDS, POINTER))
+    pointer = decoding._pointer(pointer_row())
     assert vars(pointer).keys() == {field.name for field in fields_of(ExecutionPointer)}
 
 
 def test_workflow_without_pointers_is_read_to_empty_lists() -> None:
-    assert decoding.read_pointers([]) == ([], [])
+    assert decoding.read_pointers([]) == ([], [], {})
 
 
 @pytest.mark.parametrize(
@@ -245,14 +258,14 @@ def test_null_in_a_required_column_is_named() -> None:
 def test_column_that_python_cannot_parse_is_named(unreadable: str) -> None:
     json_text = json.dumps(row_of(fields.WORKFLOW_FIELDS, WORKFLOW, data="HERE")).replace('"HERE"', unreadable)
     assert corrupt(decoding.read_workflow, json_text) == ("workflows", "w", "data")
-    rows = [row_of(POINTER_FIELDS, POINTER), row_of(POINTER_FIELDS, POINTER, id="b", outcome="HERE")]
+    rows = [pointer_row(), pointer_row(id="b", outcome="HERE")]
     found = corrupt(decoding.read_pointers, [json.dumps(row).replace('"HERE"', unreadable) for row in rows])
     assert found == ("execution_pointers", "b", "outcome")
 
 
 @pytest.mark.parametrize(("column", "value"), BAD_POINTER_VALUES)
 def test_unreadable_column_of_a_pointer_is_named_with_the_pointer(column: str, value: Any) -> None:
-    good, bad = row_of(POINTER_FIELDS, POINTER), row_of(POINTER_FIELDS, POINTER, id="b", **{column: value})
+    good, bad = pointer_row(), pointer_row(id="b", **{column: value})
     assert corrupt(decoding.read_pointers, [*map(json.dumps, (good, bad, good))]) == ("execution_pointers", "b", column)
 
 
@@ -268,5 +281,5 @@ def test_row_that_ends_early_names_the_missing_column() -> None:
 
 @pytest.mark.parametrize("column", ["sleep_until", "start_time", "end_time", "outcome", "event_name"])
 def test_null_in_an_optional_column_is_none(column: str) -> None:
-    [pointer], _ = decoding.read_pointers([json.dumps(row_of(POINTER_FIELDS, POINTER, **{column: None}))])
+    [pointer], _, _ = decoding.read_pointers([json.dumps(pointer_row(**{column: None}))])
     assert getattr(pointer, column) is None

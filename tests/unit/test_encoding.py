@@ -105,7 +105,7 @@ def as_row(record: dict[str, Any]) -> list[Any]:
 @given(pointers, some.integers(-(2**63), 2**63 - 1))
 def test_encoded_pointer_reads_back_equal(pointer: ExecutionPointer, position: int) -> None:
     record = json.loads(encoding.encode_pointer(pointer, position, "w", "execution_pointers[0]", LIMIT))
-    [read_back], positions = read_pointers([json.dumps(as_row(record))])
+    [read_back], positions, _ = read_pointers([json.dumps([*as_row(record), None])])
     assert read_back == pointer
     assert repr(read_back.outcome) == repr(pointer.outcome)
     assert positions == [position]

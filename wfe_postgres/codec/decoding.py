@@ -6,7 +6,7 @@ read depends on no loader, DateStyle or TimeZone of the connection.
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import compress
 from typing import Any, TypeVar
@@ -68,10 +68,14 @@ read_subscription: Callable[[str], EventSubscription] = _reader(EventSubscriptio
 read_error: Callable[[str], ExecutionError] = _reader(ExecutionError, ERROR_FIELDS)
 
 
-def read_pointers(json_rows: list[str]) -> tuple[list[ExecutionPointer], list[int]]:
-    """The pointers of one workflow, and their positions. Takes the rows out of the list, which can be large."""
+def read_pointers(json_rows: list[str]) -> tuple[list[ExecutionPointer], list[int], dict[str, JsonNulls]]:
+    """The pointers of one workflow, their positions, and by pointer id which optional JSON fields hold JSON null.
+
+    A load gives `None` for these, as for SQL NULL. Takes the rows out of the list, which can be large.
+    """
     pointers: list[ExecutionPointer] = []
     positions: list[int] = []
+    json_nulls: dict[str, JsonNulls] = {}
     json_rows.reverse()
     json_row = ""
     try:
@@ -79,23 +83,19 @@ def read_pointers(json_rows: list[str]) -> tuple[list[ExecutionPointer], list[in
             json_row = json_rows.pop()
             row = decode(json_row)
             pointers.append(_pointer(row))
-            positions.append(row[-1])
+            positions.append(row[-2])
+            if row[-1]:
+                json_nulls[row[0]] = frozenset(compress(_OPTIONAL_JSON, row[-1]))
     except _UNREADABLE:
         corrupt = _find_corrupt(json_row, POINTER_FIELDS)
     else:
         _share_texts(pointers)
-        return pointers, positions
+        return pointers, positions, json_nulls
     raise corrupt
 
 
-def read_json_nulls(pointers: Sequence[ExecutionPointer], json_nulls: Sequence[str | None]) -> dict[str, JsonNulls]:
-    """By pointer id, which optional JSON fields hold JSON null; a load gives `None` for these, as for SQL NULL."""
-    known = zip(pointers, json_nulls, strict=True)
-    return {it.id: frozenset(compress(_OPTIONAL_JSON, decode(are_null))) for it, are_null in known if are_null}
-
-
 def _pointer(row: list[Any]) -> ExecutionPointer:
-    """As `_read`, for a row of `POINTER_FIELDS`: written out, because a load makes thousands of these.
+    """As `_reader`, for a row of `POINTER_FIELDS` and JSON nulls: written out, because a load makes thousands of these.
 
     Assigning the attributes takes a third of the time that `__init__` takes with twenty keywords.
     """
@@ -122,6 +122,7 @@ def _pointer(row: list[Any]) -> ExecutionPointer:
         scope,
         extension_attributes,
         _position,
+        _json_nulls,
     ) = row
     pointer.status = POINTER_STATUS[status]
     pointer.sleep_until = to_optional_datetime(sleep_until)

@@ -15,7 +15,7 @@ from wfe_postgres.codec.change_tracking import (
     snapshot_of,
     track_loaded,
 )
-from wfe_postgres.codec.decoding import read_json_nulls, read_pointers, read_workflow
+from wfe_postgres.codec.decoding import read_pointers, read_workflow
 from wfe_postgres.codec.encoding import creation_parameters, save_parameters
 from wfe_postgres.codec.json_values import size_in_bytes
 from wfe_postgres.codec.validation import big_integer, count, definition, key, milliseconds, optional, text
@@ -120,10 +120,10 @@ class PostgresWorkflowRepository(Repository, WorkflowRepository):
         wanted = [text(id, f"ids[{index}]") for index, id in enumerate(ids)]
         if not wanted:
             return []
-        rows: dict[str, list[Any]] = {}
+        rows: dict[str, list[str]] = {}
         try:
-            for row in self._load(statements.GET_MANY, "workflow_ids", wanted):
-                rows.setdefault(row[0], []).append(row)
+            for id, json_row in self._load(statements.GET_MANY, "workflow_ids", wanted):
+                rows.setdefault(id, []).append(json_row)
         except CorruptRowError as error:
             if len(wanted) > 1:
                 return [it for id in wanted for it in self.get_workflow_instances([id])]
@@ -144,10 +144,10 @@ class PostgresWorkflowRepository(Repository, WorkflowRepository):
         return int(number)
 
     def _get(self, statement: Executable, parameter: str, value: str) -> WorkflowInstance:
-        rows = self._load(statement, parameter, value)
-        if not rows:
+        json_rows = [json_row for (json_row,) in self._load(statement, parameter, value)]
+        if not json_rows:
             raise WorkflowNotFoundError(value)
-        return _instance_of(rows)
+        return _instance_of(json_rows)
 
     def _load(self, statement: Executable, parameter: str, value: str | list[str]) -> list[Any]:
         try:
@@ -182,12 +182,10 @@ def _subscription_ids(subscriptions: Sequence[EventSubscription]) -> list[str]:
     return ids
 
 
-def _instance_of(rows: list[Any]) -> WorkflowInstance:
+def _instance_of(json_rows: list[str]) -> WorkflowInstance:
     """Of one workflow's rows, which are taken out of the list: large texts need not be there to the end."""
-    json_rows, json_nulls = [row[1] for row in rows], [row[2] for row in rows]
-    rows.clear()
     size = sum(map(size_in_bytes, json_rows))
     instance = read_workflow(json_rows.pop(0))
-    instance.execution_pointers, positions = read_pointers(json_rows)
-    track_loaded(instance, positions, read_json_nulls(instance.execution_pointers, json_nulls[1:]), size)
+    instance.execution_pointers, positions, json_nulls = read_pointers(json_rows)
+    track_loaded(instance, positions, json_nulls, size)
     return instance

@@ -107,9 +107,9 @@ def as_text(value: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
     return sa.cast(value, sa.Text())
 
 
-def json_row(fields: Fields) -> sa.ColumnElement[str]:
-    """The row's columns of these fields as the text of one JSON array, times in UTC without offset."""
-    return as_text(builtin.json_build_array(*(_readable(it.column) for it in fields)))
+def json_row(fields: Fields, *more: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+    """The row's columns of these fields, and more, as the text of one JSON array, times in UTC without offset."""
+    return as_text(builtin.json_build_array(*(_readable(it.column) for it in fields), *more))
 
 
 def records(table: sa.Table, names: Iterable[str], parameter: str) -> sa.TableValuedAlias:

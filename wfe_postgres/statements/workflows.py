@@ -105,28 +105,30 @@ def _create() -> sa.Executable:
     return sa.select(created.c.id).add_cte(_insert_pointers(created, replace=False))
 
 
-def _load(which: sa.ColumnElement[bool], whose: sa.ColumnElement[bool]) -> sa.Executable:
-    """A row for each of `which` workflows, then one for each pointer of theirs (`whose`), in its order: the workflow's
-    id, the JSON row, and which columns of the pointer hold JSON null. One statement, so one snapshot."""
+def _load(which: sa.ColumnElement[bool], whose: sa.ColumnElement[bool], *, with_ids: bool = False) -> sa.Executable:
+    """The JSON row of each of `which` workflows, then one for each pointer of theirs (`whose`), in its order.
+
+    A pointer's ends with which of its columns hold JSON null. `with_ids`: after the workflow's id. One statement, so
+    one snapshot.
+    """
     own = sa.select(
         workflows.c.id.label("workflow_id"),
         json_row(WORKFLOW_FIELDS).label("json_row"),
-        sa.null().label("json_nulls"),
         sa.null().label("position"),
         sa.literal_column("ctid").label("place"),
     ).where(which)
     are_null = [_is_json_null(pointers.c[it.column.key]) for it in optional_json_fields(POINTER_FIELDS)]
+    json_nulls = sa.case((sa.or_(*are_null), builtin.json_build_array(*are_null)))
     of_pointers = sa.select(
         pointers.c.workflow_id,
-        json_row(POINTER_FIELDS),
-        sa.case((sa.or_(*are_null), sa.cast(builtin.json_build_array(*are_null), sa.Text()))),
+        json_row(POINTER_FIELDS, json_nulls),
         pointers.c.position,
         sa.literal_column("ctid"),
     ).where(whose)
     rows = sa.union_all(own, of_pointers).subquery("rows").c
     # Pointers from before positions were kept all have the same one; they come as the table holds them.
     order = rows.position.nulls_first(), rows.place
-    return sa.select(rows.workflow_id, rows.json_row, rows.json_nulls).order_by(*order)
+    return sa.select(*[rows.workflow_id] * with_ids, rows.json_row).order_by(*order)
 
 
 def _is_json_null(column: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
@@ -151,7 +153,9 @@ _NAMED = workflows.c.name == text_parameter("name")
 
 GET = _load(workflows.c.id == text_parameter("workflow_id"), pointers.c.workflow_id == text_parameter("workflow_id"))
 GET_BY_NAME = _load(_NAMED, pointers.c.workflow_id == sa.select(workflows.c.id).where(_NAMED).scalar_subquery())
-GET_MANY = _load(_is_any(workflows.c.id, "workflow_ids"), _is_any(pointers.c.workflow_id, "workflow_ids"))
+GET_MANY = _load(
+    _is_any(workflows.c.id, "workflow_ids"), _is_any(pointers.c.workflow_id, "workflow_ids"), with_ids=True
+)
 
 REVISION = sa.select(workflows.c.revision, workflows.c.status).where(workflows.c.id == text_parameter("workflow_id"))
 LOCKED_REVISION = REVISION.with_for_update()
