@@ -1,4 +1,7 @@
-"""Forks by C code, as in uWSGI, which run none of Python's fork hooks."""
+"""Forks by C code, as in uWSGI, which run none of Python's fork hooks.
+
+They take place in processes of their own: where another thread waits for the interpreter's lock, no child can run.
+"""
 
 import ctypes
 import json
@@ -15,7 +18,7 @@ import psycopg
 import pytest
 from sqlalchemy import create_engine, make_url
 
-from tests.conftest import InProcesses, Sql
+from tests.conftest import InProcesses
 from tests.faults.kit import counters
 from tests.faults.kit.form import runs
 from tests.provider.databases import OURS
@@ -67,14 +70,14 @@ def count_children() -> None:
     counters.count("forked by C code", faults=CHILDREN, acknowledged=CHILDREN * CALLS)
 
 
-def test_forked_children_get_their_own_answers_with_the_providers_engine(database_url: str, sql: Sql) -> None:
+def fork_with_the_providers_engine(database_url: str) -> None:
     """The connections of the parent stay open."""
-    with Provider(database_url) as provider:
+    with Provider(database_url) as provider, psycopg.connect(database_url, autocommit=True) as server:
         provider.get_statistics()
-        warm = {pid for (pid,) in sql(OURS)}
+        warm = set(server.execute(OURS).fetchall())
         run_children(provider)
-        count_children()
-        assert warm <= {pid for (pid,) in sql(OURS)}
+        assert warm
+        assert warm <= set(server.execute(OURS).fetchall())
 
 
 def fork_with_an_application_engine(database_url: str) -> None:
@@ -86,15 +89,15 @@ def fork_with_an_application_engine(database_url: str) -> None:
     engine.dispose()
 
 
-def test_forked_children_get_their_own_answers_with_an_application_engine(
-    database_url: str, in_processes: InProcesses
+@pytest.mark.parametrize("fork", [fork_with_the_providers_engine, fork_with_an_application_engine])
+def test_forked_children_get_their_own_answers(
+    database_url: str, in_processes: InProcesses, fork: Callable[[str], None]
 ) -> None:
-    """In a process of its own: where another thread waits for the interpreter's lock, no child of C code can run."""
-    in_processes(fork_with_an_application_engine, [(database_url,)])
+    in_processes(fork, [(database_url,)])
     count_children()
 
 
-def test_threads_of_a_forked_child_get_their_own_answers(database_url: str) -> None:
+def answer_threads_of_a_child(database_url: str) -> None:
     """The first calls of the child are made by concurrent threads, which share one new pool."""
 
     def work() -> None:
@@ -106,8 +109,8 @@ def test_threads_of_a_forked_child_get_their_own_answers(database_url: str) -> N
         assert os.waitstatus_to_exitcode(os.waitpid(fork_by_c(work), 0)[1]) == 0
 
 
-def test_call_timeout_is_enforced_in_a_forked_child(database_url: str) -> None:
-    """The thread that enforces timeouts in the parent does not exist in the child."""
+def enforce_call_timeout_in_a_child(database_url: str) -> None:
+    """A call that waits for a row's lock."""
 
     def wait_for_a_lock() -> None:
         began = time.monotonic()
@@ -122,7 +125,7 @@ def test_call_timeout_is_enforced_in_a_forked_child(database_url: str) -> None:
         other.rollback()
 
 
-def test_ensure_store_exists_works_in_a_forked_child(database_url: str) -> None:
+def ensure_store_exists_in_a_child(database_url: str) -> None:
     """`ensure_store_exists` uses connections of the pool, too."""
 
     def ensure() -> None:
@@ -134,6 +137,13 @@ def test_ensure_store_exists_works_in_a_forked_child(database_url: str) -> None:
         child = fork_by_c(ensure)
         ensure()
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize(
+    "fork", [answer_threads_of_a_child, enforce_call_timeout_in_a_child, ensure_store_exists_in_a_child]
+)
+def test_forked_child_makes_calls(database_url: str, in_processes: InProcesses, fork: Callable[[str], None]) -> None:
+    in_processes(fork, [(database_url,)])
 
 
 UNUSED = """

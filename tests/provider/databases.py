@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, event, make_url
 
 from wfe_postgres import PostgresPersistenceProvider
 from wfe_postgres.orm import Base
+from wfe_postgres.testing.conformance.support import TIMEOUT
 
 OURS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'wfe_postgres'"
 """Selects the backends of providers that created their own engine."""
@@ -79,9 +80,9 @@ def nothing_sent(provider: PostgresPersistenceProvider, url: str) -> Iterator[No
     assert contents(url) == before
 
 
-def wait_until(condition: Callable[[], object]) -> None:
-    """Wait until the condition is true, and fail after five seconds."""
-    deadline = time.monotonic() + 5
+def wait_until(condition: Callable[[], object], timeout: float = TIMEOUT) -> None:
+    """Wait until the condition is true, and fail after so many seconds."""
+    deadline = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < deadline, "the condition was not met within 5 seconds"
+        assert time.monotonic() < deadline, f"the condition was not met within {timeout} seconds"
         time.sleep(0.005)
