@@ -19,6 +19,7 @@ from tests.conftest import InProcesses, Sql
 from tests.faults.kit.form import runs
 from tests.provider.databases import OURS, wait_until
 from wfe_postgres import PersistenceError, PersistenceProvider, PostgresPersistenceProvider
+from wfe_postgres.connections.deadlines import BoundedConnection
 from wfe_postgres.connections.pools import driver_connection
 from wfe_postgres.testing.conformance.support import at, created, event, pointer, subscription, workflow
 
@@ -255,7 +256,7 @@ def test_pool_is_kept_when_resetting_a_connection_fails(database_url: str, monke
     with PostgresPersistenceProvider(database_url, retry_budget=0) as provider:
         saved, pool = created(provider, workflow()), provider.engine.pool
         with monkeypatch.context() as patched:
-            patched.setattr(psycopg.Connection, "autocommit", property(lambda _: False, fail))
+            patched.setattr(BoundedConnection, "set_autocommit", fail)
             with suppress(PersistenceError):  # `pytest.raises` would keep its frames
                 provider.get_workflow_instance(saved.id)
                 pytest.fail("the call did not raise")

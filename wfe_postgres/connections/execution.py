@@ -8,12 +8,11 @@ import select
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from itertools import chain
 from typing import Any
 
 import psycopg
 from psycopg.adapt import AdaptersMap
-from psycopg.pq import ExecStatus, PipelineStatus
+from psycopg.pq import ConnStatus, ExecStatus, PipelineStatus
 from psycopg.rows import tuple_row
 from psycopg.types.numeric import IntDumper, IntLoader
 from psycopg.types.string import StrDumper, TextLoader
@@ -37,7 +36,6 @@ _WAIT_FOR_STANDBY = "SyncRepWaitForLSN"
 
 _SMALL = 65536
 """In characters."""
-_FEW_ROWS = 30
 _LONG_TEXT = 1000
 """The characters that each text of a list is taken for."""
 
@@ -92,18 +90,20 @@ def run_by_driver(
 
 
 def run_by_cursor(cursor: psycopg.Cursor[Any], schema: str, statement: Executable, parameters: Parameters) -> Rows:
-    """By this cursor."""
+    """By this cursor, which keeps nothing of the result."""
     query, constants = compiled_for(schema, statement)
     cursor.execute(query, {**constants, **parameters} if constants else parameters)
     result = cursor.pgresult
-    return cursor.fetchall() if result and result.status == ExecStatus.TUPLES_OK else ()
+    if result is None:
+        return ()
+    rows = cursor.fetchall() if result.status == ExecStatus.TUPLES_OK else ()
+    result.clear()  # libpq's copy of the rows
+    return rows
 
 
-def are_small(parameters: Parameters, rows: Rows) -> bool:
-    """Whether a cursor may be kept, which holds its last result, and in some versions of psycopg the parameters."""
-    if len(rows) > _FEW_ROWS:
-        return False
-    texts_and_lists = [it for it in chain(parameters.values(), *rows) if isinstance(it, (str, list))]
+def are_small(parameters: Parameters) -> bool:
+    """Whether a cursor may be kept, which in some versions of psycopg holds its last parameters."""
+    texts_and_lists = [it for it in parameters.values() if isinstance(it, (str, list))]
     return sum([len(it) if isinstance(it, str) else len(it) * _LONG_TEXT for it in texts_and_lists]) <= _SMALL
 
 
@@ -150,12 +150,13 @@ def is_closed(driver: psycopg.Connection[Any]) -> bool:
 
     One system call without waiting, so a connection that died in the pool costs no failed call.
     """
-    if driver.closed:
+    pgconn = driver.pgconn
+    if pgconn.status == ConnStatus.BAD:
         return True
     if not hasattr(select, "poll"):  # eventlet removes it
-        return bool(select.select([driver.fileno()], [], [], 0)[0])
+        return bool(select.select([pgconn.socket], [], [], 0)[0])
     poll = select.poll()
-    poll.register(driver.fileno(), select.POLLIN)
+    poll.register(pgconn.socket, select.POLLIN)
     return bool(poll.poll(0))
 
 
@@ -165,7 +166,7 @@ def require_ready(connection: psycopg.Connection[Any]) -> None:
         raise PersistenceError("the connection is in pipeline mode: leave the block of Connection.pipeline() first")
     encoding = connection.pgconn.parameter_status(b"client_encoding")
     # Nothing is known of a connection that is closed; PgBouncer repeats the name as it was asked for.
-    if encoding and encoding.upper().replace(b"-", b"") != b"UTF8":
+    if encoding and encoding != b"UTF8" and encoding.upper().replace(b"-", b"") != b"UTF8":
         raise _wrong_encoding(encoding.decode())
 
 

@@ -81,7 +81,7 @@ class LeanLease:
     _is_out: bool = False
 
     def __init__(self, engine: Engine, entry: ConnectionPoolEntry) -> None:
-        self.driver: psycopg.Connection[Any] = entry.driver_connection  # type: ignore[assignment]
+        self.driver: psycopg.Connection[Any] = entry.dbapi_connection  # type: ignore[assignment]
         self.monitor: CommitMonitor = CommitMonitor()
         self._engine = engine
         self._pool: Any = engine.pool
@@ -105,7 +105,7 @@ class LeanLease:
             require_ready(self.driver)
             self._was_autocommit = self.driver.autocommit
             if not self._was_autocommit:
-                self.driver.autocommit = True
+                self.driver.set_autocommit(True)
         except (*CATCHABLE, PersistenceError):
             self.__exit__()
             raise
@@ -116,7 +116,7 @@ class LeanLease:
         kept = self._connection_record.info
         cursor = kept.pop(_CURSOR, None) or PlainCursor(self.driver)
         rows = run_by_cursor(cursor, schema, statement, parameters)
-        if are_small(parameters, rows):
+        if are_small(parameters):
             kept[_CURSOR] = cursor
         return rows
 
@@ -128,7 +128,7 @@ class LeanLease:
             set_timeout(driver, math.inf)
             try:
                 if not self._was_autocommit:
-                    driver.autocommit = False
+                    driver.set_autocommit(False)
             except CATCHABLE as failure:
                 entry.invalidate(failure)
         else:
