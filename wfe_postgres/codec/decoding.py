@@ -24,9 +24,7 @@ from wfe_postgres.codec.fields import (
     WORKFLOW_STATUS,
     Fields,
     as_stored,
-    list_or_dict,
     optional_json_fields,
-    required,
     to_datetime,
     to_optional_datetime,
 )
@@ -132,7 +130,7 @@ def _workflow(row: list[Any]) -> WorkflowInstance:
 
 
 def _pointer(row: list[Any]) -> ExecutionPointer:
-    """As `_reader`, for a row of `POINTER_FIELDS` and JSON nulls."""
+    """As `_reader`, for a row of `POINTER_FIELDS` and JSON nulls. `_find_corrupt` says what an error is."""
     pointer = object.__new__(ExecutionPointer)
     (
         pointer.id,
@@ -145,16 +143,16 @@ def _pointer(row: list[Any]) -> ExecutionPointer:
         end_time,
         pointer.event_name,
         pointer.event_key,
-        event_published,
+        pointer.event_published,
         pointer.event_data,
         pointer.step_name,
-        retry_count,
-        children,
+        pointer.retry_count,
+        pointer.children,
         pointer.context_item,
         pointer.predecessor_id,
         pointer.outcome,
-        scope,
-        extension_attributes,
+        pointer.scope,
+        pointer.extension_attributes,
         _position,
         _json_nulls,
     ) = row
@@ -162,11 +160,10 @@ def _pointer(row: list[Any]) -> ExecutionPointer:
     pointer.sleep_until = to_optional_datetime(sleep_until)
     pointer.start_time = to_optional_datetime(start_time)
     pointer.end_time = to_optional_datetime(end_time)
-    pointer.event_published = required(event_published)
-    pointer.retry_count = required(retry_count)
-    pointer.children = list_or_dict(list, children)
-    pointer.scope = list_or_dict(list, scope)
-    pointer.extension_attributes = list_or_dict(dict, extension_attributes)
+    if pointer.event_published is None or pointer.retry_count is None:
+        raise ValueError
+    if not (type(pointer.children) is type(pointer.scope) is list and type(pointer.extension_attributes) is dict):
+        raise TypeError
     return pointer
 
 

@@ -17,7 +17,6 @@ from wfe_postgres.codec.change_tracking import (
 )
 from wfe_postgres.codec.decoding import read_pointers, read_workflow
 from wfe_postgres.codec.encoding import creation_parameters, save_parameters
-from wfe_postgres.codec.json_values import size_in_bytes
 from wfe_postgres.codec.validation import big_integer, count, definition, key, milliseconds, optional, text
 from wfe_postgres.connections import Execute
 from wfe_postgres.connections.failures import TOO_LARGE
@@ -184,7 +183,7 @@ def _subscription_ids(subscriptions: Sequence[EventSubscription]) -> list[str]:
 
 def _instance_of(json_rows: list[str]) -> WorkflowInstance:
     """Of one workflow's rows, which are taken out of the list: large texts need not be there to the end."""
-    size = sum(map(size_in_bytes, json_rows))
+    size = sum(map(len, map(str.encode, json_rows)))
     instance = read_workflow(json_rows.pop(0))
     instance.execution_pointers, positions, json_nulls = read_pointers(json_rows)
     track_loaded(instance, positions, json_nulls, size)
