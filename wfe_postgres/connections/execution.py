@@ -102,7 +102,7 @@ def run_by_cursor(cursor: psycopg.Cursor[Any], schema: str, statement: Executabl
 
 
 def are_small(parameters: Parameters) -> bool:
-    """Whether a cursor may be kept, which in some versions of psycopg holds its last parameters."""
+    """Whether a cursor may be kept, which holds the parameters of a statement that it has not prepared."""
     texts_and_lists = [it for it in parameters.values() if isinstance(it, (str, list))]
     return sum([len(it) if isinstance(it, str) else len(it) * _LONG_TEXT for it in texts_and_lists]) <= _SMALL
 
