@@ -191,7 +191,7 @@ def test_json_nulls_are_the_fields_whose_columns_hold_json_null() -> None:
 
 
 def test_pointer_read_has_exactly_the_fields_of_the_dataclass() -> None:
-    pointer = decoding._pointer(pointer_row())
+    pointer, *_ = decoding._pointer(pointer_row())
     assert vars(pointer).keys() == {field.name for field in fields_of(ExecutionPointer)}
 
 

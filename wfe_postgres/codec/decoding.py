@@ -5,10 +5,9 @@ read depends on no loader, DateStyle or TimeZone of the connection.
 """
 
 import json
-import re
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import compress
+from itertools import compress, takewhile
 from typing import Any, TypeVar
 
 from wfe_postgres.codec.change_tracking import JsonNulls
@@ -22,6 +21,7 @@ from wfe_postgres.codec.fields import (
     SUMMARY_FIELDS,
     WORKFLOW_FIELDS,
     WORKFLOW_STATUS,
+    Field,
     Fields,
     as_stored,
     optional_json_fields,
@@ -35,23 +35,16 @@ from wfe_postgres.contract.queries import WorkflowSummary
 
 _T = TypeVar("_T")
 
-_SEPARATOR = re.compile(r"[\s,]*")
 _OPTIONAL_JSON = tuple(field.name for field in optional_json_fields(POINTER_FIELDS))
 _UNREADABLE = (ValueError, TypeError, LookupError, RecursionError)
 
 
-def _reader(make: Callable[..., _T], fields: Fields) -> Callable[[str], _T]:
+def _reader(of_row: Callable[[list[Any]], _T], fields: Fields) -> Callable[[str], _T]:
     """A function from a row's JSON text to the object. `CorruptRowError`: a column cannot be read."""
-    names = [field.name for field in fields]
-    readers = [(field.name, field.read) for field in fields if field.read is not as_stored]
 
     def read(json_row: str) -> _T:
         try:
-            values = dict(zip(names, decode(json_row), strict=True))
-            for name, read_value in readers:
-                values[name] = read_value(values[name])
-            values.pop(NO_ATTRIBUTE, None)
-            return make(**values)
+            return of_row(decode(json_row))
         except _UNREADABLE:
             corrupt = _find_corrupt(json_row, fields)
         raise corrupt
@@ -59,45 +52,25 @@ def _reader(make: Callable[..., _T], fields: Fields) -> Callable[[str], _T]:
     return read
 
 
-read_summary: Callable[[str], WorkflowSummary] = _reader(WorkflowSummary, SUMMARY_FIELDS)
-read_event: Callable[[str], Event] = _reader(Event, EVENT_FIELDS)
-read_subscription: Callable[[str], EventSubscription] = _reader(EventSubscription, SUBSCRIPTION_FIELDS)
-read_error: Callable[[str], ExecutionError] = _reader(ExecutionError, ERROR_FIELDS)
+def _by_fields(make: Callable[..., _T], fields: Fields) -> Callable[[str], _T]:
+    """As `_reader`, with a keyword of `make` for each field."""
+    names = [field.name for field in fields]
+    readers = [(field.name, field.read) for field in fields if field.read is not as_stored]
+
+    def of_row(row: list[Any]) -> _T:
+        values = dict(zip(names, row, strict=True))
+        for name, read_value in readers:
+            values[name] = read_value(values[name])
+        values.pop(NO_ATTRIBUTE, None)
+        return make(**values)
+
+    return _reader(of_row, fields)
 
 
-def read_workflow(json_row: str) -> WorkflowInstance:
-    """The instance, still without its pointers. `CorruptRowError`: a column cannot be read."""
-    try:
-        return _workflow(decode(json_row))
-    except _UNREADABLE:
-        corrupt = _find_corrupt(json_row, WORKFLOW_FIELDS)
-    raise corrupt
-
-
-def read_pointers(json_rows: list[str]) -> tuple[list[ExecutionPointer], list[int], dict[str, JsonNulls]]:
-    """The pointers of one workflow, their positions, and by pointer id which optional JSON fields hold JSON null.
-
-    A load gives `None` for these, as for SQL NULL. Takes the rows out of the list, which can be large.
-    """
-    pointers: list[ExecutionPointer] = []
-    positions: list[int] = []
-    json_nulls: dict[str, JsonNulls] = {}
-    json_rows.reverse()
-    json_row = ""
-    try:
-        while json_rows:
-            json_row = json_rows.pop()
-            row = decode(json_row)
-            pointers.append(_pointer(row))
-            positions.append(row[-2])
-            if row[-1]:
-                json_nulls[row[0]] = frozenset(compress(_OPTIONAL_JSON, row[-1]))
-    except _UNREADABLE:
-        corrupt = _find_corrupt(json_row, POINTER_FIELDS)
-    else:
-        _share_texts(pointers)
-        return pointers, positions, json_nulls
-    raise corrupt
+read_summary: Callable[[str], WorkflowSummary] = _by_fields(WorkflowSummary, SUMMARY_FIELDS)
+read_event: Callable[[str], Event] = _by_fields(Event, EVENT_FIELDS)
+read_subscription: Callable[[str], EventSubscription] = _by_fields(EventSubscription, SUBSCRIPTION_FIELDS)
+read_error: Callable[[str], ExecutionError] = _by_fields(ExecutionError, ERROR_FIELDS)
 
 
 # Written out, because a load makes thousands of pointers, and for one pointer takes 3 % less time. Assigning the
@@ -105,7 +78,7 @@ def read_pointers(json_rows: list[str]) -> tuple[list[ExecutionPointer], list[in
 
 
 def _workflow(row: list[Any]) -> WorkflowInstance:
-    """As `_reader`, for a row of `WORKFLOW_FIELDS`."""
+    """For a row of `WORKFLOW_FIELDS`."""
     instance = object.__new__(WorkflowInstance)
     (
         instance.id,
@@ -129,8 +102,12 @@ def _workflow(row: list[Any]) -> WorkflowInstance:
     return instance
 
 
-def _pointer(row: list[Any]) -> ExecutionPointer:
-    """As `_reader`, for a row of `POINTER_FIELDS` and JSON nulls. `_find_corrupt` says what an error is."""
+read_workflow: Callable[[str], WorkflowInstance] = _reader(_workflow, WORKFLOW_FIELDS)
+"""The instance, still without its pointers."""
+
+
+def _pointer(row: list[Any]) -> tuple[ExecutionPointer, int, list[bool] | None]:
+    """For a row of `POINTER_FIELDS` and JSON nulls: the pointer, its position, which optional JSON fields are null."""
     pointer = object.__new__(ExecutionPointer)
     (
         pointer.id,
@@ -153,8 +130,8 @@ def _pointer(row: list[Any]) -> ExecutionPointer:
         pointer.outcome,
         pointer.scope,
         pointer.extension_attributes,
-        _position,
-        _json_nulls,
+        position,
+        json_nulls,
     ) = row
     pointer.status = POINTER_STATUS[status]
     pointer.sleep_until = to_optional_datetime(sleep_until)
@@ -164,7 +141,29 @@ def _pointer(row: list[Any]) -> ExecutionPointer:
         raise ValueError
     if not (type(pointer.children) is type(pointer.scope) is list and type(pointer.extension_attributes) is dict):
         raise TypeError
-    return pointer
+    return pointer, position, json_nulls
+
+
+_read_pointer = _reader(_pointer, POINTER_FIELDS)
+
+
+def read_pointers(json_rows: list[str]) -> tuple[list[ExecutionPointer], list[int], dict[str, JsonNulls]]:
+    """The pointers of one workflow, their positions, and by pointer id which optional JSON fields hold JSON null.
+
+    A load gives `None` for these, as for SQL NULL. Takes the rows out of the list, which can be large.
+    """
+    pointers: list[ExecutionPointer] = []
+    positions: list[int] = []
+    nulls: dict[str, JsonNulls] = {}
+    json_rows.reverse()
+    while json_rows:
+        pointer, position, json_nulls = _read_pointer(json_rows.pop())
+        pointers.append(pointer)
+        positions.append(position)
+        if json_nulls:
+            nulls[pointer.id] = frozenset(compress(_OPTIONAL_JSON, json_nulls))
+    _share_texts(pointers)
+    return pointers, positions, nulls
 
 
 def _share_texts(pointers: list[ExecutionPointer]) -> None:
@@ -176,35 +175,26 @@ def _share_texts(pointers: list[ExecutionPointer]) -> None:
 
 
 def _find_corrupt(json_row: str, fields: Fields) -> CorruptRowError:
-    try:
-        row = decode(json_row)
-    except _UNREADABLE:
-        row = _readable_elements(json_row)
-    for field, value in zip(fields, row, strict=False):
-        with suppress(*_UNREADABLE):
-            field.read(value)
-            continue
-        return _corrupt(fields, row[0], field.column.key)
-    return _corrupt(fields, row[0], fields[len(row)].column.key)
+    row = _readable_elements(json_row)
+    readable = takewhile(_is_readable, zip(fields, row, strict=False))
+    column = fields[sum(1 for _ in readable)].column
+    return CorruptRowError(column.class_.__tablename__, str(row[0]), column.key)
 
 
-def _corrupt(fields: Fields, id: Any, column: str) -> CorruptRowError:
-    return CorruptRowError(fields[0].column.class_.__tablename__, str(id), column)
+def _is_readable(value: tuple[Field, Any]) -> bool:
+    with suppress(*_UNREADABLE):
+        value[0].read(value[1])
+        return True
+    return False
 
 
 def _readable_elements(json_row: str) -> list[Any]:
     """The elements of the JSON array, up to one that cannot be read."""
     elements: list[Any] = []
-    decoder, offset = json.JSONDecoder(), 0
-    while True:
-        offset = _end(_SEPARATOR.match(json_row, offset + (not elements)))
-        try:
-            element, offset = decoder.raw_decode(json_row, offset)
-        except (ValueError, RecursionError):
-            return elements
-        elements.append(element)
-
-
-def _end(match: re.Match[str] | None) -> int:
-    assert match is not None, "a pattern of stars alone matches everywhere"
-    return match.end()
+    rest = json_row[1:]
+    with suppress(ValueError, RecursionError):
+        while True:
+            element, end = json.JSONDecoder().raw_decode(rest)
+            elements.append(element)
+            rest = rest[end:].lstrip(", ")
+    return elements

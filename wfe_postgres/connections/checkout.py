@@ -29,7 +29,6 @@ class PoolSource:
         require_psycopg(engine)
         reset_pool_after_fork(engine)
         self._engine = engine
-        self._pid = os.getpid()
 
     def for_transaction(self, deadline: float) -> Lease:
         """See `ConnectionSource`."""
@@ -37,11 +36,11 @@ class PoolSource:
 
     def for_statements(self, deadline: float) -> Lease | LeanLease:
         """See `ConnectionSource`: without SQLAlchemy, where that is possible."""
-        self._reset_after_fork()
+        reset_pool_after_fork(self._engine)
         return lease_leanly(self._engine) or self._take(deadline, transaction=False)
 
     def _take(self, deadline: float, *, transaction: bool) -> Lease:
-        self._reset_after_fork()
+        reset_pool_after_fork(self._engine)
         connecting.call_deadline = deadline
         try:
             return _lease(self._engine, transaction)
@@ -54,12 +53,6 @@ class PoolSource:
             raise
         finally:
             connecting.call_deadline = math.inf
-
-    def _reset_after_fork(self) -> None:
-        pid = os.getpid()
-        if self._pid != pid:
-            reset_pool_after_fork(self._engine)
-            self._pid = pid
 
 
 def _lease(engine: Engine, transaction: bool) -> Lease:

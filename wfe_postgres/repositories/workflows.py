@@ -1,6 +1,7 @@
 """Workflow instances in PostgreSQL: a save, a load or a creation is one round trip at any size."""
 
 from collections.abc import Collection, Sequence
+from copy import deepcopy
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -128,14 +129,14 @@ class PostgresWorkflowRepository(Repository, WorkflowRepository):
                 return [it for id in wanted for it in self.get_workflow_instances([id])]
             logger.error("left out of a list: workflow %r: %s", wanted[0], error)
             return []
-        found = []
-        for id in wanted:
-            if id in rows:
-                try:
-                    found.append(_instance_of(rows[id]))
-                except CorruptRowError as error:
-                    logger.error("left out of a list: workflow %r: %s", id, error)
-        return found
+        loaded: dict[str, WorkflowInstance] = {}
+        for id, json_rows in rows.items():
+            try:
+                loaded[id] = _instance_of(json_rows)
+            except CorruptRowError as error:
+                logger.error("left out of a list: workflow %r: %s", id, error)
+        found = [loaded[id] for id in wanted if id in loaded]
+        return found if len(found) == len(loaded) else list(map(deepcopy, found))
 
     def next_definition_sequence(self, definition_id: str) -> int:
         params = {"definition_id": key(definition_id, "definition_id")}

@@ -129,6 +129,14 @@ class CreatingConformance(Conformance):
             mine.execution_pointers.pop()
         assert provider.get_workflow_instance(instance.id) == stored
 
+    def test_an_id_that_is_given_twice_is_loaded_twice(self, provider: PersistenceProvider) -> None:
+        """Into objects of their own, in the order of the ids."""
+        one, two = created(provider, workflow()), created(provider, full_workflow())
+        found = provider.get_workflow_instances([one.id, two.id, one.id])
+        assert found == [one, two, one]
+        found[0].data["order"]["lines"].append("more")
+        assert found[2] == one
+
     def test_a_workflow_is_found_by_its_name(self, provider: PersistenceProvider) -> None:
         """Loading by name returns the same workflow as loading by id; the id is not a name."""
         instance = full_workflow(name="by name")
