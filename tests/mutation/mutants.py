@@ -183,7 +183,7 @@ MUTANTS = _by_name(
             "M-t",
             "the process id of a pool is not compared",
             reset_pools_in_fork_hook_only,
-            ["tests/faults/test_c_forks.py::test_forked_children_get_their_own_answers_with_the_providers_engine"],
+            ["tests/faults/test_c_forks.py::test_forked_children_get_their_own_answers"],
         ),
         Mutant(
             "M-u",
