@@ -4,8 +4,10 @@ The server is the one that WFE_TEST_DATABASE_URL names, or else an embedded one.
 that a test can pass them to spawned or forked processes.
 """
 
+import gc
 import multiprocessing
 import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -56,6 +58,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("faults")
         for line in counters.lines():
             terminalreporter.write_line(line)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_remains() -> Iterator[None]:
+    """Check that all threads of providers, services and hosts have ended after the test."""
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + GRACE
+    while left := [it for it in threading.enumerate() if it not in before and it.name.startswith("wfe")]:
+        gc.collect()
+        assert time.monotonic() < deadline, left
+        time.sleep(0.02)
 
 
 class Sql(Protocol):

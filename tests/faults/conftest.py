@@ -1,7 +1,5 @@
 """The server of the fault tests, and the checks that run after every fault test."""
 
-import gc
-import threading
 import time
 from collections.abc import Iterator
 
@@ -66,15 +64,3 @@ def database(cluster: Cluster) -> Iterator[str]:
     yield cluster.url_of(name)
     cluster.start()
     cluster.sql(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@pytest.fixture(autouse=True)
-def no_thread_remains() -> Iterator[None]:
-    """Check that all threads of the provider have ended after the test."""
-    before = set(threading.enumerate())
-    yield
-    deadline = time.monotonic() + GRACE
-    while left := [it for it in threading.enumerate() if it not in before and it.name.startswith("wfe_postgres")]:
-        gc.collect()
-        assert time.monotonic() < deadline, left
-        time.sleep(0.02)

@@ -1,16 +1,36 @@
 """The lease of a workflow whose steps finish quickly."""
 
+import threading
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
 from tests.host.kit import World
+from tests.provider.databases import wait_until
+from wfe_postgres import WorkflowInstance
 from wfe_postgres.host import StepContext, WorkflowBuilder
 from wfe_postgres.host.outage import Outage
 from wfe_postgres.host.pointers import milliseconds
 from wfe_postgres.host.renewal import Leases
 
 LEASE = 30.0
+
+
+def leases_of(world: World) -> Leases:
+    """Claims that are not the host's own."""
+    return Leases(world.provider, LEASE, world.clock, Outage(None))  # type: ignore[arg-type]
+
+
+def new_workflow() -> tuple[World, WorkflowInstance]:
+    """One that was started, of a single step."""
+    world = World(WorkflowBuilder("order").then(lambda _: None).build())
+    return world, world.provider.get_workflow_instance(world.host.start_workflow("order"))
+
+
+def no_thread_but(before: set[threading.Thread]) -> bool:
+    """Whether all threads have ended that have begun since."""
+    return set(threading.enumerate()) <= before
 
 
 @pytest.mark.parametrize(("seconds", "is_kept"), [(0.0, True), (4.9, True), (5.1, False), (31.0, False)])
@@ -32,12 +52,22 @@ def test_lease_is_kept_from_step_to_step_while_it_has_only_begun(seconds: float,
 
 def test_long_step_of_a_kept_lease_is_renewed_in_time() -> None:
     """While two thirds of the lease are left, counted from its end and not from the begin of the step."""
-    world = World(WorkflowBuilder("order").then(lambda _: None).build())
-    id = world.host.start_workflow("order")
-    instance = world.provider.get_workflow_instance(id)
-    leases = Leases(world.provider, LEASE, world.clock, Outage(None))  # type: ignore[arg-type]
+    world, instance = new_workflow()
+    leases = leases_of(world)
     for left, is_long in ((30.0, False), (25.0, False), (21.0, False), (19.9, True)):
         instance.next_execution = milliseconds(world.clock() + timedelta(seconds=left))
         claim = leases.claim(instance, instance.execution_pointers[0])
         assert claim.is_long is is_long
         leases.forget(claim)
+    leases.rest()
+
+
+def test_thread_ends_with_a_step_that_is_given_up_as_it_begins() -> None:
+    """Before the thread has begun to wait."""
+    world, instance = new_workflow()
+    for _ in range(300):
+        before, leases = set(threading.enumerate()), leases_of(world)
+        claim = leases.claim(instance, instance.execution_pointers[0])
+        leases.close()
+        leases.forget(claim)
+        wait_until(partial(no_thread_but, before), timeout=LEASE / 24)

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from tests.provider.databases import wait_until
 from wfe_postgres import WorkflowStatus
 from wfe_postgres.host import StepContext, WorkflowBuilder, WorkflowHost
 from wfe_postgres.testing import InMemoryLockProvider, InMemoryPersistenceProvider, InMemoryQueueProvider
@@ -61,3 +62,47 @@ def test_waiting_for_a_workflow_ends_at_the_timeout() -> None:
     host = WorkflowHost(InMemoryPersistenceProvider(), [WorkflowBuilder("w").delay(60).build()])
     with pytest.raises(TimeoutError, match="is still Runnable"):
         host.wait_for_workflow(host.start_workflow("w"), timeout=0.05)
+
+
+def of_this_host(before: set[threading.Thread]) -> list[str]:
+    """The names of the threads that have begun since."""
+    return [it.name for it in set(threading.enumerate()) - before]
+
+
+def test_host_without_a_running_step_has_no_thread_once_it_is_idle_or_was_stopped() -> None:
+    """Neither of those that it started, nor the one that watches for long steps."""
+    before = set(threading.enumerate())
+    names: list[str] = []
+    definition = WorkflowBuilder("w").then(lambda _: names.extend(of_this_host(before))).build()
+    host = WorkflowHost(InMemoryPersistenceProvider(), [definition], threads=1, poll_interval=0.02)
+    host.start_workflow("w")
+    host.run_until_idle()
+    assert (names, of_this_host(before)) == (["wfe-leases"], [])
+    with host:
+        host.wait_for_workflow(host.start_workflow("w"), timeout=10)
+    assert sorted(names[1:]) == ["wfe-leases", "wfe-poll", "wfe-worker-0"]
+    assert of_this_host(before) == []
+
+
+def test_host_that_is_interrupted_in_a_step_leaves_no_thread() -> None:
+    before = set(threading.enumerate())
+
+    def interrupt(_: StepContext) -> None:
+        raise KeyboardInterrupt
+
+    host = WorkflowHost(InMemoryPersistenceProvider(), [WorkflowBuilder("w").then(interrupt).build()])
+    host.start_workflow("w")
+    with pytest.raises(KeyboardInterrupt):
+        host.run_until_idle()
+    assert of_this_host(before) == []
+
+
+def test_host_that_gave_up_has_no_thread_once_its_step_has_ended() -> None:
+    before, gate = set(threading.enumerate()), threading.Event()
+    host = WorkflowHost(InMemoryPersistenceProvider(), [wait_until_open(gate, "w").build()], lease=600)
+    host.start_workflow("w")
+    host.start()
+    wait_until(lambda: "wfe-leases" in of_this_host(before))
+    host.stop(timeout=0)
+    gate.set()
+    wait_until(lambda: of_this_host(before) == [])

@@ -5,12 +5,10 @@ from typing import Any, Protocol
 
 import pytest
 
-from tests.faults.conftest import LONGEST, no_thread_remains
+from tests.faults.conftest import LONGEST
 from tests.faults.kit.form import LONG
 from tests.services.kit.holders import Holder
 from wfe_postgres.services import PostgresLockProvider, PostgresQueueProvider, queue_waits
-
-__all__ = ["no_thread_remains"]
 
 
 class MakeLocks(Protocol):

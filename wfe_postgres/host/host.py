@@ -214,13 +214,16 @@ class WorkflowHost(WorkflowClient):
         advance_to = getattr(self.clock, "advance_to", None)
         if advance and advance_to is None:
             raise TypeError("advance=True needs a clock with advance_to(), such as wfe_postgres.testing.ManualClock")
-        while True:
-            while self._scheduler.run_once():
-                pass
-            alarm = self._scheduler.next_alarm() if advance_to is not None and advance else None
-            if alarm is None or advance_to is None:
-                return
-            advance_to(alarm)
+        try:
+            while True:
+                while self._scheduler.run_once():
+                    pass
+                alarm = self._scheduler.next_alarm() if advance_to is not None and advance else None
+                if alarm is None or advance_to is None:
+                    return
+                advance_to(alarm)
+        finally:
+            self._environment.leases.rest()
 
     def _require_common_time(self) -> None:
         get_offset = getattr(self.provider, "get_clock_offset", None)

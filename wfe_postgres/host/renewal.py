@@ -99,7 +99,10 @@ class Claim:
 
 
 class Leases:
-    """All claims of a host. One thread watches for steps that take long; each of these is renewed by a thread."""
+    """All claims of a host. One thread watches for steps that take long; each of these is renewed by a thread.
+
+    There is none while no step is running.
+    """
 
     def __init__(
         self, provider: PersistenceProvider, seconds: float, now: Callable[[], datetime], outage: Outage
@@ -135,21 +138,33 @@ class Leases:
         """The step has ended."""
         with self._changed:
             self._claims.discard(claim)
+            if self.are_closed:
+                self._end_watcher()
+
+    def rest(self) -> None:
+        """End the thread that watches, unless a step is running."""
+        with self._changed:
+            watcher = self._end_watcher()
+        if watcher is not None:
+            watcher.join()
+
+    def _end_watcher(self) -> threading.Thread | None:
+        if self._claims:
+            return None
+        watcher, self._watcher = self._watcher, None
+        self._changed.notify_all()
+        return watcher
 
     def _watch(self) -> None:
-        """Ends when there has been no claim for the time of a lease."""
-        last = time.monotonic()
-        while True:
-            with self._changed:
-                last = time.monotonic() if self._claims else last
-                if time.monotonic() - last > self.seconds:
-                    self._watcher = None
-                    return
+        """Until no step is running. That is looked for after each twelfth of a lease."""
+        with self._changed:
+            while self._watcher is threading.current_thread():
                 long = [claim for claim in self._claims if claim.is_long]
                 self._claims.difference_update(long)
-            for claim in long:
-                threading.Thread(target=claim.keep, name="wfe-renewal", daemon=True).start()
-            time.sleep(self.seconds / 12)
+                for claim in long:
+                    threading.Thread(target=claim.keep, name="wfe-renewal", daemon=True).start()
+                self._changed.wait(self.seconds / 12)
+                self._end_watcher()
 
 
 def warn_lost(instance: WorkflowInstance, pointer: ExecutionPointer | None, elapsed: float) -> None:

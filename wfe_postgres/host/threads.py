@@ -69,6 +69,7 @@ class Threads:
         self._threads = []
         if left:
             self._env.leases.close()
+        self._env.leases.rest()
         for service in (self._queue, self._env.lock):
             if service is not None:
                 service.stop()
