@@ -11,6 +11,7 @@ from wfe_postgres.connections.checkout import PoolSource
 from wfe_postgres.connections.deadlines import monotonic, set_timeout
 from wfe_postgres.connections.failures import CATCHABLE, classify
 from wfe_postgres.connections.pools import driver_connection
+from wfe_postgres.contract.errors import StoreNotReadyError
 from wfe_postgres.orm import SCHEMA, Base
 from wfe_postgres.orm.base import version_table
 
@@ -68,16 +69,22 @@ def describe_revision(found: str | None, schema: str) -> str:
 
 
 def read_in_transaction(engine: Engine, read: Callable[[Connection], _T], timeout: float = math.inf) -> _T:
-    """What `read` finds in a transaction of its own; the database's errors become ours."""
+    """What `read` finds in a transaction of its own; the database's errors become ours.
+
+    Where something of the store was missing, it reads once more: an upgrade may have renamed the table of revisions.
+    """
     connected = False
-    try:
-        lease = PoolSource(engine).for_transaction(monotonic() + timeout)
-        with lease as connection:
-            connected = True
-            set_timeout(lease.driver, timeout)
-            return read(connection)
-    except CATCHABLE as error:
-        failure = classify(error, sent=connected).error
+    for _ in range(2):
+        try:
+            lease = PoolSource(engine).for_transaction(monotonic() + timeout)
+            with lease as connection:
+                connected = True
+                set_timeout(lease.driver, timeout)
+                return read(connection)
+        except CATCHABLE as error:
+            failure = classify(error, sent=connected).error
+        if not isinstance(failure, StoreNotReadyError):
+            break
     raise failure
 
 

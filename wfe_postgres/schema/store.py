@@ -45,20 +45,18 @@ def ensure(
     StoreNotReadyError: the store is newer than this library, incomplete, not what a WFE host made, or this role may not
     change it; or there is none yet, and the database's encoding is not UTF8.
     """
-    found, tables, unsafe = read_in_transaction(engine, lambda it: _state(it, schema), read_timeout)
+    found, missing, unsafe = read_in_transaction(engine, lambda it: _state(it, schema), read_timeout)
     for setting in unsafe:
         logger.warning(
             "the server has %s = off: a crash of its machine can lose or destroy what was acknowledged", setting
         )
     if found != HEAD:
-        return _upgrade_from(found, engine, schema, timeout)
-    missing = sorted(TABLES - tables)
-    if missing:
+        _upgrade_from(found, engine, schema, timeout)
+    elif missing:
         raise StoreNotReadyError(
             f"the store in schema {schema} is at schema revision {HEAD}, but tables are missing "
             f"({', '.join(missing)}): restore them from a backup; `wfe-postgres check` lists the differences"
         )
-    return None
 
 
 def upgrade(engine: Engine, schema: str = SCHEMA, *, timeout: float = UPGRADE_TIMEOUT, repairs: Repairs = ()) -> None:
@@ -70,11 +68,12 @@ def upgrade(engine: Engine, schema: str = SCHEMA, *, timeout: float = UPGRADE_TI
     _upgrade_from(found, engine, schema, timeout, repairs)
 
 
-def _state(connection: Connection, schema: str) -> tuple[str | None, set[str], list[str]]:
-    """The revision, the tables, and those settings that make a crash unsafe."""
-    tables = set(connection.scalars(TABLES_THERE, {"schema": schema}))
-    _require_utf8(connection, exists=bool(tables & TABLES))
-    return current_revision(connection, schema), tables, list(connection.scalars(_UNSAFE))
+def _state(connection: Connection, schema: str) -> tuple[str | None, list[str], list[str]]:
+    """The revision, the tables that are missing, and those settings that make a crash unsafe."""
+    found = current_revision(connection, schema)  # first: an upgrade that is committed meanwhile only adds tables
+    missing = TABLES.difference(connection.scalars(TABLES_THERE, {"schema": schema}))
+    _require_utf8(connection, exists=missing < TABLES)
+    return found, sorted(missing), list(connection.scalars(_UNSAFE))
 
 
 def _require_utf8(connection: Connection, *, exists: bool) -> None:
@@ -95,10 +94,7 @@ def _upgrade_from(found: str | None, engine: Engine, schema: str, timeout: float
     with one_at_a_time(timeout, schema):
         failure = run_migrations(engine, schema, deadline - time.monotonic(), repairs)
     if isinstance(failure, PersistenceError) and failure.sqlstate == NOT_PERMITTED and found != HEAD:
-        raise StoreNotReadyError(
-            f"{describe_revision(found, schema)}, as a role that owns it (this one may not)",
-            failure.sqlstate,
-            original=failure.original,
-        )
+        reason = f"{describe_revision(found, schema)}, as a role that owns it (this one may not)"
+        raise StoreNotReadyError(reason, failure.sqlstate, original=failure.original)
     if failure is not None:
         raise failure
