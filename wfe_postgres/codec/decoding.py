@@ -73,8 +73,8 @@ read_subscription: Callable[[str], EventSubscription] = _by_fields(EventSubscrip
 read_error: Callable[[str], ExecutionError] = _by_fields(ExecutionError, ERROR_FIELDS)
 
 
-# Pointers and workflows are written out: a load makes thousands of pointers, and one of a single pointer takes 3 % less
-# time by the other. Assigning the attributes takes a third of the time that `__init__` takes with twenty keywords.
+# Written out: a load makes thousands of pointers, and with a single pointer takes 3 % less time when the workflow is
+# written out, too. Assigning the attributes takes a third of the time that `__init__` takes with twenty keywords.
 
 
 def _workflow(row: list[Any]) -> WorkflowInstance:

@@ -101,7 +101,7 @@ class Claim:
 class Leases:
     """All claims of a host. One thread watches for steps that take long; each of these is renewed by a thread.
 
-    There is none while no step is running.
+    Without a running step the first ends: in `rest` at once, else within a twelfth of a lease.
     """
 
     def __init__(

@@ -73,8 +73,8 @@ def read_in_transaction(engine: Engine, read: Callable[[Connection], _T], timeou
 
     Where something of the store was missing, it reads once more: an upgrade may have renamed the table of revisions.
     """
-    connected = False
     for _ in range(2):
+        connected = False
         try:
             lease = PoolSource(engine).for_transaction(monotonic() + timeout)
             with lease as connection:
